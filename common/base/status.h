@@ -127,11 +127,12 @@ class [[nodiscard]] Result {
 
 }  // namespace tarn
 
-#define RETURN_IF_ERROR(expression)                      \
-  do {                                                   \
-    if (::tarn::Status status_ = (expression); !status_.ok()) { \
-      return status_;                                    \
-    }                                                    \
+// The variable's name is one that no expression uses: `Status x = (x)` would read itself.
+#define RETURN_IF_ERROR(expression)                                                                      \
+  do {                                                                                                   \
+    if (::tarn::Status return_if_error_status = (expression); !return_if_error_status.ok()) {            \
+      return return_if_error_status;                                                                     \
+    }                                                                                                    \
   } while (false)
 
 #define TARN_CONCAT_INNER(a, b) a##b

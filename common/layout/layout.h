@@ -18,7 +18,7 @@ inline constexpr uint32_t kDefaultStripeUnitBytes = 1 << 20;
 inline constexpr uint32_t kDefaultStripeWidth = 8;
 inline constexpr uint64_t kDefaultChunkSizeBytes = 64 << 20;
 inline constexpr uint32_t kStripeWidthMax = 256;
-inline constexpr uint64_t kFileSizeMax = uint64_t{1} << 53;  // keeps chunk indexes within 32 bits for any allowed layout
+inline constexpr uint64_t kFileSizeMax = uint64_t{1} << 53;  // of any layout; FileSizeMaxOf() is the bound of a given one
 
 struct FileLayout {
   GroupSetVersion group_set;
@@ -31,6 +31,10 @@ struct FileLayout {
 // kInvalidArgument, naming the field and the allowed values: stripe unit a power of two in [4 KiB, 4 MiB], width in [1, kStripeWidthMax],
 // chunk size a multiple of the stripe unit in [stripe unit, 1 GiB].
 Status ValidateLayout(const FileLayout& layout);
+
+// The largest file a valid layout allows: chunk indexes have 32 bits, so chunks below 2 MiB allow less than kFileSizeMax. Every offset
+// and size given to the functions below must lie within it; callers refuse larger ones with kFileTooLarge.
+uint64_t FileSizeMaxOf(const FileLayout& layout);
 
 // A piece of a file that lies in one chunk, contiguous in both.
 struct ChunkPiece {
