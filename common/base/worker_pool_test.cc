@@ -1,0 +1,37 @@
+#include "common/base/worker_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+
+namespace tarn {
+namespace {
+
+TEST(WorkerPool, RunsEverythingBeforeItEnds) {
+  std::atomic<int> done = 0;
+  {
+    auto pool = WorkerPool::Start("workers", 3, 1000);
+    for (int i = 0; i < 1000; ++i) EXPECT_TRUE(pool->Submit([&done] { ++done; }));
+  }
+  EXPECT_EQ(done, 1000);
+}
+
+TEST(WorkerPool, RefusesWhenTheQueueIsFull) {
+  auto pool = WorkerPool::Start("workers", 1, 2);
+  std::promise<void> started;
+  std::promise<void> release;
+  EXPECT_TRUE(pool->Submit([&] {
+    started.set_value();
+    release.get_future().wait();
+  }));
+  started.get_future().wait();
+  EXPECT_TRUE(pool->Submit([] {}));
+  EXPECT_TRUE(pool->Submit([] {}));
+  EXPECT_FALSE(pool->Submit([] {}));
+  release.set_value();
+}
+
+}  // namespace
+}  // namespace tarn
