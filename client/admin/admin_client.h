@@ -1,0 +1,74 @@
+// The operator's view of a cluster: volumes and status over gRPC, without gRPC or protobuf in this header. Blocking; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/types.h"
+
+namespace tarn::client {
+
+struct MetaserverStatus {
+  uint64_t id = 0;
+  std::string address;
+  std::string role;  // leader | follower | learner | unknown
+  uint64_t pid = 0;  // 0: unknown
+};
+
+struct ChunkserverStatus {
+  uint64_t server_id = 0;
+  uint64_t target_id = 0;
+  std::string address;
+  std::string node;
+  std::string state;  // online | offline | draining | retired
+  uint64_t pid = 0;
+  uint64_t capacity_bytes = 0;
+  uint64_t used_bytes = 0;
+  uint64_t available_bytes = 0;
+  uint64_t chunk_count = 0;
+};
+
+struct ClusterStatus {
+  std::string health;  // ok | degraded | unavailable
+  std::string cluster_id;  // hexadecimal
+  std::vector<MetaserverStatus> metaservers;
+  std::vector<ChunkserverStatus> chunkservers;  // one row per target
+  std::vector<VolumeInfo> volumes;
+  uint64_t map_version = 0;
+  uint32_t placement_groups = 0;
+  uint32_t sessions = 0;
+  uint64_t dead_data_ids = 0;
+  std::string software_version;
+  std::vector<std::string> problems;
+};
+
+// What a new volume asks for; absent: the cluster's default.
+struct VolumeRequest {
+  std::string name;
+  uint64_t quota_bytes = 0;
+  uint64_t quota_inodes = 0;
+  uint32_t replicas = 1;
+  std::optional<uint32_t> stripe_unit_bytes;
+  std::optional<uint32_t> stripe_width;
+  std::optional<uint64_t> chunk_size_bytes;
+};
+
+class AdminClient {
+ public:
+  // Learns the gRPC address from any of the lean-frame addresses. kUnavailable naming what was tried, after `timeout_ms`.
+  static Result<std::unique_ptr<AdminClient>> Connect(const std::vector<std::string>& metaservers, int64_t timeout_ms = 10'000);
+  virtual ~AdminClient() = default;
+
+  virtual Result<ClusterStatus> GetStatus() = 0;
+  virtual Result<VolumeInfo> CreateVolume(const VolumeRequest& request) = 0;
+  virtual Result<VolumeInfo> GetVolume(const std::string& name) = 0;
+  virtual Result<std::vector<VolumeInfo>> ListVolumes() = 0;
+  virtual Result<VolumeInfo> ResizeVolume(const std::string& name, std::optional<uint64_t> quota_bytes, std::optional<uint64_t> quota_inodes) = 0;
+  // kNotEmpty unless `recursive`.
+  virtual Status DeleteVolume(const std::string& name, bool recursive) = 0;
+};
+
+}  // namespace tarn::client
