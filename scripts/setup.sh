@@ -48,7 +48,7 @@ as_root() {
 # Runs a command with its output in the log; shows the end of the log when it fails.
 logged() {
   printf '\n$ %s\n' "$*" >>"$log_file"
-  if "$@" >>"$log_file" 2>&1 </dev/null; then return 0; fi
+  if "$@" >>"$log_file" 2>&1 </dev/null 9>&-; then return 0; fi
   tail -n 15 "$log_file" >&2
   return 1
 }
