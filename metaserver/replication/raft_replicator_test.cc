@@ -1,0 +1,473 @@
+#include "metaserver/replication/raft_replicator.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <map>
+
+#include "common/base/posix_io.h"
+#include "metaserver/replication/log_check.h"
+#include "metaserver/replication/log_frame.h"
+
+namespace tarn::meta {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class TempDirectory {
+ public:
+  TempDirectory() {
+    std::string pattern = (fs::temp_directory_path() / "raft_replicator_test.XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TempDirectory() { fs::remove_all(path_); }
+  const std::string& path() const { return path_; }
+  std::string log() const { return path_ + "/log"; }
+
+ private:
+  std::string path_;
+};
+
+// A list of entries; what MakeDurable covered lies in a file and is all that a new object knows.
+class ListConsumer final : public LogConsumer {
+ public:
+  explicit ListConsumer(std::string file) : file_(std::move(file)) {
+    std::ifstream in(file_);
+    for (std::string line; std::getline(in, line);) entries_.push_back(line);
+  }
+
+  Status Apply(std::string_view entry, uint64_t number) override {
+    MutexLock lock(mutex_);
+    EXPECT_EQ(number, entries_.size() + 1);
+    if (fail_apply_) return Status(StatusCode::kIoError, "planted");
+    entries_.emplace_back(entry);
+    return Status::Ok();
+  }
+  void LeadershipGained(uint64_t term) override {
+    MutexLock lock(mutex_);
+    led_term_ = term;
+    changed_.NotifyAll();
+  }
+  void LeadershipLost() override {}
+  Status MakeDurable() override {
+    std::string contents;
+    {
+      MutexLock lock(mutex_);
+      ++flushes_;
+      changed_.NotifyAll();
+      for (const std::string& entry : entries_) contents += entry + "\n";
+    }
+    return WriteSmallFileDurably(file_, contents);
+  }
+  void Failed(const Status& status) override {
+    MutexLock lock(mutex_);
+    failure_ = status;
+    changed_.NotifyAll();
+  }
+
+  uint64_t WaitForLeadership() {
+    MutexLock lock(mutex_);
+    while (led_term_ == 0) changed_.Wait(lock);
+    return led_term_;
+  }
+  Status WaitForFailure() {
+    MutexLock lock(mutex_);
+    while (failure_.ok()) changed_.Wait(lock);
+    return failure_;
+  }
+  void WaitForFlushes(uint64_t count) {
+    MutexLock lock(mutex_);
+    while (flushes_ < count) changed_.Wait(lock);
+  }
+  void set_fail_apply() {
+    MutexLock lock(mutex_);
+    fail_apply_ = true;
+  }
+  std::vector<std::string> entries() {
+    MutexLock lock(mutex_);
+    return entries_;
+  }
+
+ private:
+  const std::string file_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<std::string> entries_ GUARDED_BY(mutex_);
+  uint64_t led_term_ GUARDED_BY(mutex_) = 0;
+  uint64_t flushes_ GUARDED_BY(mutex_) = 0;
+  bool fail_apply_ GUARDED_BY(mutex_) = false;
+  Status failure_ GUARDED_BY(mutex_);
+};
+
+// A member with its consumer, on a directory that outlives it.
+struct Member {
+  explicit Member(const TempDirectory& directory, RaftReplicatorOptions options = {}) : consumer(directory.path() + "/state") {
+    if (!fs::exists(directory.log())) {
+      EXPECT_TRUE(MakeDirectories(directory.log()).ok());
+      EXPECT_EQ(RaftReplicator::Bootstrap(directory.log(), 1).ToString(), "kOk");
+    }
+    options.directory = directory.log();
+    options.applied_entries = consumer.entries().size();
+    auto started = RaftReplicator::Start(options, &consumer, &random);
+    status = started.status();
+    if (started.ok()) replicator = std::move(*started);
+  }
+  ~Member() { replicator.reset(); }
+
+  Status Propose(std::string entry) {
+    auto done = std::make_shared<std::promise<Status>>();
+    replicator->Propose(std::move(entry), [done](const Status& result) { done->set_value(result); });
+    return done->get_future().get();
+  }
+
+  SystemRandom random;
+  ListConsumer consumer;
+  Status status;
+  std::unique_ptr<RaftReplicator> replicator;
+};
+
+std::vector<std::string> Numbered(int from, int to) {
+  std::vector<std::string> entries;
+  for (int i = from; i <= to; ++i) entries.push_back("entry " + std::to_string(i));
+  return entries;
+}
+
+TEST(RaftReplicator, LeadsAndAppliesInOrder) {
+  TempDirectory directory;
+  Member member(directory);
+  ASSERT_EQ(member.status.ToString(), "kOk");
+  EXPECT_GT(member.consumer.WaitForLeadership(), 0u);
+  for (const std::string& entry : Numbered(1, 100)) ASSERT_EQ(member.Propose(entry).ToString(), "kOk");
+  EXPECT_TRUE(member.replicator->HoldsLease());
+  EXPECT_EQ(member.replicator->leader_member(), 1u);
+  EXPECT_EQ(member.consumer.entries(), Numbered(1, 100));
+}
+
+TEST(RaftReplicator, CallbackComesAfterApply) {
+  TempDirectory directory;
+  Member member(directory);
+  member.consumer.WaitForLeadership();
+  std::promise<size_t> applied;
+  member.replicator->Propose("entry 1", [&](const Status&) { applied.set_value(member.consumer.entries().size()); });
+  EXPECT_EQ(applied.get_future().get(), 1u);
+}
+
+TEST(RaftReplicator, RestartAppliesNothingTwice) {
+  TempDirectory directory;
+  for (int round = 0; round < 3; ++round) {
+    Member member(directory);
+    ASSERT_EQ(member.status.ToString(), "kOk");
+    member.consumer.WaitForLeadership();
+    EXPECT_EQ(member.consumer.entries(), Numbered(1, round * 10));
+    for (const std::string& entry : Numbered(round * 10 + 1, round * 10 + 10)) ASSERT_TRUE(member.Propose(entry).ok());
+  }
+}
+
+TEST(RaftReplicator, RestartWithoutDurableStateAppliesTheLogAgain) {
+  TempDirectory directory;
+  {
+    Member member(directory);
+    member.consumer.WaitForLeadership();
+    for (const std::string& entry : Numbered(1, 50)) ASSERT_TRUE(member.Propose(entry).ok());
+  }
+  fs::remove(directory.path() + "/state");
+  Member member(directory);
+  ASSERT_EQ(member.status.ToString(), "kOk");
+  member.consumer.WaitForLeadership();
+  EXPECT_EQ(member.consumer.entries(), Numbered(1, 50));
+}
+
+// Proposes numbered entries and writes the number of each acknowledged one to `out`, until it is killed.
+[[noreturn]] void RunVictim(const TempDirectory& directory, const RaftReplicatorOptions& options, int first, int out) {
+  Member member(directory, options);
+  if (!member.status.ok()) _exit(2);
+  member.consumer.WaitForLeadership();
+  for (int i = first;; ++i) {
+    member.replicator->Propose("entry " + std::to_string(i), [i, out](const Status& status) {
+      if (status.ok() && write(out, &i, sizeof i) != sizeof i) _exit(3);
+    });
+    // A few in flight.
+    if (i % 8 == 0 && !member.Propose("entry " + std::to_string(++i)).ok()) _exit(4);
+  }
+}
+
+// Kills a member under load; returns the highest entry that it had acknowledged.
+int KillUnderLoad(const TempDirectory& directory, const RaftReplicatorOptions& options, int first, int acknowledged_min) {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const pid_t child = fork();
+  if (child == 0) RunVictim(directory, options, first, ends[1]);
+  close(ends[1]);
+  int last = 0;
+  int count = 0;
+  int number = 0;
+  while (read(ends[0], &number, sizeof number) == sizeof number) {
+    last = std::max(last, number);
+    if (++count == acknowledged_min) kill(child, SIGKILL);
+  }
+  close(ends[0]);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+  return last;
+}
+
+void ExpectNumbered(const std::vector<std::string>& entries, int at_least) {
+  EXPECT_GE(entries.size(), static_cast<size_t>(at_least));
+  EXPECT_EQ(entries, Numbered(1, static_cast<int>(entries.size())));
+}
+
+TEST(RaftReplicator, KilledUnderLoadKeepsEveryAcknowledgedEntryOnce) {
+  TempDirectory directory;
+  int next = 1;
+  for (int round = 0; round < 4; ++round) {
+    const int acknowledged = KillUnderLoad(directory, {}, next, 300 + 100 * round);
+    Member member(directory);
+    ASSERT_EQ(member.status.ToString(), "kOk");
+    member.consumer.WaitForLeadership();
+    ExpectNumbered(member.consumer.entries(), acknowledged);
+    next = static_cast<int>(member.consumer.entries().size()) + 1;
+  }
+}
+
+TEST(RaftReplicator, KilledWhileSnapshotsAreTakenKeepsEveryAcknowledgedEntryOnce) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.snapshot_entries_max = 20;
+  options.snapshot_trailing = 4;
+  int next = 1;
+  for (int round = 0; round < 4; ++round) {
+    const int acknowledged = KillUnderLoad(directory, options, next, 400 + 70 * round);
+    Member member(directory, options);
+    ASSERT_EQ(member.status.ToString(), "kOk");
+    member.consumer.WaitForLeadership();
+    ExpectNumbered(member.consumer.entries(), acknowledged);
+    next = static_cast<int>(member.consumer.entries().size()) + 1;
+  }
+}
+
+size_t CountFiles(const std::string& directory, const std::string& prefix) {
+  size_t count = 0;
+  for (const auto& entry : fs::directory_iterator(directory)) count += entry.path().filename().string().starts_with(prefix) ? 1 : 0;
+  return count;
+}
+
+TEST(RaftReplicator, SnapshotTrimsTheLogAndRestartGoesOnBehindIt) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.snapshot_entries_max = 10;
+  options.snapshot_trailing = 1;
+  {
+    Member member(directory, options);
+    member.consumer.WaitForLeadership();
+    for (const std::string& entry : Numbered(1, 200)) ASSERT_TRUE(member.Propose(entry).ok());
+    member.consumer.WaitForFlushes(5);
+    for (const std::string& entry : Numbered(201, 220)) ASSERT_TRUE(member.Propose(entry).ok());
+  }
+  EXPECT_GE(CountFiles(directory.log(), "snapshot-"), 2u);
+  EXPECT_EQ(CountFiles(directory.log(), "0000000000000001-"), 0u) << "the first segment is still there";
+  Member member(directory, options);
+  ASSERT_EQ(member.status.ToString(), "kOk");
+  member.consumer.WaitForLeadership();
+  ASSERT_TRUE(member.Propose("entry 221").ok());
+  EXPECT_EQ(member.consumer.entries(), Numbered(1, 221));
+}
+
+TEST(RaftReplicator, SnapshotIsTakenAfterManyBytes) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.snapshot_bytes_max = 1 << 20;
+  Member member(directory, options);
+  member.consumer.WaitForLeadership();
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(member.Propose(std::string(100'000, 'x')).ok());
+  member.consumer.WaitForFlushes(2);
+}
+
+TEST(RaftReplicator, StateOlderThanTheLogIsRefused) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.snapshot_entries_max = 10;
+  options.snapshot_trailing = 1;
+  {
+    Member member(directory, options);
+    member.consumer.WaitForLeadership();
+    for (const std::string& entry : Numbered(1, 100)) ASSERT_TRUE(member.Propose(entry).ok());
+    member.consumer.WaitForFlushes(2);
+    ASSERT_TRUE(member.Propose("entry 101").ok());
+  }
+  fs::remove(directory.path() + "/state");
+  Member member(directory, options);
+  EXPECT_EQ(member.status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(member.status.message(), HasSubstr(directory.log() + ": the log begins behind entry"));
+}
+
+TEST(RaftReplicator, StateNewerThanTheLogIsRefused) {
+  TempDirectory directory;
+  {
+    Member member(directory);
+    member.consumer.WaitForLeadership();
+    for (const std::string& entry : Numbered(1, 10)) ASSERT_TRUE(member.Propose(entry).ok());
+  }
+  std::ofstream(directory.path() + "/state", std::ios::app) << "entry 11\n";
+  Member member(directory);
+  ASSERT_EQ(member.status.ToString(), "kOk");
+  EXPECT_THAT(member.consumer.WaitForFailure().message(), HasSubstr("the log ends at entry 10 but the state holds 11"));
+  EXPECT_FALSE(member.replicator->HoldsLease());
+}
+
+void FlipByte(const std::string& path, size_t offset) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(offset));
+  const int byte = file.get();
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(static_cast<char>(byte ^ 0x40));
+  ASSERT_TRUE(file.good());
+}
+
+std::string OnlyFile(const std::string& directory, const std::string& prefix) {
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.path().filename().string().starts_with(prefix)) return entry.path().string();
+  }
+  ADD_FAILURE() << "no " << prefix << "* in " << directory;
+  return "";
+}
+
+TEST(RaftReplicator, DamagedFinishedSegmentIsRefusedAndNamed) {
+  TempDirectory directory;
+  {
+    Member member(directory);
+    member.consumer.WaitForLeadership();
+    for (const std::string& entry : Numbered(1, 20)) ASSERT_TRUE(member.Propose(entry).ok());
+  }
+  const std::string segment = OnlyFile(directory.log(), "0000000000000002-");
+  FlipByte(segment, 200);
+  Member member(directory);
+  EXPECT_FALSE(member.status.ok());
+  EXPECT_THAT(member.status.message(), HasSubstr(fs::path(segment).filename().string()));
+  EXPECT_TRUE(fs::exists(segment)) << "a damaged segment stays for a look at it";
+}
+
+TEST(RaftReplicator, DamagedUnfinishedSegmentIsRefusedAndNamed) {
+  TempDirectory directory;
+  KillUnderLoad(directory, {}, 1, 200);
+  const std::string segment = directory.log() + "/open-1";
+  FlipByte(segment, 700);
+  Member member(directory);
+  EXPECT_EQ(member.status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(member.status.message(), HasSubstr(segment + ": damaged at byte"));
+}
+
+TEST(RaftReplicator, TornEndOfAnUnfinishedSegmentIsAccepted) {
+  TempDirectory directory;
+  KillUnderLoad(directory, {}, 1, 200);
+  // Something behind the last record that is no record: what a write that the power cut short leaves.
+  const std::string segment = directory.log() + "/open-1";
+  auto contents = ReadSmallFile(segment);
+  ASSERT_TRUE(contents.ok());
+  const size_t end = (contents->find_last_not_of('\0') / 8 + 2) * 8;
+  FlipByte(segment, end + 3);
+  Member member(directory);
+  ASSERT_EQ(member.status.ToString(), "kOk");
+  member.consumer.WaitForLeadership();
+  ExpectNumbered(member.consumer.entries(), 200);
+}
+
+TEST(RaftReplicator, DirectoryThatIsNoLogIsRefused) {
+  TempDirectory directory;
+  EXPECT_EQ(CheckLogDirectory(directory.path()).code(), StatusCode::kCorruption);
+  EXPECT_EQ(CheckLogDirectory(directory.path() + "/absent").code(), StatusCode::kNotFound);
+}
+
+TEST(RaftReplicator, FailedApplyIsReportedAndNothingIsAnswered) {
+  TempDirectory directory;
+  Member member(directory);
+  member.consumer.WaitForLeadership();
+  member.consumer.set_fail_apply();
+  member.replicator->Propose("entry 1", [](const Status&) { ADD_FAILURE() << "answered"; });
+  EXPECT_THAT(member.consumer.WaitForFailure().message(), HasSubstr("apply log entry 1: planted"));
+  EXPECT_FALSE(member.replicator->HoldsLease());
+}
+
+// A limit on file sizes makes writes into preallocated segments fail, as a broken disk would.
+TEST(RaftReplicator, FailedWriteIsReported) {
+  TempDirectory directory;
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    Member member(directory);
+    if (!member.status.ok()) _exit(2);
+    member.consumer.WaitForLeadership();
+    const rlimit limit{64 << 10, 64 << 10};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (int i = 0; i < 40; ++i) member.replicator->Propose(std::string(10'000, 'x'), [](const Status&) {});
+    _exit(member.consumer.WaitForFailure().code() == StatusCode::kIoError ? 0 : 3);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST(RaftReplicator, FullDiskIsRefused) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.disk_reserve_bytes = uint64_t{1} << 62;
+  Member member(directory, options);
+  EXPECT_EQ(member.status.code(), StatusCode::kNoSpace);
+}
+
+TEST(RaftReplicator, TooManyBytesInFlightAreRefused) {
+  TempDirectory directory;
+  RaftReplicatorOptions options;
+  options.in_flight_bytes_max = 100'000;
+  Member member(directory, options);
+  member.consumer.WaitForLeadership();
+  std::promise<void> all;
+  std::map<StatusCode, int> results;
+  for (int i = 0; i < 100; ++i) {
+    member.replicator->Propose(std::string(50'000, 'x'), [&](const Status& status) {
+      if (++results[status.code()] > 0 && results[StatusCode::kOk] + results[StatusCode::kResourceExhausted] == 100) all.set_value();
+    });
+  }
+  all.get_future().wait();
+  EXPECT_GT(results[StatusCode::kOk], 0);
+  EXPECT_GT(results[StatusCode::kResourceExhausted], 0);
+}
+
+TEST(LogFrame, GoldenBytes) {
+  const LogFrame frame{.durable_index = 0x0102, .proposer = 0x0304, .proposal = 0x0506, .entry = "abc"};
+  std::string bytes(LogFrameBytes(3), 'z');
+  EncodeLogFrame(frame, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()});
+  const std::string golden("TLE1\x03\0\0\0\x02\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\0\0\x06\x05\0\0\0\0\0\0abc\0\0\0\0\0", 40);
+  EXPECT_EQ(bytes, golden);
+  const auto decoded = DecodeLogFrame({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(decoded->durable_index, 0x0102u);
+  EXPECT_EQ(decoded->proposer, 0x0304u);
+  EXPECT_EQ(decoded->proposal, 0x0506u);
+  EXPECT_EQ(decoded->entry, "abc");
+}
+
+TEST(LogFrame, DamagedMarkerIsCorruption) {
+  proto::SnapshotMarker marker;
+  marker.set_version(1);
+  marker.set_applied_entries(7);
+  std::string bytes = EncodeSnapshotMarker(marker);
+  const auto decode = [&] { return DecodeSnapshotMarker({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}); };
+  ASSERT_TRUE(decode().ok());
+  EXPECT_EQ(decode()->applied_entries(), 7u);
+  bytes.back() ^= 1;
+  EXPECT_EQ(decode().status().code(), StatusCode::kCorruption);
+}
+
+}  // namespace
+}  // namespace tarn::meta
