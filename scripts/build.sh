@@ -32,5 +32,6 @@ cmake --preset "$preset" >"$log_file" 2>&1 || report_failure
 # What the configuration fell back to is for people to know.
 sed -n '/^CMake Warning/,/^$/p' "$log_file" >&2
 say "building preset $preset with $jobs jobs${*:+: $*}"
-cmake --build "build/$preset" -j "$jobs" ${*:+--target "$@"} >>"$log_file" 2>&1 || report_failure
+[[ $# -gt 0 ]] || set -- all
+cmake --build "build/$preset" -j "$jobs" --target "$@" >>"$log_file" 2>&1 || report_failure
 say "built preset $preset in $((SECONDS - started)) s"

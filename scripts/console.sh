@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: one way to talk to the person at the terminal.
 # Colours only when standard output is a terminal; the text is the same without.
 
