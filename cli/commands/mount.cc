@@ -40,7 +40,7 @@ Status RunMount(const Context& context, const MountOptions& options) {
 }
 
 Status RunUmount(const Context& context, const UmountOptions& options) {
-  std::vector<std::string> command{context.binary_directory + "/tarn-fuse", "--umount", options.mount_point};
+  std::vector<std::string> command{context.binary_directory + "/tarn-fuse", "--unmount", options.mount_point};
   if (options.lazy) command.push_back("--lazy");
   if (options.force) command.push_back("--force");
   ASSIGN_OR_RETURN(const int exit_status, RunForeground(command));

@@ -1,0 +1,276 @@
+"""Real processes and real mounts for the integration tests.
+
+A Cluster is a `tarn dev` cluster in a temporary directory. Everything a test starts is stopped and everything it mounts is unmounted by
+`close`, also after a failure. The programs come from the directory in TARN_BIN (ctest sets it).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+BIN = os.environ.get("TARN_BIN", "")
+
+
+def need_root_and_fuse():
+    """Skips a test, with the reason, where no FUSE mount can be made."""
+    if os.geteuid() != 0:
+        raise unittest.SkipTest("needs root")
+    if not os.path.exists("/dev/fuse"):
+        raise unittest.SkipTest("needs /dev/fuse")
+
+
+def wait_for(condition, seconds, what):
+    """Polls until the condition holds; a time bound of a test is generous, it only ends what would hang."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        threading.Event().wait(0.02)
+
+
+def run(command, timeout=120, check=True, **kwargs):
+    done = subprocess.run(command, timeout=timeout, capture_output=True, text=True, **kwargs)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def tree_digest(top):
+    """Names, kinds, sizes, modes, mtimes, link targets and contents of a tree, as a dictionary."""
+    result = {}
+    for folder, directories, files in os.walk(top):
+        for name in directories + files:
+            path = os.path.join(folder, name)
+            key = os.path.relpath(path, top)
+            status = os.lstat(path)
+            if os.path.islink(path):
+                result[key] = ("link", os.readlink(path))
+            elif os.path.isdir(path):
+                result[key] = ("directory", status.st_mode, status.st_mtime_ns)
+            else:
+                with open(path, "rb") as file:
+                    result[key] = ("file", status.st_mode, status.st_mtime_ns, hashlib.sha256(file.read()).hexdigest())
+    return result
+
+
+def drop_caches():
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write("3")
+
+
+def pids_of(command):
+    wanted = b"\0".join(os.fsencode(word) for word in command) + b"\0"
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                if file.read() == wanted:
+                    found.append(int(entry))
+    return found
+
+
+def content(seed, size):
+    """Repeatable bytes: a file's contents follow from its name."""
+    return random.Random(seed).randbytes(size)
+
+
+class Cluster:
+    def __init__(self, chunkservers=3, directory=None, mounted=True):
+        self.top = tempfile.mkdtemp(prefix="tarn-test-")
+        self.directory = directory or os.path.join(self.top, "cluster")
+        self.mount_point = os.path.join(self.top, "mnt")
+        self.chunkservers = chunkservers
+        self.mounted = mounted
+        os.mkdir(self.mount_point)
+
+    def __enter__(self):
+        try:
+            self.up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def tarn(self, *arguments, check=True, timeout=120):
+        return run([f"{BIN}/tarn", *arguments, "--dir", self.directory], check=check, timeout=timeout)
+
+    def tarn_json(self, *arguments):
+        return json.loads(self.tarn(*arguments, "--json").stdout)
+
+    def up(self, *extra):
+        arguments = ["dev", "up", *extra]
+        if not os.path.exists(f"{self.directory}/cluster.json"):
+            arguments += ["--chunkservers", str(self.chunkservers)]
+        if self.mounted:
+            arguments += ["--mount", self.mount_point]
+        self.tarn(*arguments)
+
+    def down(self):
+        self.tarn("dev", "down")
+
+    def close(self):
+        with contextlib.suppress(Exception):
+            if os.path.exists(f"{self.directory}/cluster.json"):
+                self.tarn("dev", "down", check=False, timeout=90)
+        # `dev down` is itself under test: whatever it may have left goes here.
+        with contextlib.suppress(Exception):
+            for server in self.config()["servers"]:
+                for pid in pids_of(server["command"]):
+                    os.kill(pid, signal.SIGKILL)
+        run(["umount", "-l", self.mount_point], check=False)
+        shutil.rmtree(self.top, ignore_errors=True)
+
+    def config(self):
+        with open(f"{self.directory}/cluster.json") as file:
+            return json.load(file)
+
+    def edit_config(self, change):
+        config = self.config()
+        change(config)
+        with open(f"{self.directory}/cluster.json", "w") as file:
+            json.dump(config, file)
+
+    def command(self, name):
+        return next(server["command"] for server in self.config()["servers"] if server["name"] == name)
+
+    def names(self, prefix=""):
+        return [server["name"] for server in self.config()["servers"] if server["name"].startswith(prefix)]
+
+    def kill(self, name, how=signal.SIGKILL):
+        pids = pids_of(self.command(name))
+        assert pids, f"{name} does not run"
+        for pid in pids:
+            os.kill(pid, how)
+        if how in (signal.SIGKILL, signal.SIGTERM):
+            wait_for(lambda: not pids_of(self.command(name)), 30, f"the end of {name}")
+
+    def start(self, name):
+        """As a supervisor would: the recorded command line, from anywhere, with nothing inherited."""
+        with open(f"{self.directory}/log/{name}.out", "a") as log:
+            subprocess.Popen(self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env={}, start_new_session=True)
+
+    def kill_and_restart(self, name):
+        self.kill(name)
+        self.start(name)
+
+    def kill_everything(self):
+        for name in self.names():
+            self.kill(name)
+        self.kill_client()
+
+    def client_pids(self):
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+                    if words[0].endswith(b"/tarn-fuse") and os.fsencode(self.mount_point) in words:
+                        found.append(int(entry))
+        return found
+
+    def kill_client(self):
+        for pid in self.client_pids():
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not self.client_pids(), 30, "the end of tarn-fuse")
+        run(["umount", "-l", self.mount_point], check=False)
+
+    def remount(self, drop=True):
+        self.tarn("umount", self.mount_point)
+        if drop:
+            drop_caches()
+        self.mount()
+
+    def mount(self):
+        self.tarn("mount", "default", self.mount_point)
+
+    def logs(self, prefix):
+        text = ""
+        folder = f"{self.directory}/log"
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(prefix):
+                with open(os.path.join(folder, name), errors="replace") as file:
+                    text += file.read()
+        return text
+
+
+class Writers:
+    """Threads that write files and record each one only when its fsync (or that of its directory's name) was acknowledged."""
+
+    def __init__(self, top, threads=4, sizes=(1, 4096, 70_000, 300_000, 2_500_000), overwrite=True):
+        self.top = top
+        self.sizes = sizes
+        self.overwrite = overwrite
+        self.acknowledged = {}  # path -> (seed, size)
+        self.errors = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self, seconds=120):
+        self._stop.set()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    def finished(self):
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def wait_for_progress(self, files, seconds=120):
+        goal = len(self.acknowledged) + files
+        wait_for(lambda: len(self.acknowledged) >= goal or self.finished(), seconds, f"{files} more files written")
+
+    def _run(self, number):
+        chooser = random.Random(number)
+        folder = os.path.join(self.top, f"writer-{number}")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            for i in range(1_000_000):
+                if self._stop.is_set():
+                    return
+                self._write_one(os.path.join(folder, f"file-{i}"), chooser)
+        except OSError as error:
+            self.errors.append(error)
+
+    def _write_one(self, path, chooser):
+        size = chooser.choice(self.sizes)
+        seed = chooser.getrandbits(48)
+        with open(path, "wb", buffering=0) as file:
+            file.write(content(seed, size))
+            os.fsync(file.fileno())
+        with self._lock:
+            self.acknowledged[path] = (seed, size)
+
+    def verify(self):
+        """The paths whose contents are not what was acknowledged."""
+        bad = []
+        for path, (seed, size) in sorted(self.acknowledged.items()):
+            try:
+                with open(path, "rb") as file:
+                    if file.read() != content(seed, size):
+                        bad.append(path + ": other contents")
+            except OSError as error:
+                bad.append(f"{path}: {error}")
+        return bad
