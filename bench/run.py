@@ -58,7 +58,6 @@ def run(command, timeout):
 
 
 def drop_caches():
-    os.sync()
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as control:
             control.write("3\n")
@@ -90,6 +89,7 @@ class Suite:
         """Records what measure() returns. A failure is recorded too: it says something about the file system."""
         if cold and self.options.keep_caches:
             return
+        os.sync()  # what the row before has written is not this row's load
         try:
             if cold:
                 drop_caches()

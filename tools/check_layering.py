@@ -5,7 +5,7 @@ Usage: check_layering.py [ROOT]     prints one line per violation ("path:line: t
 
 The rules:
   * a folder includes only the folders that FOLDER_RULES names; inside the servers the layers go one way;
-  * directories do not include each other in a circle;
+  * directories do not include each other in a circle (a folder and what lies inside it count as one whole);
   * a quoted include is a path from the repository root and exists;
   * libfuse is included by fuse-client only, CLI11 by the files that bind options only (it compiles slowly);
   * a source file has at most FILE_LINES_MAX lines;
@@ -144,6 +144,12 @@ def includes_of(path, lines):
                 yield number, match.group(1), True
 
 
+def nested(one, other):
+    """Whether one of the directories is, or lies inside, the other."""
+    shorter, longer = sorted((one + "/", other + "/"), key=len)
+    return longer.startswith(shorter)
+
+
 def find_cycle(edges):
     """One cycle in {directory: {directory: (path, line)}} as a list of directories (first = last), or None."""
     state, stack = {}, []
@@ -196,7 +202,7 @@ def check_tree(root):
         for number, target, quoted in includes_of(path, lines):
             violations += [f"{path}:{number}: {text}" for text in check_include(path, target, quoted, known)]
             here, there = os.path.dirname(path), os.path.dirname(target)
-            if quoted and here != there and not path.endswith(UNLINKED_SUFFIXES):
+            if quoted and not nested(here, there) and not path.endswith(UNLINKED_SUFFIXES):
                 edges.setdefault(here, {}).setdefault(there, (path, number))
     cycle = find_cycle(edges)
     if cycle:

@@ -84,6 +84,13 @@ class CheckLayering(unittest.TestCase):
         self.assertEqual(len(violations), 1, violations)
         self.assertIn("common/io -> common/obs -> common/wire -> common/io", violations[0])
 
+    def test_a_folder_and_its_parts_are_no_circle(self):
+        self.assertEqual(check({
+            "client/file.h": '#include "client/data/a.h"\n',
+            "client/data/a.h": '#include "client/types.h"\n',
+            "client/types.h": "#pragma once\n",
+        }), [])
+
     def test_tests_do_not_make_a_circle(self):
         self.assertEqual(check({
             "common/io/a.h": "#pragma once\n",
