@@ -57,7 +57,8 @@ installed_version() { dpkg-query -W -f '${db:Status-Abbrev}${Version}\n' "$1" 2>
 
 missing_packages() {
   local present
-  present=$(dpkg-query -W -f '${binary:Package} ${db:Status-Abbrev}\n' "$@" 2>/dev/null |
+  # dpkg-query fails when it does not know one of the packages, which is an answer too.
+  present=$({ dpkg-query -W -f '${binary:Package} ${db:Status-Abbrev}\n' "$@" 2>/dev/null || true; } |
     awk '$2 == "ii" { sub(/:.*/, "", $1); print $1 }')
   comm -23 <(printf '%s\n' "$@" | sort -u) <(sort -u <<<"$present")
 }
