@@ -43,15 +43,33 @@ mounts_below() {
 
 # detach_mounts DIR: takes away every mount below DIR, also one whose server is dead or hangs. Always ends.
 detach_mounts() {
-  local point device
+  local point
   while read -r point; do
     [[ -n $point ]] || continue
-    timeout -k 1 5 umount "$point" 2>/dev/null || timeout -k 1 5 fusermount3 -u "$point" 2>/dev/null || {
-      device=$(awk -v point="${point// /\\040}" '$5 == point { split($3, id, ":"); print id[2] }' /proc/self/mountinfo | tail -n 1)
-      abort_fuse_connection "$device"
+    # First of all, since nothing can be killed that waits for a server which hangs, not even umount.
+    mount_answers "$point" || abort_fuse_connection "$(mount_minor "$point")"
+    umount "$point" 2>/dev/null || fusermount3 -u "$point" 2>/dev/null || {
+      abort_fuse_connection "$(mount_minor "$point")"
       umount -l "$point" 2>/dev/null || fusermount3 -uz "$point" 2>/dev/null || true
     }
   done < <(mounts_below "$1")
+}
+
+# mount_answers POINT: whether the mount's server answers (with an error, perhaps) within three seconds.
+mount_answers() {
+  local attempt pid
+  stat --file-system "$1" >/dev/null 2>&1 &
+  pid=$!
+  for ((attempt = 0; attempt < 30; attempt++)); do
+    kill -0 "$pid" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
+# mount_minor POINT: the minor device number of the last mount there, which is also its FUSE connection's name.
+mount_minor() {
+  awk -v point="${1// /\\040}" '$5 == point { split($3, id, ":"); minor = id[2] } END { print minor }' /proc/self/mountinfo
 }
 
 # abort_fuse_connection MINOR: the kernel answers every waiting request with an error, so that nothing hangs.
