@@ -1,0 +1,101 @@
+// What an operation sees and may change while its command is applied.
+//
+// One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "metaserver/state/records.h"
+#include "metaserver/state/transaction.h"
+#include "proto/cluster.pb.h"
+#include "proto/state.pb.h"
+
+namespace tarn::meta {
+
+// The state as the log entry being applied leaves it so far.
+struct EntryState {
+  EntryState(const KvStore* store, proto::StateHeader entry_header, std::shared_ptr<const proto::ClusterMap> entry_map)
+      : transaction(store), header(std::move(entry_header)), map(std::move(entry_map)) {}
+
+  void SetSavepoint() {
+    transaction.SetSavepoint();
+    saved_header_ = header;
+    saved_map_ = map;
+  }
+  void RollbackToSavepoint() {
+    transaction.RollbackToSavepoint();
+    header = saved_header_;
+    map = saved_map_;
+  }
+
+  Transaction transaction;
+  proto::StateHeader header;
+  std::shared_ptr<const proto::ClusterMap> map;
+
+ private:
+  proto::StateHeader saved_header_;
+  std::shared_ptr<const proto::ClusterMap> saved_map_;
+};
+
+// Errors of an operation are never kCorruption or kIoError: those are the store's and end the process.
+class CommandContext {
+ public:
+  // Both outlive the context. `now_ns` is the command's time, never before that of an earlier command.
+  CommandContext(EntryState* state, const proto::LogCommand* command, int64_t now_ns)
+      : state_(state), command_(command), now_ns_(now_ns) {}
+  CommandContext(const CommandContext&) = delete;
+  CommandContext& operator=(const CommandContext&) = delete;
+
+  int64_t now_ns() const { return now_ns_; }
+  uint64_t random_seed() const { return command_->random_seed(); }
+  const proto::Caller& caller() const { return command_->mutation().caller(); }
+  SessionId session() const { return SessionId(command_->mutation().session()); }
+  const KvView& view() const { return state_->transaction; }
+  const proto::ClusterMap& map() const { return *state_->map; }
+  proto::StateHeader& header() { return state_->header; }
+  Transaction& transaction() { return state_->transaction; }
+
+  // Makes this the cluster map, one version newer than the present one.
+  void ReplaceMap(proto::ClusterMap map);
+
+  // ---- Ids that the leader chose ----
+  Result<InodeId> TakeInodeId();
+  // Ids [result, result + count).
+  Result<DataId> TakeDataIds(uint32_t count);
+
+  // ---- Inodes and entries ----
+  // kStaleHandle if it is gone.
+  Result<proto::Attributes> Inode(InodeId inode) const;
+  // An inode that names can be made in: kNotFound if it was removed, kNotDirectory.
+  Result<proto::Attributes> Directory(InodeId inode) const;
+  Result<std::optional<proto::Attributes>> FindChild(InodeId parent, std::string_view name) const;
+  // kNotFound if there is none.
+  Result<proto::Attributes> Child(InodeId parent, std::string_view name) const;
+
+  void PutInode(const proto::Attributes& attributes);
+  void PutDentry(InodeId parent, std::string_view name, const proto::Attributes& child);
+  void DeleteDentry(InodeId parent, std::string_view name);
+
+  // The attributes changed: ctime and change counter. The caller puts the inode.
+  void Touch(proto::Attributes* attributes) const;
+  // Its entries changed: times, size (the count of entries) and, for subdirectories, links. The caller puts the inode.
+  void TouchDirectory(proto::Attributes* directory, int entries_delta, int subdirectories_delta) const;
+
+  // ---- Volumes ----
+  // Adds to the volume's counters. Growth is refused with kQuota beyond the quota and with kNotFound in a volume that
+  // is being deleted.
+  Status Charge(VolumeId volume, int64_t bytes_delta, int64_t inodes_delta);
+
+ private:
+  EntryState* const state_;
+  const proto::LogCommand* const command_;
+  const int64_t now_ns_;
+};
+
+}  // namespace tarn::meta

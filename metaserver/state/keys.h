@@ -1,0 +1,101 @@
+// The keys of the metadata state (docs/formats.md, "Metadata state"): one letter, then big-endian ids so that keys
+// order as their ids do.
+//
+// Pure functions, thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/base/ids.h"
+
+namespace tarn::meta {
+
+// The numbers are the first byte of each key, so they never change.
+enum class KeyKind : char {
+  kHeader = 'A',            // -> StateHeader
+  kClusterMap = 'B',        // -> ClusterMap
+  kDeadDataCount = 'C',     // -> count (8)
+  kDentry = 'D',            // parent (8) cookie (8) name -> DentryRecord
+  kDeadData = 'G',          // data id (8) -> DeadDataRecord
+  kInode = 'I',             // inode (8) -> InodeRecord
+  kSessionNonce = 'N',      // nonce (8) -> session (8)
+  kOrphan = 'O',            // session (8) inode (8) -> empty
+  kPurge = 'P',             // volume (4) inode (8) -> empty: a directory of a deleted volume that has no name any more
+  kDeadDataOfTarget = 'Q',  // target (8) dead since (8) data id (8) -> empty
+  kSessionResult = 'R',     // session (8) sequence (8) -> SessionResult
+  kSession = 'S',           // session (8) -> SessionRecord
+  kVolumeCounters = 'U',    // volume (4) -> used bytes (8), used inodes (8)
+  kVolume = 'V',            // volume (4) -> Volume, without its counters
+  kVolumeName = 'W',        // name -> volume (8)
+  kXattr = 'X',             // inode (8) name -> the value
+};
+
+// ---- Keys ----
+std::string HeaderKey();
+std::string ClusterMapKey();
+std::string DeadDataCountKey();
+std::string InodeKey(InodeId inode);
+std::string DentryKey(InodeId parent, std::string_view name);
+std::string XattrKey(InodeId inode, std::string_view name);
+std::string SessionKey(SessionId session);
+std::string SessionNonceKey(uint64_t nonce);
+std::string SessionResultKey(SessionId session, Sequence sequence);
+std::string OrphanKey(SessionId session, InodeId inode);
+std::string VolumeKey(VolumeId volume);
+std::string VolumeNameKey(std::string_view name);
+std::string VolumeCountersKey(VolumeId volume);
+std::string PurgeKey(VolumeId volume, InodeId inode);
+std::string DeadDataKey(DataId data);
+std::string DeadDataOfTargetKey(TargetId target, int64_t dead_since_ns, DataId data);
+
+// ---- Prefixes to scan ----
+std::string KindPrefix(KeyKind kind);
+std::string DentryPrefix(InodeId parent);
+// The first key a listing visits that goes on after `cookie`; `cookie` < kCookieMax.
+std::string DentryAfterCookie(InodeId parent, uint64_t cookie);
+std::string XattrPrefix(InodeId inode);
+std::string SessionResultPrefix(SessionId session);
+std::string OrphanPrefix(SessionId session);
+std::string PurgePrefix(VolumeId volume);
+std::string DeadDataOfTargetPrefix(TargetId target);
+
+// ---- Parsing: nullopt if the key is not of that kind and length ----
+struct DentryKeyParts {
+  InodeId parent;
+  uint64_t cookie = 0;
+  std::string_view name;  // points into the key
+};
+std::optional<DentryKeyParts> ParseDentryKey(std::string_view key);
+// The name at the end of an xattr key.
+std::optional<std::string_view> ParseXattrKey(std::string_view key);
+// The last eight bytes of a key that ends with an id.
+std::optional<uint64_t> ParseTrailingId(std::string_view key);
+struct DeadDataOfTargetKeyParts {
+  int64_t dead_since_ns = 0;
+  DataId data;
+};
+std::optional<DeadDataOfTargetKeyParts> ParseDeadDataOfTargetKey(std::string_view key);
+
+// ---- Directory order ----
+// A directory lists its names by cookie: XXH3-64 of the name (seed 0) without the top bit. 0..15 are moved up by 16,
+// since a listing's offsets also name "." and ".." and the start. Names with equal cookies are told apart by the name
+// itself, which follows in the key.
+inline constexpr uint64_t kCookieMin = 16;
+inline constexpr uint64_t kCookieMax = (uint64_t{1} << 63) - 1;
+uint64_t NameCookie(std::string_view name);
+
+// ---- Small fixed values (little-endian) ----
+struct VolumeCounters {
+  uint64_t used_bytes = 0;   // sum of the sizes of regular files
+  uint64_t used_inodes = 0;  // all inodes but the root
+  friend bool operator==(const VolumeCounters&, const VolumeCounters&) = default;
+};
+std::string EncodeVolumeCounters(const VolumeCounters& counters);
+std::optional<VolumeCounters> DecodeVolumeCounters(std::string_view value);
+std::string EncodeU64(uint64_t number);
+std::optional<uint64_t> DecodeU64(std::string_view value);
+
+}  // namespace tarn::meta

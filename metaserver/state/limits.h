@@ -1,0 +1,42 @@
+// Bounds of the namespace. They are part of the replicated behaviour: two servers with different bounds would answer
+// one command differently, so a change needs a new log entry version.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn::meta {
+
+inline constexpr uint32_t kLogEntryVersion = 1;
+inline constexpr uint32_t kStateFormatVersion = 1;
+
+inline constexpr size_t kNameBytesMax = 255;            // NAME_MAX
+inline constexpr size_t kSymlinkTargetBytesMax = 4095;  // PATH_MAX less the closing zero
+inline constexpr size_t kPathBytesMax = 64 << 10;       // of LookupPath
+inline constexpr uint32_t kFileLinksMax = 65'000;  // ext4's bound; directories are bounded by the counter's width only
+inline constexpr uint32_t kDirectoryLinksMax = 0xffff'fff0;
+inline constexpr uint32_t kDirectoryDepthMax = 1 << 20;  // of the walk to the root: more can only be a circle
+
+inline constexpr size_t kXattrNameBytesMax = 255;        // XATTR_NAME_MAX
+inline constexpr size_t kXattrValueBytesMax = 64 << 10;  // XATTR_SIZE_MAX
+inline constexpr size_t kXattrListBytesMax = 64
+                                             << 10;  // XATTR_LIST_MAX: all names of an inode, each with a closing zero
+
+inline constexpr uint32_t kReadDirEntriesMax = 4096;
+inline constexpr size_t kReadDirBytesMax = 1 << 20;
+
+inline constexpr uint32_t kReservedDataIdsMax = 65'536;  // of one ReserveDataIds
+inline constexpr uint32_t kPurgeStepsMax = 65'536;
+inline constexpr size_t kVolumeNameBytesMax = 63;
+inline constexpr int kVolumeParametersMax = 64;
+inline constexpr size_t kVolumeParameterBytesMax = 4096;
+inline constexpr size_t kClientNameBytesMax = 255;
+inline constexpr size_t kClusterIdBytesMax = 64;
+inline constexpr uint64_t kSessionResultsMax = 65'536;  // sequences a session may have unacknowledged
+inline constexpr size_t kMapTargetsMax = 16'384;
+inline constexpr size_t kMapGroupsMax = 262'144;
+
+// Inode numbers below are not given out: 1 is what FUSE calls the root.
+inline constexpr uint64_t kFirstInodeCounter = 16;
+
+}  // namespace tarn::meta

@@ -1,0 +1,122 @@
+// A chunk server announces itself: a new one gets its id and one for each of its targets, a returning one is recognised
+// by them.
+//
+// A server that asks as new with the incarnation and address of one already in the map is that one: its first answer
+// was lost. New targets may join a known server. kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs
+// to another cluster, its server or target ids are unknown or another server's, or it has no target;
+// kResourceExhausted: the map is full.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "metaserver/state/limits.h"
+#include "metaserver/state/ops/ops.h"
+
+namespace tarn::meta::ops {
+namespace {
+
+Status Refuse(std::string text) { return Status(StatusCode::kInvalidArgument, std::move(text)); }
+
+proto::Target* FindTarget(proto::ClusterMap* map, uint64_t id) {
+  for (proto::Target& target : *map->mutable_targets()) {
+    if (target.id() == id) return &target;
+  }
+  return nullptr;
+}
+
+Status CheckIdentity(const proto::StateHeader& header, const proto::RegisterServerRequest& request) {
+  if (header.cluster_id().empty()) return Status(StatusCode::kUnavailable, "the cluster has no id yet");
+  if (!request.cluster_id().empty() && request.cluster_id() != header.cluster_id()) {
+    return Refuse("the chunk server at " + request.address() + " belongs to another cluster");
+  }
+  if (request.cluster_id().empty() && request.server_id() != 0) return Refuse("a server id needs its cluster id");
+  if (request.targets().empty()) return Refuse("a chunk server has at least one target");
+  return Status::Ok();
+}
+
+// The targets of the server in the order of the map, which is that of their registration.
+std::vector<const proto::Target*> TargetsOfLostAnswer(const proto::ClusterMap& map,
+                                                      const proto::RegisterServerRequest& request) {
+  std::vector<const proto::Target*> targets;
+  if (request.server_id() != 0 || request.incarnation() == 0) return targets;
+  for (const proto::Target& target : map.targets()) {
+    if (target.incarnation() == request.incarnation() && target.address() == request.address())
+      targets.push_back(&target);
+  }
+  if (targets.size() != static_cast<size_t>(request.targets_size())) targets.clear();
+  return targets;
+}
+
+Status CheckKnown(proto::ClusterMap* map, const proto::RegisterServerRequest& request) {
+  const bool known = request.server_id() == 0 || std::ranges::any_of(map->targets(), [&](const proto::Target& target) {
+                       return target.server_id() == request.server_id();
+                     });
+  if (!known) return Refuse("chunk server " + std::to_string(request.server_id()) + " is unknown to this cluster");
+  for (const proto::TargetReport& report : request.targets()) {
+    if (report.id() == 0) continue;
+    const proto::Target* target = FindTarget(map, report.id());
+    if (target == nullptr) return Refuse("target " + std::to_string(report.id()) + " is unknown to this cluster");
+    if (target->server_id() != request.server_id()) {
+      return Refuse("target " + std::to_string(report.id()) + " belongs to chunk server " +
+                    std::to_string(target->server_id()));
+    }
+  }
+  return Status::Ok();
+}
+
+void Update(const proto::RegisterServerRequest& request, const proto::TargetReport& report, proto::Target* target) {
+  target->set_address(request.address());
+  target->set_node(request.node());
+  target->set_zone(request.zone());
+  target->set_target_class(report.target_class());
+  target->set_capacity_bytes(report.capacity_bytes());
+  target->set_used_bytes(report.used_bytes());
+  target->set_available_bytes(report.available_bytes());
+  target->set_chunk_count(report.chunk_count());
+  target->set_incarnation(request.incarnation());
+  target->set_pid(request.pid());
+  const bool resting =
+      target->state() == proto::TARGET_STATE_DRAINING || target->state() == proto::TARGET_STATE_RETIRED;
+  if (!resting) target->set_state(proto::TARGET_STATE_ONLINE);
+}
+
+}  // namespace
+
+Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op, proto::MutationReply* reply) {
+  proto::RegisterServerRequest request = op.request();
+  proto::StateHeader& header = context->header();
+  RETURN_IF_ERROR(CheckIdentity(header, request));
+  proto::ClusterMap map = context->map();
+  const std::vector<const proto::Target*> earlier = TargetsOfLostAnswer(map, request);
+  for (size_t i = 0; i < earlier.size(); ++i) {
+    request.set_server_id(earlier[i]->server_id());
+    request.mutable_targets(static_cast<int>(i))->set_id(earlier[i]->id());
+  }
+  RETURN_IF_ERROR(CheckKnown(&map, request));
+  if (map.targets_size() + request.targets_size() > static_cast<int>(kMapTargetsMax)) {
+    return Status(StatusCode::kResourceExhausted,
+                  "the cluster map has room for " + std::to_string(kMapTargetsMax) + " targets");
+  }
+  if (request.server_id() == 0) {
+    request.set_server_id(header.next_server());
+    header.set_next_server(header.next_server() + 1);
+  }
+  proto::RegisterServerReply* registered = reply->mutable_registered();
+  for (const proto::TargetReport& report : request.targets()) {
+    proto::Target* target = report.id() != 0 ? FindTarget(&map, report.id()) : map.add_targets();
+    if (report.id() == 0) {
+      target->set_id(header.next_target());
+      target->set_server_id(request.server_id());
+      header.set_next_target(header.next_target() + 1);
+    }
+    Update(request, report, target);
+    registered->add_target_ids(target->id());
+  }
+  context->ReplaceMap(std::move(map));
+  registered->set_cluster_id(header.cluster_id());
+  registered->set_server_id(request.server_id());
+  *registered->mutable_map() = context->map();
+  return Status::Ok();
+}
+
+}  // namespace tarn::meta::ops

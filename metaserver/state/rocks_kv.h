@@ -1,0 +1,44 @@
+// The key-value seam on RocksDB: one column family, no write-ahead log (the replicated log is one), bounded memory.
+//
+// With one column family RocksDB makes its memory tables durable in the order in which they were filled, so what a
+// crash leaves is always the state after some batch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "metaserver/state/kv.h"
+
+namespace tarn::meta {
+
+struct RocksKvOptions {
+  // Block cache, index and filter blocks and write buffers together.
+  uint64_t memory_bytes = uint64_t{256} << 20;
+};
+
+// Thread-safe as KvStore says. Owns the directory through RocksDB's lock.
+class RocksKv final : public KvStore {
+ public:
+  // Opens the database in `directory`, which is made if there is none. kCorruption, naming the directory: damaged, or
+  // not one of ours; kBusy: another process has it open.
+  static Result<std::unique_ptr<RocksKv>> Open(const std::string& directory, const RocksKvOptions& options);
+  ~RocksKv() override;
+  RocksKv(const RocksKv&) = delete;
+  RocksKv& operator=(const RocksKv&) = delete;
+
+  std::unique_ptr<KvView> View() const override;
+  Result<std::optional<std::string>> Get(std::string_view key) const override;
+  Status Write(const KvBatch& batch) override;
+  Status Flush() override;
+  Status Checkpoint(const std::string& directory) override;
+
+ private:
+  struct Database;
+  RocksKv(std::string directory, std::unique_ptr<Database> database);
+
+  const std::string directory_;
+  const std::unique_ptr<Database> database_;
+};
+
+}  // namespace tarn::meta
