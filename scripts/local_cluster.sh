@@ -69,7 +69,8 @@ mount_answers() {
 
 # mount_minor POINT: the minor device number of the last mount there, which is also its FUSE connection's name.
 mount_minor() {
-  awk -v point="${1// /\\040}" '$5 == point { split($3, id, ":"); minor = id[2] } END { print minor }' /proc/self/mountinfo
+  # Through the environment, since awk -v would turn mountinfo's \040 (a blank) into a blank again.
+  point=${1// /\\040} awk '$5 == ENVIRON["point"] { split($3, id, ":"); minor = id[2] } END { print minor }' /proc/self/mountinfo
 }
 
 # abort_fuse_connection MINOR: the kernel answers every waiting request with an error, so that nothing hangs.
