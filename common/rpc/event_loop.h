@@ -1,6 +1,7 @@
 // One thread, one epoll set. Objects that live on a loop are touched by its thread only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,6 +10,8 @@
 #include "common/base/status.h"
 
 namespace tarn::rpc {
+
+inline constexpr size_t kBlockingTasksMax = 256;
 
 class EventLoop {
  public:
@@ -21,11 +24,20 @@ class EventLoop {
   virtual void Post(std::function<void()> task) = 0;
   // Thread-safe: runs `task` on the loop's thread once, after `delay_ms`.
   virtual void PostAfter(int64_t delay_ms, std::function<void()> task) = 0;
+  // Thread-safe: runs `task`, which may block, on a second thread that the loop makes at the first use and joins when it ends (name
+  // resolution, mostly). kResourceExhausted if kBlockingTasksMax wait.
+  virtual Status PostBlocking(std::function<void()> task) = 0;
   virtual bool InLoopThread() const = 0;
 
+  // Loop thread only: runs `task` when the events, timers and posted tasks of this turn are done, before the loop sleeps. For work that
+  // is worth collecting, such as writing all replies of a turn at once.
+  virtual void DeferToEndOfTurn(std::function<void()> task) = 0;
+
   // Loop thread only: epoll events of `fd` go to `handler` until Unwatch. `events` as in epoll_ctl(2), level-triggered.
+  // `fd` must not be watched yet.
   virtual Status Watch(int fd, uint32_t events, std::function<void(uint32_t)> handler) = 0;
   virtual Status Modify(int fd, uint32_t events) = 0;
+  // Events already fetched are not delivered any more. The handler is destroyed at the end of the turn. Call before closing `fd`.
   virtual void Unwatch(int fd) = 0;
 };
 

@@ -17,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "common/base/status.h"
 
@@ -55,6 +56,10 @@ enum class Method : uint16_t {
   kTruncateChunk = 43,
   kStatData = 44,
 };
+
+// "kReadChunk"; "unknown method N" for a number that is not in the enum.
+std::string MethodName(Method method);
+bool IsKnownMethod(Method method);
 
 struct FrameHeader {
   FrameKind kind = FrameKind::kRequest;

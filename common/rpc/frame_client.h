@@ -43,13 +43,18 @@ struct CallOptions {
                                               // The caller keeps it alive until the callback (also on kTimeout: the connection then discards the late payload).
 };
 
+// A push of the server; `message` is valid during the call only. Runs on the loop thread; must not block.
+using PushHandler = std::function<void(Method method, std::span<const uint8_t> message)>;
+
 struct FrameClientOptions {
   std::string address;  // HOST:PORT (names are resolved at connect, in a thread of the resolver's own) or unix:/PATH
-  int64_t connect_timeout_ms = 3'000;
+  int64_t connect_timeout_ms = 3'000;  // until the hello is answered
   uint32_t requests_in_flight_max = 4096;
+  PushHandler push_handler;  // none: pushes are dropped
 };
 
-// Thread-safe.
+// Thread-safe. Destroying it closes it. If the loop ends before a call's callback could run on it, the callback runs (kCancelled) on the
+// thread that destroys the loop.
 class FrameClient : public std::enable_shared_from_this<FrameClient> {
  public:
   // `loop` outlives the client. `hello` is sent first; its reply can be had from hello_reply() in any later callback.

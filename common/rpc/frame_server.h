@@ -14,7 +14,7 @@
 
 #include "common/base/buffer.h"
 #include "common/base/status.h"
-#include "common/base/unique_fd.h"
+#include "common/rpc/file_payload.h"
 #include "common/rpc/frame.h"
 
 namespace google::protobuf {
@@ -28,23 +28,20 @@ class ErrorDetail;
 
 namespace tarn::rpc {
 
+// Bounds of one connection. Reading stops while the requests being worked on and their answers not yet sent hold more than
+// kUnansweredBytesMax (or are more than requests_in_flight_max).
+inline constexpr uint64_t kUnansweredBytesMax = 64u << 20;
+inline constexpr uint64_t kPushBytesMax = 16u << 20;
+
 // The other end of a connection. Thread-safe; stays valid (but dead) after the connection is gone while somebody holds it.
 class Peer {
  public:
   virtual ~Peer() = default;
   virtual const proto::HelloRequest& hello() const = 0;
   virtual const std::string& address() const = 0;
-  // For pushes; dropped silently if the connection is gone.
+  // For pushes; dropped silently if the connection is gone. A peer that leaves kPushBytesMax of them unread is disconnected.
   virtual void Push(Method method, const google::protobuf::MessageLite& message) = 0;
   virtual bool connected() const = 0;
-};
-
-// A range of an open file to be sent with sendfile(2); `keep_alive` holds what owns the descriptor until it is sent.
-struct FilePayload {
-  int fd = -1;
-  uint64_t offset = 0;
-  uint32_t length = 0;
-  std::shared_ptr<const void> keep_alive;
 };
 
 // Answers one request, exactly once; a responder destroyed unanswered answers kInternal. Any thread.
@@ -66,9 +63,11 @@ struct Request {
   Buffer payload;                    // owned by the handler
 };
 
-// Runs on a loop thread: must not block.
+// Runs on the loop thread of the connection: must not block. Hellos and pings are answered by the server itself, method numbers that do
+// not exist are refused by it.
 using RequestHandler = std::function<void(Request, std::unique_ptr<Responder>)>;
-// Checks a hello (token, cluster id) and fills the reply (role, ids, incarnation, ...); version and features are negotiated by the server.
+// Checks a hello (token, cluster id) and fills the reply (role, ids, incarnation, ...), with the features it has; the server negotiates the
+// version and cuts the features to those that the client has as well. Runs on a loop thread (several, if there are several): must not block.
 using HelloHandler = std::function<Status(const proto::HelloRequest&, proto::HelloReply*)>;
 
 struct FrameServerOptions {
@@ -83,7 +82,7 @@ class FrameServer {
  public:
   // Listens at once. kBusy with the address in the text if the port is taken.
   static Result<std::unique_ptr<FrameServer>> Start(const FrameServerOptions& options, HelloHandler hello, RequestHandler handler);
-  // Closes every connection and joins the threads; responders still held elsewhere become no-ops.
+  // Closes every connection and joins the threads; responders still held elsewhere become no-ops. Not on a loop thread.
   virtual ~FrameServer() = default;
   // The address it really listens on (port 0 resolved).
   virtual const std::string& address() const = 0;
