@@ -1,0 +1,287 @@
+#include "client/admin/admin_client.h"
+
+// Before gRPC's: absl defines the same annotation macros, and a system header may do that without a warning.
+#include "common/base/mutex.h"
+
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "client/blocking.h"
+#include "client/meta/convert.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/rpc/event_loop.h"
+#include "common/rpc/frame_client.h"
+#include "common/rpc/grpc_status.h"
+#include "proto/admin.grpc.pb.h"
+#include "proto/hello.pb.h"
+
+namespace tarn::client {
+namespace {
+
+constexpr int64_t kRetryPauseMs = 100;
+constexpr int64_t kAttemptTimeoutMs = 5'000;
+constexpr int kRedirectsMax = 4;
+constexpr std::string_view kLeaderHint = "leader=";
+
+std::string Hexadecimal(std::string_view bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<uint8_t>(c);
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+std::string TargetStateName(proto::TargetState state) {
+  switch (state) {
+    case proto::TARGET_STATE_ONLINE:
+      return "online";
+    case proto::TARGET_STATE_OFFLINE:
+      return "offline";
+    case proto::TARGET_STATE_DRAINING:
+      return "draining";
+    case proto::TARGET_STATE_RETIRED:
+      return "retired";
+    default:
+      return "unknown";
+  }
+}
+
+ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
+  ClusterStatus status;
+  status.health = reply.health();
+  status.cluster_id = Hexadecimal(reply.cluster_id());
+  for (const proto::MetaserverMember& member : reply.metaservers()) {
+    status.metaservers.push_back({member.id(), member.address(), member.role(), member.pid()});
+  }
+  for (const proto::Target& target : reply.targets()) {
+    ChunkserverStatus& row = status.chunkservers.emplace_back();
+    row.server_id = target.server_id();
+    row.target_id = target.id();
+    row.address = target.address();
+    row.node = target.node();
+    row.state = TargetStateName(target.state());
+    row.pid = target.pid();
+    row.capacity_bytes = target.capacity_bytes();
+    row.used_bytes = target.used_bytes();
+    row.available_bytes = target.available_bytes();
+    row.chunk_count = target.chunk_count();
+  }
+  for (const proto::Volume& volume : reply.volumes()) status.volumes.push_back(VolumeFromProto(volume));
+  status.map_version = reply.map_version();
+  status.placement_groups = reply.placement_groups();
+  status.sessions = reply.sessions();
+  status.dead_data_ids = reply.dead_data_ids();
+  status.software_version = reply.software_version();
+  status.problems.assign(reply.problems().begin(), reply.problems().end());
+  return status;
+}
+
+// The address behind "leader=" in a refusal; empty if there is none.
+std::string LeaderHint(const grpc::Status& status) {
+  const std::string& message = status.error_message();
+  const size_t at = message.find(kLeaderHint);
+  if (at == std::string::npos) return {};
+  const size_t begin = at + kLeaderHint.size();
+  return message.substr(begin, message.find_first_of(" ,;", begin) - begin);
+}
+
+// A stub of its own for each gRPC address; shared by the callers that use it.
+using StubPtr = std::shared_ptr<proto::AdminService::Stub>;
+
+class GrpcAdminClient final : public AdminClient {
+ public:
+  GrpcAdminClient(std::vector<std::string> metaservers, int64_t timeout_ms, std::unique_ptr<rpc::EventLoop> loop)
+      : metaservers_(std::move(metaservers)), timeout_ms_(timeout_ms), loop_(std::move(loop)) {}
+
+  // Asks the metadata servers in turn for their gRPC address until one answers or the time is over.
+  Status FindServer(int64_t deadline_ns);
+
+  Result<ClusterStatus> GetStatus() override {
+    proto::StatusReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::Status, proto::StatusRequest(), &reply));
+    return StatusFromProto(reply);
+  }
+  Result<VolumeInfo> CreateVolume(const VolumeRequest& request) override;
+  Result<VolumeInfo> GetVolume(const std::string& name) override {
+    proto::GetVolumeRequest message;
+    message.set_name(name);
+    proto::GetVolumeReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::GetVolume, message, &reply));
+    return VolumeFromProto(reply.volume());
+  }
+  Result<std::vector<VolumeInfo>> ListVolumes() override {
+    proto::ListVolumesReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::ListVolumes, proto::ListVolumesRequest(), &reply));
+    std::vector<VolumeInfo> volumes;
+    for (const proto::Volume& volume : reply.volumes()) volumes.push_back(VolumeFromProto(volume));
+    return volumes;
+  }
+  Result<VolumeInfo> ResizeVolume(const std::string& name, std::optional<uint64_t> quota_bytes,
+                                  std::optional<uint64_t> quota_inodes) override {
+    proto::ResizeVolumeRequest message;
+    message.set_name(name);
+    if (quota_bytes) message.set_quota_bytes(*quota_bytes);
+    if (quota_inodes) message.set_quota_inodes(*quota_inodes);
+    proto::VolumeReply reply;
+    RETURN_IF_ERROR(Change(&proto::AdminService::Stub::ResizeVolume, message, &reply));
+    return VolumeFromProto(reply.volume());
+  }
+  Status DeleteVolume(const std::string& name, bool recursive) override {
+    proto::DeleteVolumeRequest message;
+    message.set_name(name);
+    message.set_recursive(recursive);
+    proto::VolumeReply reply;
+    return Change(&proto::AdminService::Stub::DeleteVolume, message, &reply);
+  }
+
+ private:
+  template <typename Request, typename Reply>
+  using Method = grpc::Status (proto::AdminService::Stub::*)(grpc::ClientContext*, const Request&, Reply*);
+
+  // A question may be asked again; a change only if the server certainly did not carry it out.
+  template <typename Request, typename Reply>
+  Status Ask(Method<Request, Reply> method, const Request& request, Reply* reply) {
+    return Call(/*repeatable=*/true, [&](proto::AdminService::Stub& stub, grpc::ClientContext* context) {
+      return (stub.*method)(context, request, reply);
+    });
+  }
+  template <typename Request, typename Reply>
+  Status Change(Method<Request, Reply> method, const Request& request, Reply* reply) {
+    return Call(/*repeatable=*/false, [&](proto::AdminService::Stub& stub, grpc::ClientContext* context) {
+      return (stub.*method)(context, request, reply);
+    });
+  }
+  using Attempt = std::function<grpc::Status(proto::AdminService::Stub&, grpc::ClientContext*)>;
+  Status Call(bool repeatable, const Attempt& attempt);
+
+  Result<std::string> AskGrpcAddress(const std::string& metaserver, int64_t timeout_ms);
+  void Use(const std::string& grpc_address);
+  StubPtr stub() const {
+    MutexLock lock(mutex_);
+    return stub_;
+  }
+  void Pause(int64_t pause_ms) {
+    (void)WaitStatus(
+        [&](StatusCallback done) { loop_->PostAfter(pause_ms, [done = std::move(done)] { done(Status::Ok()); }); });
+  }
+  int64_t DeadlineNs() const { return clock_.MonotonicNs() + timeout_ms_ * 1'000'000; }
+
+  // Immutable after construction.
+  const std::vector<std::string> metaservers_;
+  const int64_t timeout_ms_;
+  const std::unique_ptr<rpc::EventLoop> loop_;
+  SystemClock clock_;
+  SystemRandom random_;
+
+  mutable Mutex mutex_;
+  StubPtr stub_ GUARDED_BY(mutex_);
+};
+
+Result<std::string> GrpcAdminClient::AskGrpcAddress(const std::string& metaserver, int64_t timeout_ms) {
+  rpc::FrameClientOptions options;
+  options.address = metaserver;
+  options.connect_timeout_ms = timeout_ms;
+  proto::HelloRequest hello;
+  hello.set_role(proto::PEER_ROLE_TOOL);
+  hello.set_peer_name("admin:" + std::to_string(getpid()));
+  hello.set_connection_nonce(random_.NextNonZero());
+  std::shared_ptr<rpc::FrameClient> client = rpc::FrameClient::Create(loop_.get(), options, hello);
+  const Status pinged = client->CallAndWait(rpc::Method::kPing, proto::HelloReply(), nullptr, timeout_ms);
+  const std::string grpc_address = client->hello_reply().grpc_address();
+  client->Close();
+  RETURN_IF_ERROR(pinged);
+  if (grpc_address.empty()) {
+    return Status(StatusCode::kUnavailable, metaserver + " is no metadata server: it names no gRPC address");
+  }
+  return grpc_address;
+}
+
+Status GrpcAdminClient::FindServer(int64_t deadline_ns) {
+  std::string tried;
+  while (true) {
+    tried.clear();
+    for (const std::string& metaserver : metaservers_) {
+      const int64_t remaining_ms = std::max<int64_t>(1, (deadline_ns - clock_.MonotonicNs()) / 1'000'000);
+      Result<std::string> address = AskGrpcAddress(metaserver, std::min(remaining_ms, kAttemptTimeoutMs));
+      if (address.ok()) {
+        Use(*address);
+        return Status::Ok();
+      }
+      tried += (tried.empty() ? "" : "; ") + metaserver + ": " + address.status().message();
+    }
+    if (clock_.MonotonicNs() + kRetryPauseMs * 1'000'000 >= deadline_ns) break;
+    Pause(kRetryPauseMs);
+  }
+  return Status(StatusCode::kUnavailable,
+                "no metadata server answered within " + std::to_string(timeout_ms_) + " ms (" + tried + ")");
+}
+
+void GrpcAdminClient::Use(const std::string& grpc_address) {
+  StubPtr stub = proto::AdminService::NewStub(grpc::CreateChannel(grpc_address, grpc::InsecureChannelCredentials()));
+  MutexLock lock(mutex_);
+  stub_ = std::move(stub);
+}
+
+Status GrpcAdminClient::Call(bool repeatable, const Attempt& attempt) {
+  const int64_t deadline_ns = DeadlineNs();
+  int redirects = 0;
+  while (true) {
+    grpc::ClientContext context;
+    const int64_t remaining_ms = std::max<int64_t>(1, (deadline_ns - clock_.MonotonicNs()) / 1'000'000);
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(remaining_ms));
+    const grpc::Status status = attempt(*stub(), &context);
+    if (status.ok()) return Status::Ok();
+    const std::string leader = LeaderHint(status);
+    if (!leader.empty() && redirects++ < kRedirectsMax) {
+      Use(leader);
+      continue;
+    }
+    const Status error = rpc::FromGrpcStatus(status);
+    // A refusal by a server that does not lead changed nothing.
+    const bool try_again =
+        error.code() == StatusCode::kNotLeader || (repeatable && error.code() == StatusCode::kUnavailable);
+    if (!try_again || clock_.MonotonicNs() + kRetryPauseMs * 1'000'000 >= deadline_ns) return error;
+    Pause(kRetryPauseMs);
+    // It may have been started again, with another gRPC port.
+    RETURN_IF_ERROR(FindServer(deadline_ns));
+  }
+}
+
+Result<VolumeInfo> GrpcAdminClient::CreateVolume(const VolumeRequest& request) {
+  proto::CreateVolumeRequest message;
+  proto::Volume* volume = message.mutable_volume();
+  volume->set_name(request.name);
+  volume->set_quota_bytes(request.quota_bytes);
+  volume->set_quota_inodes(request.quota_inodes);
+  volume->set_replicas(request.replicas);
+  // 0 asks for the server's default.
+  volume->set_stripe_unit_bytes(request.stripe_unit_bytes.value_or(0));
+  volume->set_stripe_width(request.stripe_width.value_or(0));
+  volume->set_chunk_size_bytes(request.chunk_size_bytes.value_or(0));
+  proto::VolumeReply reply;
+  RETURN_IF_ERROR(Change(&proto::AdminService::Stub::CreateVolume, message, &reply));
+  return VolumeFromProto(reply.volume());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AdminClient>> AdminClient::Connect(const std::vector<std::string>& metaservers,
+                                                          int64_t timeout_ms) {
+  if (metaservers.empty()) return Status(StatusCode::kInvalidArgument, "no metadata server address is given");
+  ASSIGN_OR_RETURN(std::unique_ptr<rpc::EventLoop> loop, rpc::EventLoop::Start("admin-loop"));
+  auto client = std::make_unique<GrpcAdminClient>(metaservers, timeout_ms, std::move(loop));
+  RETURN_IF_ERROR(client->FindServer(SystemClock().MonotonicNs() + timeout_ms * 1'000'000));
+  return std::unique_ptr<AdminClient>(std::move(client));
+}
+
+}  // namespace tarn::client

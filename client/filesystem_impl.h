@@ -1,0 +1,164 @@
+// The Filesystem of client/filesystem.h over a metadata client and a data plane.
+//
+// Namespace operations go straight to the metadata server (filesystem_namespace.cc, filesystem_attributes.cc); files
+// are opened, written and closed through the table of open files (filesystem_files.cc); bulk ingest reserves data ids
+// in advance (filesystem_ingest.cc). Every attribute that leaves here passes OpenFiles::Show, so that a program sees
+// its own buffered writes. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/data/data_plane.h"
+#include "client/filesystem.h"
+#include "client/meta/metadata_client.h"
+#include "client/open_files.h"
+#include "client/page_cache_views.h"
+#include "client/reserved_data_ids.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/rpc/event_loop.h"
+
+namespace tarn::client {
+
+// Immutable after construction, but for `released`.
+class FileHandle {
+ public:
+  FileHandle(OpenInodePtr open_inode, OpenFlags open_flags, std::shared_ptr<ReadAheadState> read_ahead_state)
+      : inode(std::move(open_inode)), flags(open_flags), read_ahead(std::move(read_ahead_state)) {}
+
+  const OpenInodePtr inode;
+  const OpenFlags flags;
+  const std::shared_ptr<ReadAheadState> read_ahead;
+  std::atomic<bool> released = false;
+};
+
+class FilesystemImpl final : public Filesystem {
+ public:
+  // What it is made of. Loops, clock and random outlive the metadata client and the data plane, hence their order.
+  struct Parts {
+    std::unique_ptr<Clock> clock;
+    std::unique_ptr<Random> random;
+    std::vector<std::unique_ptr<rpc::EventLoop>> loops;
+    std::unique_ptr<MetadataClient> metadata;  // its session is open
+    VolumeInfo volume;
+    InodeId root;
+    int64_t retry_deadline_ms = 30'000;
+    uint64_t page_cache_views_bytes = 4 << 20;
+  };
+  // Makes the data plane on top of what it is given.
+  using MakeDataPlane = std::function<Result<std::unique_ptr<DataPlane>>(MetadataForData* metadata)>;
+  static Result<std::unique_ptr<FilesystemImpl>> Create(Parts parts, const MakeDataPlane& make_data_plane);
+  ~FilesystemImpl() override;
+  FilesystemImpl(const FilesystemImpl&) = delete;
+  FilesystemImpl& operator=(const FilesystemImpl&) = delete;
+
+  InodeId root() const override { return parts_.root; }
+  VolumeInfo volume() const override { return parts_.volume; }
+
+  void Lookup(InodeId parent, const std::string& name, Callback<Attributes> done) override;
+  void GetAttributes(InodeId inode, Callback<Attributes> done) override;
+  void SetAttributes(InodeId inode, const AttributeChanges& changes, Caller caller, Callback<Attributes> done) override;
+  void MakeNode(InodeId parent, const std::string& name, FileType type, uint32_t mode, uint64_t rdev, Caller caller,
+                Callback<Attributes> done) override;
+  void MakeDirectory(InodeId parent, const std::string& name, uint32_t mode, Caller caller,
+                     Callback<Attributes> done) override;
+  void MakeSymlink(InodeId parent, const std::string& name, const std::string& target, Caller caller,
+                   Callback<Attributes> done) override;
+  void Link(InodeId inode, InodeId new_parent, const std::string& new_name, Caller caller,
+            Callback<Attributes> done) override;
+  void Unlink(InodeId parent, const std::string& name, Caller caller, StatusCallback done) override;
+  void RemoveDirectory(InodeId parent, const std::string& name, Caller caller, StatusCallback done) override;
+  void Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
+              RenameFlags flags, Caller caller, StatusCallback done) override;
+  void ReadDirectory(InodeId directory, uint64_t after_cookie, uint32_t entries_max, bool with_attributes,
+                     Callback<DirectoryPage> done) override;
+  void GetXattr(InodeId inode, const std::string& name, Callback<std::string> done) override;
+  void ListXattrs(InodeId inode, Callback<std::vector<std::string>> done) override;
+  void SetXattr(InodeId inode, const std::string& name, const std::string& value, SetXattrFlags flags, Caller caller,
+                StatusCallback done) override;
+  void RemoveXattr(InodeId inode, const std::string& name, Caller caller, StatusCallback done) override;
+  void StatFs(Callback<FilesystemStatistics> done) override;
+
+  void Create(InodeId parent, const std::string& name, uint32_t mode, bool exclusive, OpenFlags flags, Caller caller,
+              Callback<OpenedFile> done) override;
+  void OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFile> done) override;
+  void Read(const FileHandlePtr& handle, uint64_t offset, size_t length, Callback<ReadResult> done) override;
+  void Write(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes,
+             StatusCallback done) override;
+  void Flush(const FileHandlePtr& handle, StatusCallback done) override;
+  void Fsync(const FileHandlePtr& handle, StatusCallback done) override;
+  void Release(const FileHandlePtr& handle) override;
+  void SyncAll(StatusCallback done) override;
+
+  void Ingest(const IngestFile& file, std::span<const uint8_t> bytes, Callback<Attributes> done) override;
+
+  Counters counters() const override;
+
+ private:
+  // What the data half asks of the metadata half, with an eye on the answers: they move the attributes of open files.
+  class ObservedMetadata final : public MetadataForData {
+   public:
+    explicit ObservedMetadata(FilesystemImpl* filesystem) : filesystem_(filesystem) {}
+    void AllocateData(InodeId inode, Callback<Attributes> done) override;
+    void CommitWrite(const WriteCommit& commit, Callback<Attributes> done) override;
+    void FetchAttributes(InodeId inode, Callback<Attributes> done) override;
+    void TruncateDone(InodeId inode, uint64_t truncate_generation, StatusCallback done) override;
+    std::shared_ptr<const proto::ClusterMap> cluster_map() override { return metadata()->cluster_map(); }
+    void RefreshClusterMap(uint64_t version, StatusCallback done) override {
+      metadata()->RefreshClusterMap(version, std::move(done));
+    }
+    SessionId session() override { return metadata()->session(); }
+
+   private:
+    MetadataClient* metadata() { return filesystem_->metadata_; }
+    FilesystemImpl* const filesystem_;
+  };
+
+  explicit FilesystemImpl(Parts parts);
+
+  // A mutation whose reply's attributes are the answer.
+  void MutateAndShow(proto::Mutation mutation, Callback<Attributes> done);
+  // After an unlink or a rename took a file's last name away.
+  void AfterNameRemoved(const proto::MutationReply& reply, bool held_open);
+  void ReleaseOrphan(InodeId inode);
+  // Ends one use of an open inode, with all that follows from the last one.
+  void EndUse(const OpenInodePtr& open);
+  void AfterRelease(const OpenInodePtr& open, OpenFiles::AfterRelease next);
+
+  // The steps of SetAttributes: what is buffered, then the size, then the rest.
+  void FlushIfDirty(InodeId inode, StatusCallback done);
+  void SetOtherAttributes(InodeId inode, const AttributeChanges& changes, Caller caller, Callback<Attributes> done);
+  struct TruncateRequest {
+    InodeId inode;
+    uint64_t size_bytes = 0;
+    bool clear_suid_sgid = false;
+    Caller caller;
+    uint32_t attempts = 0;
+  };
+  void Truncate(const TruncateRequest& request, Callback<Attributes> done);
+  void OnTruncated(const Attributes& attributes, Callback<Attributes> done);
+  // Carries out the truncate that is pending on the inode, ours or that of a client which did not finish it.
+  void FinishPendingTruncate(InodeId inode, StatusCallback done);
+
+  void FinishOpen(const Attributes& attributes, bool created, OpenFlags flags, Caller caller,
+                  Callback<OpenedFile> done);
+  void MakeIngestedName(const IngestFile& file, const ReservedDataIds::Reserved& reserved, uint64_t size_bytes,
+                        Callback<Attributes> done);
+
+  // Destroyed from the bottom up: the data plane uses all above it.
+  Parts parts_;
+  MetadataClient* const metadata_;  // of parts_
+  OpenFiles open_files_;
+  PageCacheViews page_cache_views_;
+  ReservedDataIds reserved_data_ids_;
+  ObservedMetadata observed_metadata_;
+  std::unique_ptr<DataPlane> data_;
+};
+
+}  // namespace tarn::client

@@ -1,0 +1,167 @@
+// FilesystemImpl: names. Each operation is one request; the state machine holds the POSIX rules.
+#include <utility>
+
+#include "client/filesystem_impl.h"
+#include "client/meta/convert.h"
+
+namespace tarn::client {
+
+void FilesystemImpl::MutateAndShow(proto::Mutation mutation, Callback<Attributes> done) {
+  metadata_->MutateForAttributes(std::move(mutation), [this, done = std::move(done)](const Result<Attributes>& result) {
+    if (!result.ok()) return done(result.status());
+    done(open_files_.Show(*result));
+  });
+}
+
+void FilesystemImpl::Lookup(InodeId parent, const std::string& name, Callback<Attributes> done) {
+  proto::LookupRequest request;
+  request.set_parent(parent.value());
+  request.set_name(name);
+  metadata_->Read<proto::LookupReply>(rpc::Method::kLookup, std::move(request),
+                                      [this, done = std::move(done)](const Result<proto::LookupReply>& reply) {
+                                        if (!reply.ok()) return done(reply.status());
+                                        done(open_files_.Show(AttributesFromProto(reply->attributes())));
+                                      });
+}
+
+void FilesystemImpl::MakeNode(InodeId parent, const std::string& name, FileType type, uint32_t mode, uint64_t rdev,
+                              Caller caller, Callback<Attributes> done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::CreateOp* op = mutation.mutable_create();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  op->set_type(FileTypeToProto(type));
+  op->set_mode(mode);
+  op->set_rdev(rdev);
+  op->set_exclusive(true);
+  MutateAndShow(std::move(mutation), std::move(done));
+}
+
+void FilesystemImpl::MakeDirectory(InodeId parent, const std::string& name, uint32_t mode, Caller caller,
+                                   Callback<Attributes> done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::MkdirOp* op = mutation.mutable_mkdir();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  op->set_mode(mode);
+  MutateAndShow(std::move(mutation), std::move(done));
+}
+
+void FilesystemImpl::MakeSymlink(InodeId parent, const std::string& name, const std::string& target, Caller caller,
+                                 Callback<Attributes> done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::SymlinkOp* op = mutation.mutable_symlink();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  op->set_target(target);
+  MutateAndShow(std::move(mutation), std::move(done));
+}
+
+void FilesystemImpl::Link(InodeId inode, InodeId new_parent, const std::string& new_name, Caller caller,
+                          Callback<Attributes> done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::LinkOp* op = mutation.mutable_link();
+  op->set_inode(inode.value());
+  op->set_new_parent(new_parent.value());
+  op->set_new_name(new_name);
+  MutateAndShow(std::move(mutation), std::move(done));
+}
+
+// The name alone does not say which inode goes, so whenever any file is open the server is asked to keep the inode as
+// an orphan of this session. If it turns out not to be one of the open files, it is let go at once.
+void FilesystemImpl::Unlink(InodeId parent, const std::string& name, Caller caller, StatusCallback done) {
+  const bool held_open = open_files_.any_open();
+  proto::Mutation mutation = MutationFor(caller);
+  proto::UnlinkOp* op = mutation.mutable_unlink();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  op->set_held_open(held_open);
+  metadata_->Mutate(std::move(mutation),
+                    [this, held_open, done = std::move(done)](const Result<proto::MutationReply>& reply) {
+                      if (reply.ok()) AfterNameRemoved(*reply, held_open);
+                      done(reply.status());
+                    });
+}
+
+void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Caller caller, StatusCallback done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::RmdirOp* op = mutation.mutable_rmdir();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  metadata_->Mutate(std::move(mutation),
+                    [done = std::move(done)](const Result<proto::MutationReply>& reply) { done(reply.status()); });
+}
+
+void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
+                            RenameFlags flags, Caller caller, StatusCallback done) {
+  const bool held_open = open_files_.any_open();
+  proto::Mutation mutation = MutationFor(caller);
+  proto::RenameOp* op = mutation.mutable_rename();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  op->set_new_parent(new_parent.value());
+  op->set_new_name(new_name);
+  op->set_no_replace(flags.no_replace);
+  op->set_exchange(flags.exchange);
+  op->set_replaced_held_open(held_open);
+  metadata_->Mutate(std::move(mutation),
+                    [this, held_open, done = std::move(done)](const Result<proto::MutationReply>& reply) {
+                      if (reply.ok()) AfterNameRemoved(*reply, held_open);
+                      done(reply.status());
+                    });
+}
+
+void FilesystemImpl::AfterNameRemoved(const proto::MutationReply& reply, bool held_open) {
+  if (!reply.has_removed() || reply.removed().inode() == 0) return;
+  const Attributes removed = AttributesFromProto(reply.removed());
+  (void)open_files_.Show(removed);  // an fstat of the open file shows the fewer links
+  if (!held_open || removed.nlink > 0 || removed.type == FileType::kDirectory) return;
+  if (!open_files_.MarkOrphan(removed.inode)) ReleaseOrphan(removed.inode);
+}
+
+void FilesystemImpl::ReleaseOrphan(InodeId inode) {
+  proto::Mutation mutation;
+  mutation.mutable_release_orphan()->set_inode(inode.value());
+  // Nobody waits for it, and the end of the session does the same.
+  metadata_->MutateBatched(std::move(mutation), [](const Result<proto::MutationReply>&) {});
+}
+
+void FilesystemImpl::ReadDirectory(InodeId directory, uint64_t after_cookie, uint32_t entries_max, bool with_attributes,
+                                   Callback<DirectoryPage> done) {
+  proto::ReadDirRequest request;
+  request.set_directory(directory.value());
+  request.set_after_cookie(after_cookie);
+  request.set_entries_max(entries_max);
+  request.set_with_attributes(with_attributes);
+  metadata_->Read<proto::ReadDirReply>(
+      rpc::Method::kReadDir, std::move(request),
+      [this, with_attributes, done = std::move(done)](Result<proto::ReadDirReply> reply) {
+        if (!reply.ok()) return done(reply.status());
+        // Most listings happen while few files are open: look there only if there are any.
+        const bool show = with_attributes && open_files_.count() > 0;
+        DirectoryPage page;
+        page.end = reply->end();
+        page.entries.reserve(static_cast<size_t>(reply->entries_size()));
+        for (proto::Entry& entry : *reply->mutable_entries()) {
+          DirectoryEntry& to = page.entries.emplace_back();
+          to.name = std::move(*entry.mutable_name());
+          to.cookie = entry.cookie();
+          to.attributes = AttributesFromProto(entry.attributes());
+          if (show) to.attributes = open_files_.Show(to.attributes);
+        }
+        done(std::move(page));
+      });
+}
+
+void FilesystemImpl::StatFs(Callback<FilesystemStatistics> done) {
+  proto::StatFsRequest request;
+  request.set_volume(parts_.volume.id.value());
+  metadata_->Read<proto::StatFsReply>(rpc::Method::kStatFs, std::move(request),
+                                      [done = std::move(done)](const Result<proto::StatFsReply>& reply) {
+                                        if (!reply.ok()) return done(reply.status());
+                                        done(FilesystemStatistics{reply->total_bytes(), reply->free_bytes(),
+                                                                  reply->total_inodes(), reply->free_inodes()});
+                                      });
+}
+
+}  // namespace tarn::client

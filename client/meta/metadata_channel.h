@@ -1,0 +1,113 @@
+// Requests to whichever metadata server leads: finds it among the known addresses, reconnects, redirects, retries.
+//
+// A request is sent again, byte for byte the same, after a lost connection, a time-out, kNotLeader or
+// kResourceExhausted, until its deadline; then it fails with kUnavailable naming the addresses. That is safe for reads,
+// and for mutations because they carry session and sequence number (client/meta/metadata_client.h). Host names are
+// resolved anew by every connection.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/mutex.h"
+#include "common/base/random.h"
+#include "common/rpc/event_loop.h"
+#include "common/rpc/frame_client.h"
+
+namespace tarn::client {
+
+struct MetadataChannelOptions {
+  std::vector<std::string> addresses;  // HOST:PORT, at least one
+  std::string client_name;
+  std::string token;
+  int64_t retry_deadline_ms = 30'000;
+  int64_t call_timeout_ms = 5'000;  // of one attempt
+  int64_t backoff_first_ms = 5;
+  int64_t backoff_max_ms = 500;
+};
+
+// Thread-safe.
+class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
+ public:
+  // The final answer. `reply` is valid during the callback only. `in_doubt`: an earlier attempt may have been carried
+  // out although its answer was lost.
+  using Done = std::function<void(const rpc::Reply& reply, bool in_doubt)>;
+
+  // `loop`, `clock` and `random` outlive it. Connects with the first call.
+  static std::shared_ptr<MetadataChannel> Create(rpc::EventLoop* loop, const Clock* clock, Random* random,
+                                                 const MetadataChannelOptions& options);
+
+  // `request` must not change any more. `done` runs exactly once, on the loop's thread, or on the caller's before the
+  // call returns (closed). `deadline_ms` 0: the channel's.
+  void Call(rpc::Method method, std::shared_ptr<const google::protobuf::MessageLite> request, Done done,
+            int64_t deadline_ms = 0);
+
+  // Later connections introduce themselves with it.
+  void SetSession(SessionId session);
+  // Further metadata servers, as the cluster map lists them.
+  void AddAddresses(const std::vector<std::string>& addresses);
+  std::vector<std::string> addresses() const;
+  // Requests sent so far, repeats included.
+  uint64_t requests() const;
+
+  // Everything not yet answered fails with kCancelled, and so do later calls. Callbacks of requests in flight may still
+  // run on the loop's thread after it returns.
+  void Close();
+
+ private:
+  struct Operation {
+    rpc::Method method;
+    std::shared_ptr<const google::protobuf::MessageLite> request;
+    Done done;
+    int64_t deadline_ns = 0;
+    int64_t deadline_ms = 0;  // as asked for, for the error text
+    uint32_t attempts = 0;
+    uint32_t redirects = 0;
+    bool in_doubt = false;
+    Status last_error;
+  };
+  using OperationPtr = std::shared_ptr<Operation>;
+
+  MetadataChannel(rpc::EventLoop* loop, const Clock* clock, Random* random, const MetadataChannelOptions& options);
+
+  void Send(const OperationPtr& operation);
+  void OnReply(const OperationPtr& operation, const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply);
+  void RetryLater(const OperationPtr& operation, int64_t delay_ms);
+  void OnRetryTimer(uint64_t ticket);
+  void Finish(const OperationPtr& operation, Status status);
+  Status DeadlineStatus(const Operation& operation) const REQUIRES(mutex_);
+  std::shared_ptr<rpc::FrameClient> CurrentClient() REQUIRES(mutex_);
+  // What to do after a failed attempt: which server next, and after which delay. Returns a client to be closed, if any.
+  std::shared_ptr<rpc::FrameClient> PlanRetry(const OperationPtr& operation,
+                                              const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply,
+                                              int64_t* delay_ms) REQUIRES(mutex_);
+  void FollowLeader(const std::string& address) REQUIRES(mutex_);
+  void Retire(std::shared_ptr<rpc::FrameClient> client) REQUIRES(mutex_);
+  int64_t BackoffMs(uint32_t attempt) REQUIRES(mutex_);
+
+  // Immutable after construction.
+  rpc::EventLoop* const loop_;
+  const Clock* const clock_;
+  Random* const random_;
+  const MetadataChannelOptions options_;
+
+  mutable Mutex mutex_;
+  bool closed_ GUARDED_BY(mutex_) = false;
+  SessionId session_ GUARDED_BY(mutex_);
+  std::vector<std::string> addresses_ GUARDED_BY(mutex_);
+  size_t address_index_ GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<rpc::FrameClient> client_ GUARDED_BY(mutex_);  // null: to be made by the next call
+  // Left for another server while they still had requests in flight.
+  std::vector<std::weak_ptr<rpc::FrameClient>> retired_ GUARDED_BY(mutex_);
+  uint64_t requests_ GUARDED_BY(mutex_) = 0;
+  uint64_t next_ticket_ GUARDED_BY(mutex_) = 1;
+  std::map<uint64_t, OperationPtr> waiting_ GUARDED_BY(mutex_);  // for their retry timer
+};
+
+}  // namespace tarn::client

@@ -1,0 +1,82 @@
+// The files this client has open: one entry per inode, shared by its handles.
+//
+// Two invariants: an inode is in the table from before the metadata server is asked to open it until its last handle is
+// released and nothing of it is dirty; and the attributes kept here never go back in time (`change` only rises), so
+// that an answer which was overtaken by a later one does not show an old size.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+
+#include "client/data/data_plane.h"
+#include "client/types.h"
+#include "common/base/mutex.h"
+
+namespace tarn::client {
+
+// An entry. `data` is immutable after construction; the rest is guarded by the table.
+struct OpenInode {
+  OpenInode(const Attributes& attributes, std::shared_ptr<InodeData> inode_data)
+      : id(attributes.inode), data(std::move(inode_data)), newest(attributes) {}
+
+  const InodeId id;
+  const std::shared_ptr<InodeData> data;
+  uint64_t uses = 0;     // handles, and operations that need the data for a while
+  bool orphan = false;   // unlinked while open: the server keeps it for this session until it is told otherwise
+  bool closing = false;  // no use is left, but what was written is still on its way
+  Attributes newest;
+};
+using OpenInodePtr = std::shared_ptr<OpenInode>;
+
+// Thread-safe. Calls into the data half are made without the lock.
+class OpenFiles {
+ public:
+  OpenFiles() = default;
+  OpenFiles(const OpenFiles&) = delete;
+  OpenFiles& operator=(const OpenFiles&) = delete;
+
+  // Set once, before anything is opened; outlives the entries.
+  void SetDataPlane(DataPlane* data_plane) { data_plane_ = data_plane; }
+
+  // An open is under way whose inode is not yet in the table: it counts for `any_open`.
+  void BeginOpening();
+  void EndOpening();
+  // Something is open, or about to be.
+  bool any_open() const;
+  size_t count() const;
+
+  // Adds a use; the entry is made if there is none. `attributes` are fresh from the server.
+  OpenInodePtr Use(const Attributes& attributes);
+  // Adds a use if the inode is open; null otherwise.
+  OpenInodePtr UseIfOpen(InodeId inode);
+
+  enum class AfterRelease {
+    kNothing,       // other uses remain, or everything is done
+    kFlush,         // the last use is gone but data is dirty: flush, then call FinishClose
+    kReleaseOrphan  // gone from the table, and the server waits to hear it
+  };
+  [[nodiscard]] AfterRelease Release(const OpenInodePtr& open);
+  // After the flush of kFlush, whether it succeeded or not (its error was reported): kNothing or kReleaseOrphan.
+  [[nodiscard]] AfterRelease FinishClose(const OpenInodePtr& open);
+
+  // The server keeps this unlinked inode for the session. True if it is open here; then its last release gives
+  // kReleaseOrphan. False: nobody here needs it.
+  [[nodiscard]] bool MarkOrphan(InodeId inode);
+
+  // What to show for attributes that just came from the server: never older than what was seen before, with the size
+  // and mtime of buffered data. The data half learns of news.
+  Attributes Show(const Attributes& fresh);
+  // Remembers them only: the data half has them already.
+  void Remember(const Attributes& fresh);
+
+ private:
+  DataPlane* data_plane_ = nullptr;  // immutable after SetDataPlane
+
+  mutable Mutex mutex_;
+  uint64_t opening_ GUARDED_BY(mutex_) = 0;
+  std::unordered_map<InodeId, OpenInodePtr> inodes_ GUARDED_BY(mutex_);
+};
+
+}  // namespace tarn::client
