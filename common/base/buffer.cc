@@ -1,16 +1,25 @@
 #include "common/base/buffer.h"
 
 #include <cstdlib>
+#include <utility>
 
+#include "common/base/buffer_pool.h"
 #include "common/base/check.h"
 
 namespace tarn {
 
 Buffer::Buffer(size_t size) : size_(size) {
-  if (size == 0) return;
+  if (size > 0) bytes_.reset(AllocateBytes(size));
+}
+
+Buffer::Buffer(uint8_t* bytes, size_t size, std::shared_ptr<BufferPool> pool, size_t size_class)
+    : bytes_(bytes, Free(std::move(pool), size_class)), size_(size) {}
+
+uint8_t* Buffer::AllocateBytes(size_t size) {
   const size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
-  bytes_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded)));
-  CHECK(bytes_ != nullptr, "out of memory");
+  auto* const bytes = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded));
+  CHECK(bytes != nullptr, "out of memory");
+  return bytes;
 }
 
 void Buffer::Shrink(size_t size) {
@@ -18,6 +27,12 @@ void Buffer::Shrink(size_t size) {
   size_ = size;
 }
 
-void Buffer::Free::operator()(uint8_t* bytes) const { std::free(bytes); }
+void Buffer::Free::operator()(uint8_t* bytes) const {
+  if (pool != nullptr) {
+    pool->TakeBack(bytes, size_class);
+  } else {
+    std::free(bytes);
+  }
+}
 
 }  // namespace tarn

@@ -5,14 +5,18 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 namespace tarn {
+
+class BufferPool;
 
 class Buffer {
  public:
   static constexpr size_t kAlignment = 4096;
 
   Buffer() = default;
+  // From the C library. Large ones that come and go should come from a BufferPool (common/base/buffer_pool.h).
   explicit Buffer(size_t size);
 
   uint8_t* data() { return bytes_.get(); }
@@ -25,9 +29,18 @@ class Buffer {
   void Shrink(size_t size);
 
  private:
+  friend class BufferPool;
   struct Free {
+    Free() : size_class(0) {}
+    Free(std::shared_ptr<BufferPool> from, size_t its_size_class) : pool(std::move(from)), size_class(its_size_class) {}
     void operator()(uint8_t* bytes) const;
+    std::shared_ptr<BufferPool> pool;  // null: from the C library
+    size_t size_class;                 // of the pool
   };
+
+  static uint8_t* AllocateBytes(size_t size);
+  Buffer(uint8_t* bytes, size_t size, std::shared_ptr<BufferPool> pool, size_t size_class);
+
   std::unique_ptr<uint8_t[], Free> bytes_;
   size_t size_ = 0;
 };

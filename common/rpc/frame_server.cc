@@ -20,6 +20,8 @@ namespace tarn::rpc {
 namespace {
 
 constexpr std::string_view kUnixPrefix = "unix:";
+// Of unused memory in a server's own pool.
+constexpr size_t kPooledBytesMax = 64 << 20;
 // When descriptors run out, accepting is tried again after this.
 constexpr int64_t kAcceptPauseMs = 100;
 
@@ -27,6 +29,7 @@ class SocketFrameServer final : public FrameServer {
  public:
   SocketFrameServer(const FrameServerOptions& options, HelloHandler hello, RequestHandler handler) {
     context_.options = options;
+    if (context_.options.buffers == nullptr) context_.options.buffers = BufferPool::Create(kPooledBytesMax);
     context_.hello = std::move(hello);
     context_.handler = std::move(handler);
   }

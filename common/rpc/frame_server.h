@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/base/buffer.h"
+#include "common/base/buffer_pool.h"
 #include "common/base/status.h"
 #include "common/rpc/file_payload.h"
 #include "common/rpc/frame.h"
@@ -76,6 +77,8 @@ struct FrameServerOptions {
   uint32_t connections_max = 16'384;
   uint32_t requests_in_flight_max = 256;  // per connection
   std::string thread_name = "frames";
+  // Where the payloads of requests come from, and best also those of replies; null: a pool of the server's own.
+  std::shared_ptr<BufferPool> buffers;
 };
 
 class FrameServer {

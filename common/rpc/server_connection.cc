@@ -121,7 +121,7 @@ void ServerConnection::Resume() {
 }
 
 PayloadPlace ServerConnection::PlacePayload(const FrameHeader& header, std::span<const uint8_t> /*message*/) {
-  payload_ = Buffer(header.payload_bytes);
+  payload_ = context_->options.buffers->Allocate(header.payload_bytes);
   return {.kind = PayloadPlace::Kind::kDestination, .destination = payload_.span()};
 }
 
