@@ -101,7 +101,8 @@ Result<Listing> List(const std::string& directory) {
     AddName(it->path().filename().string(), &listing);
   }
   if (error) return Status::FromErrno(error.value(), "read directory " + directory);
-  std::sort(listing.open.begin(), listing.open.end(), [](const auto& a, const auto& b) { return a.counter < b.counter; });
+  std::sort(listing.open.begin(), listing.open.end(),
+            [](const auto& a, const auto& b) { return a.counter < b.counter; });
   return listing;
 }
 
@@ -162,7 +163,8 @@ Result<SegmentEnd> CheckOpenSegment(const std::string& path, uint64_t* next_inde
   if (std::all_of(file.begin(), file.end(), is_zero)) return result;
   size_t offset = 8;
   if (file.size() < offset || Load<uint64_t>(file, 0) != kSegmentFormat) {
-    // The first write of a segment may be torn as well; then its first block is not there, and no entry behind it is proven.
+    // The first write of a segment may be torn as well; then its first block is not there, and no entry behind it is
+    // proven.
     offset = 0;
   } else {
     while (const auto batch = ParseBatch(file, offset)) {
@@ -175,7 +177,8 @@ Result<SegmentEnd> CheckOpenSegment(const std::string& path, uint64_t* next_inde
   result.stops_early = true;
   if (ProvenDurable(file, offset, *next_index)) {
     return Status(StatusCode::kCorruption, path + ": damaged at byte " + std::to_string(offset) + ": log entry " +
-                                               std::to_string(*next_index) + " had been on stable storage and cannot be read");
+                                               std::to_string(*next_index) +
+                                               " had been on stable storage and cannot be read");
   }
   return result;
 }
@@ -184,7 +187,8 @@ Result<SegmentEnd> CheckOpenSegment(const std::string& path, uint64_t* next_inde
 
 Status CheckLogDirectory(const std::string& directory) {
   ASSIGN_OR_RETURN(const Listing listing, List(directory));
-  if (!listing.has_metadata) return Status(StatusCode::kCorruption, directory + ": metadata1 and metadata2 are both missing");
+  if (!listing.has_metadata)
+    return Status(StatusCode::kCorruption, directory + ": metadata1 and metadata2 are both missing");
   if (listing.last_closed_index == 0 && listing.snapshot_index == 0) {
     return Status(StatusCode::kCorruption, directory + ": no finished log segment and no snapshot");
   }
@@ -194,7 +198,8 @@ Status CheckLogDirectory(const std::string& directory) {
     const std::string path = directory + "/" + segment.name;
     ASSIGN_OR_RETURN(const SegmentEnd end, CheckOpenSegment(path, &next_index));
     if (!stopped_early.empty() && (end.has_entries || end.stops_early)) {
-      return Status(StatusCode::kCorruption, stopped_early + ": damaged: its entries end early, yet " + segment.name + " continues the log");
+      return Status(StatusCode::kCorruption,
+                    stopped_early + ": damaged: its entries end early, yet " + segment.name + " continues the log");
     }
     if (end.stops_early) stopped_early = path;
   }

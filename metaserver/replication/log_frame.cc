@@ -23,7 +23,9 @@ T Get(const uint8_t* bytes, size_t offset) {
   return value;
 }
 
-std::span<const uint8_t> Bytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
+std::span<const uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 
 }  // namespace
 
@@ -46,7 +48,8 @@ Result<LogFrame> DecodeLogFrame(std::span<const uint8_t> bytes) {
   }
   const auto entry_bytes = Get<uint32_t>(bytes.data(), 4);
   if (entry_bytes > kLogEntryBytesMax || bytes.size() != LogFrameBytes(entry_bytes)) {
-    return Status(StatusCode::kCorruption, "a log entry has " + std::to_string(bytes.size()) + " bytes but says " + std::to_string(entry_bytes));
+    return Status(StatusCode::kCorruption,
+                  "a log entry has " + std::to_string(bytes.size()) + " bytes but says " + std::to_string(entry_bytes));
   }
   LogFrame frame;
   frame.durable_index = Get<uint64_t>(bytes.data(), 8);
@@ -77,7 +80,8 @@ Result<proto::SnapshotMarker> DecodeSnapshotMarker(std::span<const uint8_t> byte
     return Status(StatusCode::kCorruption, "the log's snapshot marker is damaged");
   }
   if (marker.version() != 1) {
-    return Status(StatusCode::kNotSupported, "the log's snapshot marker has version " + std::to_string(marker.version()));
+    return Status(StatusCode::kNotSupported,
+                  "the log's snapshot marker has version " + std::to_string(marker.version()));
   }
   return marker;
 }

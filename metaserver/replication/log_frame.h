@@ -1,13 +1,12 @@
-// How a log entry lies in libraft's log (docs/formats.md, "Metadata log"): libraft wants lengths that are multiples of 8 and says nothing about
-// where a log ends that lost its tail, hence a header of our own.
+// How a log entry lies in libraft's log (docs/formats.md, "Metadata log"): libraft wants lengths that are multiples of
+// 8 and says nothing about where a log ends that lost its tail, hence a header of our own.
 //
 //   offset size
 //   0      4    magic "TLE1"
 //   4      4    payload bytes
-//   8      8    durable index: the last log index that was on stable storage of the proposing member when it proposed this entry
-//   16     8    proposer: a random number of the proposing process
-//   24     8    proposal: its count
-//   32     .    the entry, then zeros up to a multiple of 8
+//   8      8    durable index: the last log index that was on stable storage of the proposing member when it proposed
+//   this entry 16     8    proposer: a random number of the proposing process 24     8    proposal: its count 32     .
+//   the entry, then zeros up to a multiple of 8
 // Little-endian. libraft's own record adds CRC-32 sums over it.
 //
 // The snapshot marker (the content of libraft's snapshot file) is

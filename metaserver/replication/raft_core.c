@@ -8,7 +8,8 @@
 #include <string.h>
 #include <uv.h>
 
-/* libraft prints this through its tracer when a log write fails; there is no other sign of it (uv_append.c, uvAliveSegmentWriteCb). */
+/* libraft prints this through its tracer when a log write fails; there is no other sign of it (uv_append.c,
+ * uvAliveSegmentWriteCb). */
 static const char kWriteFailed[] = "retry failed write";
 
 struct tarn_raft {
@@ -29,7 +30,8 @@ struct tarn_raft {
   bool has_failed;
   bool handles_open; /* wake, tick and observe */
 
-  int (*put_snapshot)(struct raft_io*, unsigned, struct raft_io_snapshot_put*, const struct raft_snapshot*, raft_io_snapshot_put_cb);
+  int (*put_snapshot)(struct raft_io*, unsigned, struct raft_io_snapshot_put*, const struct raft_snapshot*,
+                      raft_io_snapshot_put_cb);
   struct {
     bool waits;
     unsigned trailing;
@@ -52,7 +54,8 @@ struct barrier {
 };
 
 static void describe(char* error, const char* what, int code, const char* detail) {
-  snprintf(error, TARN_RAFT_ERROR_BYTES, "%s: %s%s%s", what, raft_strerror(code), detail[0] != '\0' ? ": " : "", detail);
+  snprintf(error, TARN_RAFT_ERROR_BYTES, "%s: %s%s%s", what, raft_strerror(code), detail[0] != '\0' ? ": " : "",
+           detail);
 }
 
 static void fail(struct tarn_raft* t, const char* text) {
@@ -76,11 +79,12 @@ static int transport_listen(struct raft_uv_transport* t, raft_uv_accept_cb cb) {
   return 0;
 }
 
-static int transport_connect(struct raft_uv_transport* t, struct raft_uv_connect* request, raft_id id, const char* address,
-                             raft_uv_connect_cb cb) {
+static int transport_connect(struct raft_uv_transport* t, struct raft_uv_connect* request, raft_id id,
+                             const char* address, raft_uv_connect_cb cb) {
   (void)request;
   (void)cb;
-  snprintf(t->errmsg, sizeof t->errmsg, "no connection to member %llu (%s): more than one member is not supported yet", id, address);
+  snprintf(t->errmsg, sizeof t->errmsg, "no connection to member %llu (%s): more than one member is not supported yet",
+           id, address);
   return RAFT_NOCONNECTION;
 }
 
@@ -134,7 +138,8 @@ static int hold_snapshot(struct raft_io* io, unsigned trailing, struct raft_io_s
 static void trace(struct raft_tracer* tracer, int type, const void* data) {
   const struct raft_tracer_info* info = data;
   if (type != RAFT_TRACER_DIAGNOSTIC) return;
-  if (strncmp(info->diagnostic.message, kWriteFailed, sizeof kWriteFailed - 1) == 0) fail(tracer->impl, info->diagnostic.message);
+  if (strncmp(info->diagnostic.message, kWriteFailed, sizeof kWriteFailed - 1) == 0)
+    fail(tracer->impl, info->diagnostic.message);
 }
 
 static void observe_leadership(struct tarn_raft* t) {
@@ -268,8 +273,8 @@ int tarn_raft_bootstrap(const char* directory, uint64_t member_id, char* error) 
   return rv;
 }
 
-int tarn_raft_open(const struct tarn_raft_options* options, const struct tarn_raft_callbacks* callbacks, struct tarn_raft** raft,
-                   char* error) {
+int tarn_raft_open(const struct tarn_raft_options* options, const struct tarn_raft_callbacks* callbacks,
+                   struct tarn_raft** raft, char* error) {
   struct tarn_raft* t = make();
   int rv;
   if (t == NULL) {
@@ -371,7 +376,9 @@ int tarn_raft_release_snapshot(struct tarn_raft* t) {
   return rv;
 }
 
-void tarn_raft_set_snapshot_entries(struct tarn_raft* t, unsigned entries) { raft_set_snapshot_threshold(&t->raft, entries); }
+void tarn_raft_set_snapshot_entries(struct tarn_raft* t, unsigned entries) {
+  raft_set_snapshot_threshold(&t->raft, entries);
+}
 
 uint64_t tarn_raft_durable_index(const struct tarn_raft* t) { return t->raft.last_stored; }
 

@@ -1,12 +1,16 @@
 /* libraft 0.22 behind a handful of C functions, since its raft.h does not compile as C++.
  *
- * One object is one member of a Raft group with its own libuv loop. tarn_raft_run drives the loop on the thread that calls it; everything else
- * but tarn_raft_wake belongs to that thread (or to the time before tarn_raft_run). All callbacks come on the loop's thread and must not block.
+ * One object is one member of a Raft group with its own libuv loop. tarn_raft_run drives the loop on the thread that
+ * calls it; everything else but tarn_raft_wake belongs to that thread (or to the time before tarn_raft_run). All
+ * callbacks come on the loop's thread and must not block.
  *
  * What differs from libraft's own uv back end, and why:
- *  - The transport is ours and knows no peers: a group of one voter then needs no port. A member's address is the name "member-N".
- *  - snapshot_put of the raft_io table is held back until the owner says that the state is durable (tarn_raft_release_snapshot).
- *  - A failed write ends the member: libraft's retry after one arms the wrong timer and would read another object through it.
+ *  - The transport is ours and knows no peers: a group of one voter then needs no port. A member's address is the name
+ * "member-N".
+ *  - snapshot_put of the raft_io table is held back until the owner says that the state is durable
+ * (tarn_raft_release_snapshot).
+ *  - A failed write ends the member: libraft's retry after one arms the wrong timer and would read another object
+ * through it.
  *  - Damage in the log is an error: its recovery, which throws entries away, is off.
  * Errors: 0 or a libraft code, with a text in `error`. */
 #pragma once
@@ -52,7 +56,8 @@ struct tarn_raft_callbacks {
   /* After tarn_raft_wake; several wakes may become one call. */
   void (*woken)(void* context);
   void (*tick)(void* context);
-  /* The log cannot be written any more; at most once. The process must stop: nothing that is in flight will be answered. */
+  /* The log cannot be written any more; at most once. The process must stop: nothing that is in flight will be
+   * answered. */
   void (*failed)(void* context, const char* text);
 };
 
@@ -60,11 +65,12 @@ struct tarn_raft_callbacks {
 int tarn_raft_bootstrap(const char* directory, uint64_t member_id, char* error);
 
 /* Opens and loads the log and starts the member (calls `restore`). */
-int tarn_raft_open(const struct tarn_raft_options* options, const struct tarn_raft_callbacks* callbacks, struct tarn_raft** raft,
-                   char* error);
+int tarn_raft_open(const struct tarn_raft_options* options, const struct tarn_raft_callbacks* callbacks,
+                   struct tarn_raft** raft, char* error);
 /* Until the member is closed. */
 void tarn_raft_run(struct tarn_raft* raft);
-/* Begins to close: what is in flight is `lost`, then tarn_raft_run returns. Also to be called (before tarn_raft_run) if the loop never ran. */
+/* Begins to close: what is in flight is `lost`, then tarn_raft_run returns. Also to be called (before tarn_raft_run) if
+ * the loop never ran. */
 void tarn_raft_close(struct tarn_raft* raft);
 /* After tarn_raft_run has returned. */
 void tarn_raft_free(struct tarn_raft* raft);
@@ -72,7 +78,8 @@ void tarn_raft_free(struct tarn_raft* raft);
 /* Any thread, while the loop runs. */
 void tarn_raft_wake(struct tarn_raft* raft);
 
-/* Proposes one command: `bytes` (a multiple of 8) at `data`, from malloc; taken over if 0 is returned. `tag` comes back through `lost` only. */
+/* Proposes one command: `bytes` (a multiple of 8) at `data`, from malloc; taken over if 0 is returned. `tag` comes back
+ * through `lost` only. */
 int tarn_raft_propose(struct tarn_raft* raft, void* data, size_t bytes, uint64_t tag, char* error);
 int tarn_raft_barrier(struct tarn_raft* raft);
 /* Lets the held snapshot be written, after which the log behind it may go. */

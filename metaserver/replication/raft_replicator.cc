@@ -25,13 +25,16 @@ constexpr uint32_t kCloseTicksMax = 5;
 constexpr size_t kDurableIndexOffset = 8;
 constexpr size_t kProposalOffset = 24;
 
-std::span<const uint8_t> Bytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
+std::span<const uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 
 Status CheckDisk(const std::string& directory, uint64_t reserve_bytes) {
   struct statvfs disk {};
-  if (statvfs(directory.c_str(), &disk) != 0 || uint64_t{disk.f_bavail} * disk.f_frsize >= reserve_bytes) return Status::Ok();
-  return Status(StatusCode::kNoSpace,
-                directory + ": less than " + std::to_string(reserve_bytes >> 20) + " MiB are left on the disk of the metadata log");
+  if (statvfs(directory.c_str(), &disk) != 0 || uint64_t{disk.f_bavail} * disk.f_frsize >= reserve_bytes)
+    return Status::Ok();
+  return Status(StatusCode::kNoSpace, directory + ": less than " + std::to_string(reserve_bytes >> 20) +
+                                          " MiB are left on the disk of the metadata log");
 }
 
 }  // namespace
@@ -46,8 +49,8 @@ struct RaftCallbacks {
   static void Leadership(void* context, bool leads, uint64_t term) { Of(context)->OnLeadership(leads, term); }
   static void Lost(void* context, uint64_t tag) { Of(context)->OnLost(tag); }
   static int Restore(void* context, const void* data, size_t bytes) {
-    Of(context)->open_error_ = Of(context)->OnRestore(Text(data, bytes));
-    return Of(context)->open_error_.ok() ? 0 : -1;
+    Of(context)->load_error_ = Of(context)->OnRestore(Text(data, bytes));
+    return Of(context)->load_error_.ok() ? 0 : -1;
   }
   static int Snapshot(void* context, void** data, size_t* bytes) {
     const std::string marker = Of(context)->MakeMarker();
@@ -67,7 +70,8 @@ struct RaftCallbacks {
   static void Tick(void* context) { Of(context)->OnTick(); }
   static void Failed(void* context, const char* text) {
     RaftReplicator* replicator = Of(context);
-    replicator->Fail(Status(StatusCode::kIoError, replicator->options_.directory + ": a write to the log failed: " + text));
+    replicator->Fail(
+        Status(StatusCode::kIoError, replicator->options_.directory + ": a write to the log failed: " + text));
   }
 
   static tarn_raft_callbacks Table(RaftReplicator* replicator) {
@@ -95,12 +99,12 @@ Status RaftReplicator::Bootstrap(const std::string& directory, uint64_t member_i
   return Status::Ok();
 }
 
-Result<std::unique_ptr<RaftReplicator>> RaftReplicator::Start(const RaftReplicatorOptions& options, LogConsumer* consumer, Random* random) {
+Result<std::unique_ptr<RaftReplicator>> RaftReplicator::Open(const RaftReplicatorOptions& options,
+                                                             LogConsumer* consumer, Random* random) {
   RETURN_IF_ERROR(CheckLogDirectory(options.directory));
   RETURN_IF_ERROR(CheckDisk(options.directory, options.disk_reserve_bytes));
   std::unique_ptr<RaftReplicator> replicator(new RaftReplicator(options, consumer, random));
-  RETURN_IF_ERROR(replicator->Open());
-  replicator->StartThreads();
+  RETURN_IF_ERROR(replicator->Load());
   return replicator;
 }
 
@@ -115,7 +119,7 @@ RaftReplicator::~RaftReplicator() {
   for (const Proposal& proposal : incoming_) std::free(proposal.frame);
 }
 
-Status RaftReplicator::Open() {
+Status RaftReplicator::Load() {
   tarn_raft_options options{};
   options.directory = options_.directory.c_str();
   options.member_id = options_.member_id;
@@ -127,17 +131,16 @@ Status RaftReplicator::Open() {
   const tarn_raft_callbacks callbacks = RaftCallbacks::Table(this);
   std::array<char, TARN_RAFT_ERROR_BYTES> error{};
   const int code = tarn_raft_open(&options, &callbacks, &raft_, error.data());
-  RETURN_IF_ERROR(open_error_);
+  RETURN_IF_ERROR(load_error_);
   if (code != 0) return Status(StatusCode::kCorruption, std::string("load the log: ") + error.data());
   if (tarn_raft_voters(raft_) != 1) {
-    tarn_raft_close(raft_);
-    tarn_raft_run(raft_);
-    return Status(StatusCode::kNotSupported, options_.directory + ": the log's group has several members: not supported yet");
+    return Status(StatusCode::kNotSupported,
+                  options_.directory + ": the log's group has several members: not supported yet");
   }
   return Status::Ok();
 }
 
-void RaftReplicator::StartThreads() {
+void RaftReplicator::Start() {
   apply_thread_ = StartNamedThread("apply", [this] { RunApply(); });
   flush_thread_ = StartNamedThread("flush", [this] { RunFlush(); });
   raft_thread_ = StartNamedThread("raft", [this] { tarn_raft_run(raft_); });
@@ -153,7 +156,8 @@ void RaftReplicator::Propose(std::string entry, Committed committed) {
   if (!full) {
     proposal.frame = static_cast<uint8_t*>(std::malloc(proposal.frame_bytes));
     CHECK(proposal.frame != nullptr, "out of memory");
-    EncodeLogFrame({.durable_index = 0, .proposer = proposer_, .proposal = 0, .entry = entry}, {proposal.frame, proposal.frame_bytes});
+    EncodeLogFrame({.durable_index = 0, .proposer = proposer_, .proposal = 0, .entry = entry},
+                   {proposal.frame, proposal.frame_bytes});
     MutexLock lock(mutex_);
     if (!stop_requested_) {
       incoming_.push_back(std::move(proposal));
@@ -168,17 +172,21 @@ void RaftReplicator::Propose(std::string entry, Committed committed) {
   answer.kind = Task::Kind::kAnswer;
   answer.entry_bytes = proposal.entry_bytes;
   answer.committed = std::move(proposal.committed);
-  answer.status = full ? Status(StatusCode::kResourceExhausted, "too many bytes wait for the log") : Status(StatusCode::kCancelled, "the server stops");
+  answer.status = full ? Status(StatusCode::kResourceExhausted, "too many bytes wait for the log")
+                       : Status(StatusCode::kCancelled, "the server stops");
   Enqueue(std::move(answer));
 }
 
 bool RaftReplicator::HoldsLease() const {
   // One voter: nobody else can be elected while it does not step down.
   const uint64_t leading = leading_term_.load(std::memory_order_acquire);
-  return leading != 0 && ready_term_.load(std::memory_order_acquire) == leading && !failed_.load(std::memory_order_acquire);
+  return leading != 0 && ready_term_.load(std::memory_order_acquire) == leading &&
+         !failed_.load(std::memory_order_acquire);
 }
 
-uint64_t RaftReplicator::leader_member() const { return leading_term_.load(std::memory_order_relaxed) != 0 ? options_.member_id : 0; }
+uint64_t RaftReplicator::leader_member() const {
+  return leading_term_.load(std::memory_order_relaxed) != 0 ? options_.member_id : 0;
+}
 
 // ---- Raft thread ----
 
@@ -210,8 +218,9 @@ void RaftReplicator::OnApply(std::string_view bytes) {
 
 void RaftReplicator::OnBarrier(uint64_t barrier_term) {
   if (handed_ < options_.applied_entries) {
-    Fail(Status(StatusCode::kCorruption, options_.directory + ": the log ends at entry " + std::to_string(handed_) + " but the state holds " +
-                                             std::to_string(options_.applied_entries) + ": log or state was damaged or replaced"));
+    Fail(Status(StatusCode::kCorruption, options_.directory + ": the log ends at entry " + std::to_string(handed_) +
+                                             " but the state holds " + std::to_string(options_.applied_entries) +
+                                             ": log or state was damaged or replaced"));
     return;
   }
   Task task;
@@ -224,7 +233,8 @@ void RaftReplicator::OnLeadership(bool leads, uint64_t new_term) {
   term_.store(new_term, std::memory_order_relaxed);
   leading_term_.store(leads ? new_term : 0, std::memory_order_release);
   if (leads) {
-    if (tarn_raft_barrier(raft_) != 0) Fail(Status(StatusCode::kInternal, "the log refused the barrier of a new leader"));
+    if (tarn_raft_barrier(raft_) != 0)
+      Fail(Status(StatusCode::kInternal, "the log refused the barrier of a new leader"));
     return;
   }
   Task task;
@@ -251,7 +261,8 @@ Status RaftReplicator::OnRestore(std::string_view data) {
     return Status(StatusCode::kCorruption, options_.directory + ": the log belongs to another cluster");
   }
   if (marker->applied_entries() > options_.applied_entries) {
-    return Status(StatusCode::kCorruption, options_.directory + ": the log begins behind entry " + std::to_string(marker->applied_entries()) +
+    return Status(StatusCode::kCorruption, options_.directory + ": the log begins behind entry " +
+                                               std::to_string(marker->applied_entries()) +
                                                " but the state holds only " + std::to_string(options_.applied_entries) +
                                                ": log or state was damaged or replaced");
   }
@@ -336,8 +347,8 @@ void RaftReplicator::OnTick() {
   stalled_ticks_ = oldest != 0 && oldest == stalled_tag_ ? stalled_ticks_ + 1 : 0;
   stalled_tag_ = oldest;
   if (stalled_ticks_ >= options_.stall_limit_s) {
-    Fail(Status(StatusCode::kTimeout,
-                options_.directory + ": a write to the log has not ended after " + std::to_string(stalled_ticks_) + " s"));
+    Fail(Status(StatusCode::kTimeout, options_.directory + ": a write to the log has not ended after " +
+                                          std::to_string(stalled_ticks_) + " s"));
   }
 }
 
@@ -437,7 +448,14 @@ void RaftReplicator::Stop() {
     stop_requested_ = true;
     if (raft_thread_.joinable()) tarn_raft_wake(raft_);
   }
-  if (!raft_thread_.joinable()) return;
+  if (!raft_thread_.joinable()) {
+    // Never started: the loop runs once more to close what Load opened.
+    if (raft_ != nullptr) {
+      tarn_raft_close(raft_);
+      tarn_raft_run(raft_);
+    }
+    return;
+  }
   raft_thread_.join();
   leading_term_.store(0, std::memory_order_release);
   {

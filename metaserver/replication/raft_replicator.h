@@ -1,21 +1,28 @@
 // The replicator over libraft (raft_core.h). One voter for now; more are refused.
 //
-// Threads: `raft` runs libraft's loop and must not block; `apply` gives entries to the consumer; `flush` makes the consumer's state durable for
-// snapshots. Proposals, committed entries and answers pass between them in queues under one mutex.
+// Threads: `raft` runs libraft's loop and must not block; `apply` gives entries to the consumer; `flush` makes the
+// consumer's state durable for snapshots. Proposals, committed entries and answers pass between them in queues under
+// one mutex.
 //
-// Numbers: libraft tells neither an entry's index nor its number to apply(), so commands are counted: the snapshot's marker gives the count to start
-// from, each command adds one. Those up to RaftReplicatorOptions::applied_entries are in the consumer's state already and are skipped.
+// Numbers: libraft tells neither an entry's index nor its number to apply(), so commands are counted: the snapshot's
+// marker gives the count to start from, each command adds one. Those up to RaftReplicatorOptions::applied_entries are
+// in the consumer's state already and are skipped.
 //
-// Snapshots hold no state, only a marker with the count of entries. libraft takes one on its loop thread, at an event, with all committed entries
-// handed over but not yet applied; nothing may block there (and the library's "asynchronous" hook runs on the same thread). So:
-//   1. raft thread: the marker gets the count of entries handed to the apply thread so far; writing it to disk is held back (raft_core.h).
+// Snapshots hold no state, only a marker with the count of entries. libraft takes one on its loop thread, at an event,
+// with all committed entries handed over but not yet applied; nothing may block there (and the library's "asynchronous"
+// hook runs on the same thread). So:
+//   1. raft thread: the marker gets the count of entries handed to the apply thread so far; writing it to disk is held
+//   back (raft_core.h).
 //   2. flush thread: waits until the apply thread has applied that many, then calls LogConsumer::MakeDurable.
-//   3. raft thread: lets libraft write the marker; only after that does libraft trim the log, keeping `snapshot_trailing` entries behind it.
-// A crash before 3 leaves the previous marker and the whole log; the entries that the state already has are skipped. At no time does the log lack an
-// entry that the durable state lacks. A directory that breaks this (state or log replaced or damaged) is refused at start.
+//   3. raft thread: lets libraft write the marker; only after that does libraft trim the log, keeping
+//   `snapshot_trailing` entries behind it.
+// A crash before 3 leaves the previous marker and the whole log; the entries that the state already has are skipped. At
+// no time does the log lack an entry that the durable state lacks. A directory that breaks this (state or log replaced
+// or damaged) is refused at start.
 //
-// Failures: a write error, a full disk (less than disk_reserve_bytes left), a write that does not end, or an error of the consumer ends the
-// replicator through LogConsumer::Failed. Nothing is retried: what an error left on the disk is unknown.
+// Failures: a write error, a full disk (less than disk_reserve_bytes left), a write that does not end, or an error of
+// the consumer ends the replicator through LogConsumer::Failed. Nothing is retried: what an error left on the disk is
+// unknown.
 #pragma once
 
 #include <atomic>
@@ -42,8 +49,8 @@ struct RaftReplicatorOptions {
   std::string cluster_id;        // 16 bytes; a snapshot of another cluster is refused
   uint64_t applied_entries = 0;  // that the consumer's durable state holds
   uint32_t election_timeout_ms = 1000;
-  // A snapshot is due after this many entries or bytes, whichever comes first: it bounds memory (libraft keeps the entries since the
-  // last one) and what a restart applies again.
+  // A snapshot is due after this many entries or bytes, whichever comes first: it bounds memory (libraft keeps the
+  // entries since the last one) and what a restart applies again.
   uint32_t snapshot_entries_max = 16'384;
   uint64_t snapshot_bytes_max = 32u << 20;
   uint32_t snapshot_trailing = 1024;
@@ -57,9 +64,12 @@ class RaftReplicator final : public Replicator {
   // Makes the log of a new group of this one member in an empty directory.
   static Status Bootstrap(const std::string& directory, uint64_t member_id);
 
-  // Loads the log, starts the threads. The consumer outlives the replicator. kCorruption, naming the file, if the log is damaged or does not fit
-  // to the consumer's state.
-  static Result<std::unique_ptr<RaftReplicator>> Start(const RaftReplicatorOptions& options, LogConsumer* consumer, Random* random);
+  // Loads the log; the consumer, which outlives the replicator, hears nothing before Start. kCorruption, naming the
+  // file, if the log is damaged or does not fit to the consumer's state.
+  static Result<std::unique_ptr<RaftReplicator>> Open(const RaftReplicatorOptions& options, LogConsumer* consumer,
+                                                      Random* random);
+  // Starts the threads. Once.
+  void Start();
 
   ~RaftReplicator() override;
   RaftReplicator(const RaftReplicator&) = delete;
@@ -98,8 +108,7 @@ class RaftReplicator final : public Replicator {
   };
 
   RaftReplicator(const RaftReplicatorOptions& options, LogConsumer* consumer, Random* random);
-  Status Open();
-  void StartThreads();
+  Status Load();
 
   // Raft thread.
   void OnApply(std::string_view frame);
@@ -145,7 +154,7 @@ class RaftReplicator final : public Replicator {
   uint64_t stalled_tag_ = 0;
   uint32_t stalled_ticks_ = 0;
   uint32_t closing_ticks_ = 0;
-  Status open_error_;  // of a callback during Open
+  Status load_error_;  // of a callback during Load
 
   // ---- Any thread ----
   mutable Mutex mutex_;

@@ -111,16 +111,19 @@ class ListConsumer final : public LogConsumer {
 
 // A member with its consumer, on a directory that outlives it.
 struct Member {
-  explicit Member(const TempDirectory& directory, RaftReplicatorOptions options = {}) : consumer(directory.path() + "/state") {
+  explicit Member(const TempDirectory& directory, RaftReplicatorOptions options = {})
+      : consumer(directory.path() + "/state") {
     if (!fs::exists(directory.log())) {
       EXPECT_TRUE(MakeDirectories(directory.log()).ok());
       EXPECT_EQ(RaftReplicator::Bootstrap(directory.log(), 1).ToString(), "kOk");
     }
     options.directory = directory.log();
     options.applied_entries = consumer.entries().size();
-    auto started = RaftReplicator::Start(options, &consumer, &random);
-    status = started.status();
-    if (started.ok()) replicator = std::move(*started);
+    auto opened = RaftReplicator::Open(options, &consumer, &random);
+    status = opened.status();
+    if (!opened.ok()) return;
+    replicator = std::move(*opened);
+    replicator->Start();
   }
   ~Member() { replicator.reset(); }
 
@@ -151,6 +154,18 @@ TEST(RaftReplicator, LeadsAndAppliesInOrder) {
   EXPECT_TRUE(member.replicator->HoldsLease());
   EXPECT_EQ(member.replicator->leader_member(), 1u);
   EXPECT_EQ(member.consumer.entries(), Numbered(1, 100));
+}
+
+TEST(RaftReplicator, OpenedButNeverStartedClosesCleanly) {
+  TempDirectory directory;
+  ASSERT_TRUE(MakeDirectories(directory.log()).ok());
+  ASSERT_TRUE(RaftReplicator::Bootstrap(directory.log(), 1).ok());
+  ListConsumer consumer(directory.path() + "/state");
+  SystemRandom random;
+  RaftReplicatorOptions options;
+  options.directory = directory.log();
+  EXPECT_TRUE(RaftReplicator::Open(options, &consumer, &random).ok());
+  EXPECT_TRUE(RaftReplicator::Open(options, &consumer, &random).ok());
 }
 
 TEST(RaftReplicator, CallbackComesAfterApply) {
@@ -202,7 +217,8 @@ TEST(RaftReplicator, RestartWithoutDurableStateAppliesTheLogAgain) {
 }
 
 // Kills a member under load; returns the highest entry that it had acknowledged.
-int KillUnderLoad(const TempDirectory& directory, const RaftReplicatorOptions& options, int first, int acknowledged_min) {
+int KillUnderLoad(const TempDirectory& directory, const RaftReplicatorOptions& options, int first,
+                  int acknowledged_min) {
   std::array<int, 2> ends{};
   EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
   const pid_t child = fork();
@@ -258,7 +274,8 @@ TEST(RaftReplicator, KilledWhileSnapshotsAreTakenKeepsEveryAcknowledgedEntryOnce
 
 size_t CountFiles(const std::string& directory, const std::string& prefix) {
   size_t count = 0;
-  for (const auto& entry : fs::directory_iterator(directory)) count += entry.path().filename().string().starts_with(prefix) ? 1 : 0;
+  for (const auto& entry : fs::directory_iterator(directory))
+    count += entry.path().filename().string().starts_with(prefix) ? 1 : 0;
   return count;
 }
 
@@ -435,7 +452,8 @@ TEST(RaftReplicator, TooManyBytesInFlightAreRefused) {
   std::map<StatusCode, int> results;
   for (int i = 0; i < 100; ++i) {
     member.replicator->Propose(std::string(50'000, 'x'), [&](const Status& status) {
-      if (++results[status.code()] > 0 && results[StatusCode::kOk] + results[StatusCode::kResourceExhausted] == 100) all.set_value();
+      if (++results[status.code()] > 0 && results[StatusCode::kOk] + results[StatusCode::kResourceExhausted] == 100)
+        all.set_value();
     });
   }
   all.get_future().wait();
@@ -447,7 +465,8 @@ TEST(LogFrame, GoldenBytes) {
   const LogFrame frame{.durable_index = 0x0102, .proposer = 0x0304, .proposal = 0x0506, .entry = "abc"};
   std::string bytes(LogFrameBytes(3), 'z');
   EncodeLogFrame(frame, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()});
-  const std::string golden("TLE1\x03\0\0\0\x02\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\0\0\x06\x05\0\0\0\0\0\0abc\0\0\0\0\0", 40);
+  const std::string golden("TLE1\x03\0\0\0\x02\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\0\0\x06\x05\0\0\0\0\0\0abc\0\0\0\0\0",
+                           40);
   EXPECT_EQ(bytes, golden);
   const auto decoded = DecodeLogFrame({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
   ASSERT_TRUE(decoded.ok());
@@ -462,7 +481,9 @@ TEST(LogFrame, DamagedMarkerIsCorruption) {
   marker.set_version(1);
   marker.set_applied_entries(7);
   std::string bytes = EncodeSnapshotMarker(marker);
-  const auto decode = [&] { return DecodeSnapshotMarker({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}); };
+  const auto decode = [&] {
+    return DecodeSnapshotMarker({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  };
   ASSERT_TRUE(decode().ok());
   EXPECT_EQ(decode()->applied_entries(), 7u);
   bytes.back() ^= 1;

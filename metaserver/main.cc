@@ -1,0 +1,114 @@
+// tarn-metaserver: the composition root.
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/base/posix_io.h"
+#include "common/base/random.h"
+#include "common/fault/fault_points.h"
+#include "common/obs/logging.h"
+#include "metaserver/options.h"
+#include "metaserver/service/fault_names.h"
+#include "metaserver/service/metadata_server.h"
+
+namespace {
+
+constexpr uint64_t kDefaultMemoryMin = uint64_t{256} << 20;
+constexpr uint64_t kDefaultMemoryMax = uint64_t{8} << 30;
+
+// What the machine has, or the container if that is less.
+uint64_t MemoryOfThisPlace() {
+  uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    const auto text = tarn::ReadSmallFile(path);
+    uint64_t limit = 0;
+    if (text.ok() && std::from_chars(text->data(), text->data() + text->size(), limit).ec == std::errc())
+      bytes = std::min(bytes, limit);
+  }
+  return bytes;
+}
+
+uint64_t MemoryLimit(const tarn::meta::Options& options) {
+  if (options.memory_limit_bytes != 0) return options.memory_limit_bytes;
+  return std::clamp(MemoryOfThisPlace() / 8, kDefaultMemoryMin, kDefaultMemoryMax);
+}
+
+int Complain(const tarn::Status& status) {
+  std::fprintf(stderr, "tarn-metaserver: %s\n", status.message().c_str());
+  return 1;
+}
+
+bool IsLoopback(const std::string& address) {
+  return address.starts_with("127.") || address.starts_with("localhost:") || address.starts_with("[::1]:") ||
+         address.starts_with("unix:");
+}
+
+// Nothing is waited for: what was acknowledged is in the log, and what is in flight must not be answered.
+void EndAfterFailure(const tarn::Status& status) {
+  spdlog::error("the server stops: {}", status.ToString());
+  Complain(status);
+  _exit(1);
+}
+
+tarn::Status Run(const tarn::meta::Options& options) {
+  RETURN_IF_ERROR(tarn::meta::ValidateOptions(options));
+  RETURN_IF_ERROR(
+      tarn::obs::SetUpLogging({.program = "tarn-metaserver", .level = options.log_level, .file = options.log_file}));
+  ASSIGN_OR_RETURN(const auto faults, tarn::fault::FaultPoints::Parse(options.fault, tarn::meta::kFaultNames));
+
+  // Before the first thread, so that all of them inherit it and the signals come to sigwait.
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  sigprocmask(SIG_BLOCK, &ends, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  tarn::SystemClock clock;
+  tarn::SystemRandom random;
+  tarn::meta::MetadataServerOptions server_options;
+  server_options.directory = options.directory;
+  server_options.listen = options.listen;
+  server_options.grpc_listen = options.grpc_listen;
+  server_options.advertise = options.advertise;
+  server_options.loop_threads = options.loop_threads;
+  server_options.memory_bytes = MemoryLimit(options);
+  server_options.session_lease_ms = options.session_lease_ms;
+  server_options.reclaim_delay_ms = options.reclaim_delay_ms;
+  server_options.software_version = TARN_VERSION;
+  server_options.faults = faults.get();
+  server_options.on_failure = EndAfterFailure;
+  spdlog::info(
+      "starts version={} dir={} listen={} memory_mib={} loop_threads={} session_lease_ms={} reclaim_delay_ms={}",
+      TARN_VERSION, options.directory, options.listen, server_options.memory_bytes >> 20, options.loop_threads,
+      options.session_lease_ms, options.reclaim_delay_ms);
+  if (!IsLoopback(options.listen))
+    spdlog::warn("connections are not authenticated, and --listen {} is not loopback", options.listen);
+  if (faults->armed()) spdlog::warn("fault points are armed: {}", options.fault);
+  ASSIGN_OR_RETURN(auto server, tarn::meta::MetadataServer::Start(server_options, &clock, &random));
+  spdlog::info("serves address={} grpc_address={}", server->address(), server->grpc_address());
+
+  int received = 0;
+  sigwait(&ends, &received);
+  spdlog::info("stops signal={}", received);
+  server.reset();
+  spdlog::info("stopped");
+  return tarn::Status::Ok();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const tarn::meta::ParsedOptions parsed = tarn::meta::ParseOptions(argc, argv);
+  if (parsed.exit_code) return *parsed.exit_code;
+  const tarn::Status status = Run(parsed.options);
+  return status.ok() ? 0 : Complain(status);
+}

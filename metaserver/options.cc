@@ -1,0 +1,75 @@
+#include "metaserver/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <iostream>
+
+namespace tarn::meta {
+namespace {
+
+constexpr uint64_t kMemoryLimitMin = uint64_t{64} << 20;
+constexpr uint32_t kLoopThreadsMax = 64;
+
+// "--session-lease-ms" is TARN_METASERVER_SESSION_LEASE_MS.
+template <typename T>
+CLI::Option* Add(CLI::App& app, const std::string& name, T& value, const std::string& help) {
+  std::string variable = "TARN_METASERVER_" + name;
+  std::transform(variable.begin(), variable.end(), variable.begin(),
+                 [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(c)); });
+  return app.add_option("--" + name, value, help)->envname(variable)->capture_default_str();
+}
+
+}  // namespace
+
+ParsedOptions ParseOptions(int argc, char** argv) {
+  ParsedOptions parsed;
+  Options& options = parsed.options;
+  CLI::App app{"The metadata server of TarnFS", "tarn-metaserver"};
+  app.set_version_flag("--version", std::string("tarn-metaserver ") + TARN_VERSION);
+  app.set_config("--config", "", "Options from a TOML file; the command line wins");
+  Add(app, "dir", options.directory, "Directory of the log and the state; an empty one makes a new cluster")
+      ->required();
+  Add(app, "listen", options.listen, "HOST:PORT for clients and chunk servers");
+  Add(app, "grpc-listen", options.grpc_listen, "HOST:PORT for gRPC; default: a free port on the host of --listen");
+  Add(app, "advertise", options.advertise,
+      "HOST:PORT by which others reach --listen; default: the address it listens on");
+  Add(app, "log-level", options.log_level, "trace, debug, info, warn or error");
+  Add(app, "log-file", options.log_file, "Default: stderr");
+  Add(app, "memory-limit", options.memory_limit_bytes,
+      "Bytes (suffixes k, m, g) for caches; default: an eighth of the memory")
+      ->transform(CLI::AsSizeValue(false));
+  Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
+  Add(app, "session-lease-ms", options.session_lease_ms, "A client that is silent for so long has lost its session");
+  Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
+  Add(app, "fault", options.fault, "Fault points for tests, for example meta.lose_reply=once");
+  app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    parsed.exit_code = app.exit(error, std::cout, std::cerr) == 0 ? 0 : 2;
+  }
+  return parsed;
+}
+
+Status ValidateOptions(const Options& options) {
+  const auto refuse = [](const std::string& text) { return Status(StatusCode::kInvalidArgument, text); };
+  if (options.directory.empty()) return refuse("--dir is empty");
+  for (const auto& [name, value] : {std::pair{"--listen", options.listen},
+                                    {"--grpc-listen", options.grpc_listen},
+                                    {"--advertise", options.advertise}}) {
+    if (!value.empty() && value.find(':') == std::string::npos)
+      return refuse(std::string(name) + " " + value + " is not HOST:PORT");
+  }
+  if (options.listen.empty()) return refuse("--listen is empty");
+  if (options.memory_limit_bytes != 0 && options.memory_limit_bytes < kMemoryLimitMin)
+    return refuse("--memory-limit is below 64 MiB");
+  if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax)
+    return refuse("--loop-threads is not from 1 to 64");
+  if (options.session_lease_ms < 1000) return refuse("--session-lease-ms is below 1000");
+  if (options.reclaim_delay_ms < 0) return refuse("--reclaim-delay-ms is negative");
+  if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
+  return Status::Ok();
+}
+
+}  // namespace tarn::meta

@@ -1,0 +1,37 @@
+// The options of tarn-metaserver: command line, environment (TARN_METASERVER_*) and TOML file, under one name each.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/base/status.h"
+
+namespace tarn::meta {
+
+struct Options {
+  std::string directory;
+  std::string listen = "127.0.0.1:7400";
+  std::string grpc_listen;
+  std::string advertise;
+  std::string log_level = "info";
+  std::string log_file;
+  uint64_t memory_limit_bytes = 0;  // 0: an eighth of what the machine or the container has
+  uint32_t loop_threads = 1;
+  int64_t session_lease_ms = 30'000;
+  int64_t reclaim_delay_ms = 300'000;
+  std::string fault;
+  bool allow_faults = false;
+};
+
+struct ParsedOptions {
+  Options options;
+  // Set if there is nothing to run: --help, --version (0) or a mistake, already printed (2).
+  std::optional<int> exit_code;
+};
+
+ParsedOptions ParseOptions(int argc, char** argv);
+// kInvalidArgument, naming the option.
+Status ValidateOptions(const Options& options);
+
+}  // namespace tarn::meta

@@ -1,0 +1,121 @@
+#include "metaserver/placement/plan_groups.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+namespace tarn::meta {
+namespace {
+
+using ::testing::ElementsAre;
+
+struct TargetRow {
+  uint64_t id;
+  std::string node;
+  proto::TargetState state = proto::TARGET_STATE_ONLINE;
+  proto::TargetClass target_class = proto::TARGET_CLASS_DURABLE;
+};
+
+proto::ClusterMap MapOf(const std::vector<TargetRow>& rows) {
+  proto::ClusterMap map;
+  for (const TargetRow& row : rows) {
+    proto::Target* target = map.add_targets();
+    target->set_id(row.id);
+    target->set_server_id(row.id + 100);
+    target->set_node(row.node);
+    target->set_state(row.state);
+    target->set_target_class(row.target_class);
+  }
+  return map;
+}
+
+// What the state machine does with the plan.
+void Add(const proto::AddGroupsOp& op, proto::ClusterMap* map) {
+  for (const proto::PlacementGroup& group : op.groups()) *map->add_groups() = group;
+  *map->add_group_sets() = op.group_set();
+}
+
+std::map<uint64_t, int> GroupsPerTarget(const proto::AddGroupsOp& op) {
+  std::map<uint64_t, int> counts;
+  for (const proto::PlacementGroup& group : op.groups()) ++counts[group.targets(0)];
+  return counts;
+}
+
+std::vector<uint64_t> TargetsInSetOrder(const proto::ClusterMap& map) {
+  std::map<uint32_t, uint64_t> target_of;
+  for (const proto::PlacementGroup& group : map.groups()) target_of[group.id()] = group.targets(0);
+  std::vector<uint64_t> targets;
+  for (const uint32_t group : map.group_sets(map.group_sets_size() - 1).groups())
+    targets.push_back(target_of.at(group));
+  return targets;
+}
+
+TEST(PlanGroups, EmptyClusterNeedsNone) { EXPECT_FALSE(PlanGroups({}, {}).has_value()); }
+
+TEST(PlanGroups, EachDurableTargetGetsItsGroups) {
+  const auto op = PlanGroups(MapOf({{1, "a"}, {2, "b"}, {3, "c"}}), {});
+  ASSERT_TRUE(op.has_value());
+  EXPECT_EQ(GroupsPerTarget(*op), (std::map<uint64_t, int>{{1, 16}, {2, 16}, {3, 16}}));
+  EXPECT_EQ(op->group_set().version(), 1u);
+  EXPECT_EQ(op->group_set().groups_size(), 48);
+  std::set<uint32_t> ids;
+  for (const proto::PlacementGroup& group : op->groups()) {
+    EXPECT_EQ(group.replicas(), 1u);
+    EXPECT_EQ(group.epoch(), 1u);
+    ids.insert(group.id());
+  }
+  EXPECT_EQ(*ids.begin(), 1u);
+  EXPECT_EQ(*ids.rbegin(), 48u);
+}
+
+TEST(PlanGroups, NothingToAddTwice) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}});
+  Add(*PlanGroups(map, {}), &map);
+  EXPECT_FALSE(PlanGroups(map, {}).has_value());
+}
+
+TEST(PlanGroups, NeighboursLieOnDifferentTargets) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}, {3, "c"}});
+  Add(*PlanGroups(map, {}), &map);
+  const auto targets = TargetsInSetOrder(map);
+  for (size_t i = 1; i < targets.size(); ++i) EXPECT_NE(targets[i], targets[i - 1]) << i;
+}
+
+TEST(PlanGroups, NeighboursLieOnDifferentNodes) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "a"}, {3, "b"}, {4, "b"}});
+  Add(*PlanGroups(map, {.groups_per_target = 2}), &map);
+  EXPECT_THAT(TargetsInSetOrder(map), ElementsAre(1, 3, 2, 4, 1, 3, 2, 4));
+}
+
+TEST(PlanGroups, NewTargetGetsNewGroupsAndASetWithAll) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}});
+  Add(*PlanGroups(map, {.groups_per_target = 4}), &map);
+  *map.add_targets() = MapOf({{3, "c"}}).targets(0);
+  const auto op = PlanGroups(map, {.groups_per_target = 4});
+  ASSERT_TRUE(op.has_value());
+  EXPECT_EQ(GroupsPerTarget(*op), (std::map<uint64_t, int>{{3, 4}}));
+  EXPECT_EQ(op->groups(0).id(), 9u) << "groups are never renumbered";
+  EXPECT_EQ(op->group_set().version(), 2u);
+  Add(*op, &map);
+  EXPECT_THAT(TargetsInSetOrder(map), ElementsAre(1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3));
+}
+
+TEST(PlanGroups, OnlyTargetsThatTakeDataGetGroups) {
+  const proto::ClusterMap map = MapOf({{1, "a"},
+                                       {2, "b", proto::TARGET_STATE_RETIRED},
+                                       {3, "c", proto::TARGET_STATE_DRAINING},
+                                       {4, "d", proto::TARGET_STATE_ONLINE, proto::TARGET_CLASS_ELASTIC},
+                                       {5, "e", proto::TARGET_STATE_OFFLINE}});
+  const auto op = PlanGroups(map, {});
+  ASSERT_TRUE(op.has_value());
+  EXPECT_EQ(GroupsPerTarget(*op), (std::map<uint64_t, int>{{1, 16}, {5, 16}}));
+}
+
+TEST(PlanGroups, ElasticTargetsAloneNeedNone) {
+  EXPECT_FALSE(PlanGroups(MapOf({{4, "d", proto::TARGET_STATE_ONLINE, proto::TARGET_CLASS_ELASTIC}}), {}).has_value());
+}
+
+}  // namespace
+}  // namespace tarn::meta

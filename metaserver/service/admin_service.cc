@@ -1,0 +1,107 @@
+#include "metaserver/service/admin_service.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+#include <vector>
+
+#include "metaserver/service/grpc_answer.h"
+
+namespace tarn::meta {
+
+std::string JudgeHealth(const proto::ClusterMap& map, std::vector<std::string>* problems) {
+  size_t durable_online = 0;
+  size_t offline = 0;
+  for (const proto::Target& target : map.targets()) {
+    if (target.state() == proto::TARGET_STATE_ONLINE && target.target_class() == proto::TARGET_CLASS_DURABLE)
+      ++durable_online;
+    if (target.state() != proto::TARGET_STATE_OFFLINE) continue;
+    ++offline;
+    problems->push_back("target " + std::to_string(target.id()) + " at " + target.address() + " is offline");
+  }
+  if (durable_online == 0) problems->push_back("no chunk server with a durable target is online");
+  if (map.group_sets().empty()) problems->push_back("there are no placement groups yet");
+  if (durable_online == 0 || map.group_sets().empty()) return "unavailable";
+  return offline != 0 ? "degraded" : "ok";
+}
+
+grpc::Status AdminServiceImpl::Status(grpc::ServerContext* /*call*/, const proto::StatusRequest* /*request*/,
+                                      proto::StatusReply* reply) {
+  return GrpcAnswer(*context_, FillStatus(reply));
+}
+
+tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  proto::ClusterMap map = context_->LiveMap();
+  std::vector<std::string> problems;
+  reply->set_health(JudgeHealth(map, &problems));
+  for (std::string& problem : problems) reply->add_problems(std::move(problem));
+  reply->set_cluster_id(context_->self.cluster_id);
+  reply->set_map_version(map.version());
+  reply->set_placement_groups(static_cast<uint32_t>(map.groups_size()));
+  reply->mutable_metaservers()->Swap(map.mutable_metaservers());
+  reply->mutable_targets()->Swap(map.mutable_targets());
+  proto::ListVolumesReply volumes;
+  RETURN_IF_ERROR(context_->ListVolumes(&volumes));
+  reply->mutable_volumes()->Swap(volumes.mutable_volumes());
+  reply->set_sessions(static_cast<uint32_t>(context_->sessions->size()));
+  ASSIGN_OR_RETURN(const uint64_t dead, context_->state->CountDeadData());
+  reply->set_dead_data_ids(dead);
+  reply->set_software_version(context_->self.software_version);
+  return context_->CheckLease();
+}
+
+grpc::Status AdminServiceImpl::ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply) {
+  if (const tarn::Status status = context_->CheckLease(); !status.ok()) return GrpcAnswer(*context_, status);
+  auto applied = context_->proposer->SubmitAndWait(std::move(mutation));
+  if (!applied.ok()) return GrpcAnswer(*context_, applied.status());
+  *reply->mutable_volume() = std::move(*applied->mutable_volume());
+  return grpc::Status::OK;
+}
+
+grpc::Status AdminServiceImpl::CreateVolume(grpc::ServerContext* /*call*/, const proto::CreateVolumeRequest* request,
+                                            proto::VolumeReply* reply) {
+  proto::Mutation mutation;
+  *mutation.mutable_create_volume()->mutable_volume() = request->volume();
+  grpc::Status status = ChangeVolume(std::move(mutation), reply);
+  if (status.ok()) spdlog::info("volume created name={} id={}", reply->volume().name(), reply->volume().id());
+  return status;
+}
+
+grpc::Status AdminServiceImpl::DeleteVolume(grpc::ServerContext* /*call*/, const proto::DeleteVolumeRequest* request,
+                                            proto::VolumeReply* reply) {
+  proto::Mutation mutation;
+  mutation.mutable_delete_volume()->set_name(request->name());
+  mutation.mutable_delete_volume()->set_recursive(request->recursive());
+  grpc::Status status = ChangeVolume(std::move(mutation), reply);
+  if (status.ok()) spdlog::info("volume deleted name={} id={}", request->name(), reply->volume().id());
+  return status;
+}
+
+grpc::Status AdminServiceImpl::ResizeVolume(grpc::ServerContext* /*call*/, const proto::ResizeVolumeRequest* request,
+                                            proto::VolumeReply* reply) {
+  proto::Mutation mutation;
+  proto::ResizeVolumeOp* op = mutation.mutable_resize_volume();
+  op->set_name(request->name());
+  if (request->has_quota_bytes()) op->set_quota_bytes(request->quota_bytes());
+  if (request->has_quota_inodes()) op->set_quota_inodes(request->quota_inodes());
+  return ChangeVolume(std::move(mutation), reply);
+}
+
+grpc::Status AdminServiceImpl::GetVolume(grpc::ServerContext* /*call*/, const proto::GetVolumeRequest* request,
+                                         proto::GetVolumeReply* reply) {
+  tarn::Status status = context_->CheckLease();
+  if (status.ok()) status = context_->state->GetVolume(*request, reply);
+  if (status.ok()) status = context_->CheckLease();
+  return GrpcAnswer(*context_, status);
+}
+
+grpc::Status AdminServiceImpl::ListVolumes(grpc::ServerContext* /*call*/, const proto::ListVolumesRequest* /*request*/,
+                                           proto::ListVolumesReply* reply) {
+  tarn::Status status = context_->CheckLease();
+  if (status.ok()) status = context_->ListVolumes(reply);
+  if (status.ok()) status = context_->CheckLease();
+  return GrpcAnswer(*context_, status);
+}
+
+}  // namespace tarn::meta

@@ -1,0 +1,43 @@
+// AdminService over gRPC: what operators and the CSI controller ask (proto/admin.proto).
+//
+// Calls run on gRPC's threads and may wait for the log.
+#pragma once
+
+#include <string>
+
+#include "metaserver/service/service_context.h"
+#include "proto/admin.grpc.pb.h"
+
+namespace tarn::meta {
+
+// "ok", "degraded" (a target is offline) or "unavailable" (nothing can be written: no group set, or no durable target
+// online), with the reasons.
+std::string JudgeHealth(const proto::ClusterMap& map, std::vector<std::string>* problems);
+
+// Thread-safe.
+class AdminServiceImpl final : public proto::AdminService::Service {
+ public:
+  // The context outlives the service.
+  explicit AdminServiceImpl(ServiceContext* context) : context_(context) {}
+
+  grpc::Status Status(grpc::ServerContext* call, const proto::StatusRequest* request,
+                      proto::StatusReply* reply) override;
+  grpc::Status CreateVolume(grpc::ServerContext* call, const proto::CreateVolumeRequest* request,
+                            proto::VolumeReply* reply) override;
+  grpc::Status DeleteVolume(grpc::ServerContext* call, const proto::DeleteVolumeRequest* request,
+                            proto::VolumeReply* reply) override;
+  grpc::Status ResizeVolume(grpc::ServerContext* call, const proto::ResizeVolumeRequest* request,
+                            proto::VolumeReply* reply) override;
+  grpc::Status GetVolume(grpc::ServerContext* call, const proto::GetVolumeRequest* request,
+                         proto::GetVolumeReply* reply) override;
+  grpc::Status ListVolumes(grpc::ServerContext* call, const proto::ListVolumesRequest* request,
+                           proto::ListVolumesReply* reply) override;
+
+ private:
+  tarn::Status FillStatus(proto::StatusReply* reply) const;
+  grpc::Status ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply);
+
+  ServiceContext* const context_;
+};
+
+}  // namespace tarn::meta

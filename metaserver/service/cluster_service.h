@@ -1,0 +1,31 @@
+// ClusterService over gRPC: chunk servers register and send heartbeats (proto/cluster.proto).
+//
+// Calls run on gRPC's threads and may wait for the log.
+#pragma once
+
+#include "metaserver/service/service_context.h"
+#include "proto/cluster.grpc.pb.h"
+
+namespace tarn::meta {
+
+// Thread-safe.
+class ClusterServiceImpl final : public proto::ClusterService::Service {
+ public:
+  // The context outlives the service.
+  explicit ClusterServiceImpl(ServiceContext* context) : context_(context) {}
+
+  grpc::Status RegisterServer(grpc::ServerContext* call, const proto::RegisterServerRequest* request,
+                              proto::RegisterServerReply* reply) override;
+  grpc::Status Heartbeat(grpc::ServerContext* call, const proto::HeartbeatRequest* request,
+                         proto::HeartbeatReply* reply) override;
+
+ private:
+  Status Register(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply);
+  Status Beat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply);
+  Status RecordReclaimed(const proto::HeartbeatRequest& request);
+  Status ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const;
+
+  ServiceContext* const context_;
+};
+
+}  // namespace tarn::meta

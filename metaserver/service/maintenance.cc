@@ -1,0 +1,103 @@
+#include "metaserver/service/maintenance.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+#include <vector>
+
+namespace tarn::meta {
+namespace {
+
+constexpr size_t kSessionsClosedPerStepMax = 64;
+
+}  // namespace
+
+void Maintenance::Step() {
+  if (!context_->replicator->HoldsLease()) return;
+  CloseExpiredSessions();
+  UpdateTargets();
+  PlanPlacement();
+  PurgeVolumes();
+}
+
+void Maintenance::CloseExpiredSessions() {
+  for (const SessionId session : context_->sessions->TakeExpired(kSessionsClosedPerStepMax)) {
+    proto::Mutation mutation;
+    mutation.mutable_close_session()->set_session(session.value());
+    mutation.mutable_close_session()->set_expired(true);
+    std::vector<proto::Mutation> mutations;
+    mutations.push_back(std::move(mutation));
+    SessionKeeper* sessions = context_->sessions;
+    context_->proposer->Submit(std::move(mutations),
+                               [sessions, session](const Status& status, std::span<proto::MutationReply>) {
+                                 if (!status.ok()) return sessions->Retry(session);
+                                 sessions->Remove(session);
+                                 spdlog::info("session expired session={}", session.value());
+                               });
+  }
+}
+
+void Maintenance::UpdateTargets() {
+  if (updates_targets_.load(std::memory_order_acquire)) return;
+  const std::vector<proto::Target> changes = context_->servers->StateChanges(*context_->state->cluster_map());
+  if (changes.empty()) return;
+  proto::Mutation mutation;
+  for (const proto::Target& change : changes) {
+    *mutation.mutable_update_targets()->add_targets() = change;
+    if (change.state() == proto::TARGET_STATE_OFFLINE) {
+      spdlog::warn("target is offline: no heartbeat target={}", change.id());
+    } else {
+      spdlog::info("target is back target={}", change.id());
+    }
+  }
+  Propose(std::move(mutation), "update targets", &updates_targets_);
+}
+
+void Maintenance::PlanPlacement() {
+  if (plans_.load(std::memory_order_acquire)) return;
+  const auto map = context_->state->cluster_map();
+  if (map->version() == planned_map_version_) return;
+  const int64_t quiet_ns = context_->clock->MonotonicNs() - context_->servers->last_registration_ns();
+  if (quiet_ns < options_.registration_quiet_ms * 1'000'000) return;
+  auto plan = PlanGroups(*map, options_.groups);
+  if (!plan) {
+    planned_map_version_ = map->version();
+    return;
+  }
+  spdlog::info("placement groups added groups={} group_set={} groups_in_set={}", plan->groups_size(),
+               plan->group_set().version(), plan->group_set().groups_size());
+  proto::Mutation mutation;
+  *mutation.mutable_add_groups() = std::move(*plan);
+  Propose(std::move(mutation), "add placement groups", &plans_);
+}
+
+void Maintenance::PurgeVolumes() {
+  if (purges_.load(std::memory_order_acquire)) return;
+  proto::ListVolumesReply volumes;
+  if (!context_->state->ListVolumes(&volumes).ok()) return;
+  for (const proto::Volume& volume : volumes.volumes()) {
+    if (!volume.deleting()) continue;
+    proto::Mutation mutation;
+    mutation.mutable_purge()->set_volume(volume.id());
+    mutation.mutable_purge()->set_steps_max(options_.purge_steps);
+    Propose(std::move(mutation), "purge a deleted volume", &purges_);
+    return;
+  }
+}
+
+void Maintenance::Propose(proto::Mutation mutation, const char* what, Flag* flag) {
+  flag->store(true, std::memory_order_release);
+  std::vector<proto::Mutation> mutations;
+  mutations.push_back(std::move(mutation));
+  context_->proposer->Submit(std::move(mutations),
+                             [what, flag](const Status& status, std::span<proto::MutationReply> replies) {
+                               if (!status.ok()) {
+                                 spdlog::warn("cannot {}: {}", what, status.ToString());
+                               } else if (replies[0].status() != 0) {
+                                 spdlog::warn("cannot {}: {}", what, replies[0].message());
+                               }
+                               flag->store(false, std::memory_order_release);
+                             });
+}
+
+}  // namespace tarn::meta

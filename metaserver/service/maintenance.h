@@ -1,0 +1,51 @@
+// What the leader does by itself, a step at a time: closes expired sessions, notes which targets come and go, plans
+// placement groups, removes the trees of deleted volumes.
+//
+// Every kind of work has at most one command in flight. Step is called on a timer by its owner, from one thread; it
+// never blocks.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "metaserver/placement/plan_groups.h"
+#include "metaserver/service/service_context.h"
+
+namespace tarn::meta {
+
+struct MaintenanceOptions {
+  int64_t registration_quiet_ms = 200;  // servers that start together get groups in one plan
+  GroupPolicy groups;
+  uint32_t purge_steps = 256;
+};
+
+class Maintenance {
+ public:
+  // The context outlives the last callback of its proposer, and so does this object.
+  Maintenance(ServiceContext* context, const MaintenanceOptions& options) : context_(context), options_(options) {}
+  Maintenance(const Maintenance&) = delete;
+  Maintenance& operator=(const Maintenance&) = delete;
+
+  void Step();
+
+ private:
+  // In flight until its command is answered.
+  using Flag = std::atomic<bool>;
+
+  void CloseExpiredSessions();
+  void UpdateTargets();
+  void PlanPlacement();
+  void PurgeVolumes();
+  // Submits the leader's own mutation and clears the flag when it is answered.
+  void Propose(proto::Mutation mutation, const char* what, Flag* flag);
+
+  ServiceContext* const context_;
+  const MaintenanceOptions options_;
+  Flag updates_targets_{false};
+  Flag plans_{false};
+  Flag purges_{false};
+  uint64_t planned_map_version_ = 0;  // one thread: the map that needs nothing
+};
+
+}  // namespace tarn::meta

@@ -1,0 +1,243 @@
+#include "metaserver/service/metadata_server.h"
+
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "common/rpc/event_loop.h"
+#include "common/rpc/frame_server.h"
+#include "metaserver/replication/raft_replicator.h"
+#include "metaserver/service/admin_service.h"
+#include "metaserver/service/cluster_service.h"
+#include "metaserver/service/data_directory.h"
+#include "metaserver/service/maintenance.h"
+#include "metaserver/service/metadata_service.h"
+#include "metaserver/service/proposer.h"
+#include "metaserver/service/server_registry.h"
+#include "metaserver/service/service_context.h"
+#include "metaserver/service/session_keeper.h"
+#include "metaserver/service/state_applier.h"
+#include "metaserver/state/rocks_kv.h"
+#include "metaserver/state/state_machine.h"
+
+namespace tarn::meta {
+namespace {
+
+constexpr int64_t kMaintenanceIntervalMs = 100;
+constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
+constexpr int kGrpcThreadsMax = 64;
+
+std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
+
+class MetadataServerImpl final : public MetadataServer {
+ public:
+  MetadataServerImpl(const MetadataServerOptions& options, DataDirectory directory, Clock* clock, Random* random)
+      : options_(options),
+        directory_(std::move(directory)),
+        clock_(clock),
+        random_(random),
+        seeds_(random->Next()),
+        sessions_(clock, options.session_lease_ms),
+        servers_(clock, options.target_lease_ms) {}
+  ~MetadataServerImpl() override;
+  MetadataServerImpl(const MetadataServerImpl&) = delete;
+  MetadataServerImpl& operator=(const MetadataServerImpl&) = delete;
+
+  Status OpenState();
+  Status OpenLog();
+  Status Listen();
+  void Run();
+
+  const std::string& address() const override { return context_.self.address; }
+  const std::string& grpc_address() const override { return context_.self.grpc_address; }
+  const std::string& cluster_id() const override { return directory_.identity().cluster_id; }
+  bool leads() const override { return context_.CheckLease().ok(); }
+
+ private:
+  Status ListenGrpc(const std::string& address);
+  void OnGained(uint64_t term);
+  void OnLost();
+  void ScheduleMaintenance();
+
+  const MetadataServerOptions options_;
+  const DataDirectory directory_;
+  Clock* const clock_;
+  Random* const random_;
+  SeededRandom seeds_;  // the proposer's
+  fault::FaultPoints no_faults_;
+
+  // Destroyed in the reverse order: first who asks, last what is asked.
+  std::unique_ptr<RocksKv> store_;
+  std::unique_ptr<StateMachine> state_;
+  std::unique_ptr<StateApplier> applier_;
+  SessionKeeper sessions_;
+  ServerRegistry servers_;
+  ServiceContext context_;
+  std::unique_ptr<Proposer> proposer_;
+  std::unique_ptr<Maintenance> maintenance_;
+  std::unique_ptr<MetadataService> metadata_service_;
+  std::unique_ptr<ClusterServiceImpl> cluster_service_;
+  std::unique_ptr<AdminServiceImpl> admin_service_;
+  std::unique_ptr<RaftReplicator> replicator_;
+  std::unique_ptr<rpc::EventLoop> maintenance_loop_;
+  std::unique_ptr<grpc::Server> grpc_server_;
+  std::unique_ptr<rpc::FrameServer> frame_server_;
+};
+
+MetadataServerImpl::~MetadataServerImpl() {
+  frame_server_.reset();
+  if (grpc_server_) {
+    grpc_server_->Shutdown(std::chrono::system_clock::now() + kGrpcShutdownTime);
+    grpc_server_.reset();
+  }
+  maintenance_loop_.reset();
+  if (proposer_) proposer_->Stop();
+  if (replicator_) replicator_->Stop();
+}
+
+Status MetadataServerImpl::OpenState() {
+  RocksKvOptions store_options;
+  store_options.memory_bytes = options_.memory_bytes;
+  ASSIGN_OR_RETURN(store_, RocksKv::Open(directory_.state_path(), store_options));
+  ASSIGN_OR_RETURN(state_, StateMachine::Open(store_.get()));
+  const std::string cluster_id = state_->header().cluster_id();
+  if (!cluster_id.empty() && cluster_id != directory_.identity().cluster_id) {
+    return Status(StatusCode::kCorruption,
+                  directory_.state_path() + ": belongs to another cluster than METASERVER beside it");
+  }
+  applier_ = std::make_unique<StateApplier>(state_.get(), store_.get());
+  return Status::Ok();
+}
+
+Status MetadataServerImpl::OpenLog() {
+  RaftReplicatorOptions log_options;
+  log_options.directory = directory_.log_path();
+  log_options.member_id = directory_.identity().member_id;
+  log_options.cluster_id = directory_.identity().cluster_id;
+  log_options.applied_entries = state_->applied_entries();
+  ASSIGN_OR_RETURN(replicator_, RaftReplicator::Open(log_options, applier_.get(), random_));
+  proposer_ = std::make_unique<Proposer>(ProposerOptions(), replicator_.get(), clock_, &seeds_,
+                                         [this] { return applier_->TakeReplies(); });
+  context_.clock = clock_;
+  context_.state = state_.get();
+  context_.replicator = replicator_.get();
+  context_.proposer = proposer_.get();
+  context_.sessions = &sessions_;
+  context_.servers = &servers_;
+  context_.faults = options_.faults != nullptr ? options_.faults : &no_faults_;
+  context_.reclaim_delay_ms = options_.reclaim_delay_ms;
+  maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
+  metadata_service_ = std::make_unique<MetadataService>(&context_);
+  cluster_service_ = std::make_unique<ClusterServiceImpl>(&context_);
+  admin_service_ = std::make_unique<AdminServiceImpl>(&context_);
+  applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
+                         .lost = [this] { OnLost(); },
+                         .failed =
+                             [this](const Status& status) {
+                               if (options_.on_failure) options_.on_failure(status);
+                             }});
+  return Status::Ok();
+}
+
+Status MetadataServerImpl::ListenGrpc(const std::string& address) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  // Else two servers could listen on one port, each getting some of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  grpc::ResourceQuota quota("tarn-metaserver");
+  quota.SetMaxThreads(kGrpcThreadsMax);
+  builder.SetResourceQuota(quota);
+  builder.RegisterService(cluster_service_.get());
+  builder.RegisterService(admin_service_.get());
+  grpc_server_ = builder.BuildAndStart();
+  if (grpc_server_ == nullptr || port == 0) return Status(StatusCode::kBusy, "cannot listen on " + address + " (gRPC)");
+  const std::string& host_source = options_.advertise.empty() ? address : options_.advertise;
+  context_.self.grpc_address = HostOf(host_source) + ":" + std::to_string(port);
+  return Status::Ok();
+}
+
+Status MetadataServerImpl::Listen() {
+  rpc::FrameServerOptions frame_options;
+  frame_options.listen = options_.listen;
+  frame_options.loop_threads = options_.loop_threads;
+  ASSIGN_OR_RETURN(frame_server_, rpc::FrameServer::Start(
+                                      frame_options,
+                                      [this](const proto::HelloRequest& request, proto::HelloReply* reply) {
+                                        return metadata_service_->Hello(request, reply);
+                                      },
+                                      [this](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+                                        metadata_service_->Handle(std::move(request), std::move(responder));
+                                      }));
+  const std::string grpc_listen =
+      !options_.grpc_listen.empty() ? options_.grpc_listen : HostOf(frame_server_->address()) + ":0";
+  RETURN_IF_ERROR(ListenGrpc(grpc_listen));
+  SelfDescription& self = context_.self;
+  self.cluster_id = directory_.identity().cluster_id;
+  self.member_id = directory_.identity().member_id;
+  self.incarnation = random_->NextNonZero();
+  self.pid = static_cast<uint64_t>(getpid());
+  self.address = options_.advertise.empty() ? frame_server_->address() : options_.advertise;
+  self.software_version = options_.software_version;
+  ASSIGN_OR_RETURN(maintenance_loop_, rpc::EventLoop::Start("maintenance"));
+  return Status::Ok();
+}
+
+void MetadataServerImpl::Run() {
+  context_.serving.store(true, std::memory_order_release);
+  replicator_->Start();
+  ScheduleMaintenance();
+}
+
+void MetadataServerImpl::ScheduleMaintenance() {
+  maintenance_loop_->PostAfter(kMaintenanceIntervalMs, [this] {
+    maintenance_->Step();
+    ScheduleMaintenance();
+  });
+}
+
+void MetadataServerImpl::OnGained(uint64_t term) {
+  std::vector<proto::SessionRecord> records;
+  if (const Status status = state_->ListSessions(&records); !status.ok()) {
+    if (options_.on_failure) options_.on_failure(status.WithContext("read the sessions"));
+    return;
+  }
+  std::vector<SessionId> sessions;
+  for (const proto::SessionRecord& record : records) sessions.emplace_back(record.id());
+  sessions_.Reset(sessions);
+  servers_.Reset(*state_->cluster_map());
+  const proto::StateHeader header = state_->header();
+  proposer_->BeginLeading(header);
+  spdlog::info("leads term={} applied_entries={} sessions={}", term, header.applied_entries(), sessions.size());
+  if (!header.cluster_id().empty()) return;
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_init_cluster()->set_cluster_id(directory_.identity().cluster_id);
+  proposer_->Submit(std::move(mutations), [](const Status& status, std::span<proto::MutationReply>) {
+    if (!status.ok()) spdlog::error("the cluster could not be made: {}", status.ToString());
+  });
+}
+
+void MetadataServerImpl::OnLost() {
+  spdlog::warn("leadership lost");
+  proposer_->EndLeading();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<MetadataServer>> MetadataServer::Start(const MetadataServerOptions& options, Clock* clock,
+                                                              Random* random) {
+  ASSIGN_OR_RETURN(DataDirectory directory,
+                   DataDirectory::Open(options.directory, clock, random, RaftReplicator::Bootstrap));
+  auto server = std::make_unique<MetadataServerImpl>(options, std::move(directory), clock, random);
+  RETURN_IF_ERROR(server->OpenState());
+  RETURN_IF_ERROR(server->OpenLog());
+  RETURN_IF_ERROR(server->Listen());
+  server->Run();
+  return std::unique_ptr<MetadataServer>(std::move(server));
+}
+
+}  // namespace tarn::meta

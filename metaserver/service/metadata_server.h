@@ -1,0 +1,51 @@
+// One metadata server, put together: directory, state, log, services, listening sockets. What main runs, and what tests
+// run in their own process.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/base/status.h"
+#include "common/fault/fault_points.h"
+
+namespace tarn::meta {
+
+struct MetadataServerOptions {
+  std::string directory;
+  std::string listen = "127.0.0.1:7400";  // lean frames
+  std::string grpc_listen;                // empty: a free port on the host of `listen`
+  std::string advertise;                  // HOST:PORT by which others reach `listen`; empty: its own address
+  uint32_t loop_threads = 1;
+  uint64_t memory_bytes = uint64_t{512} << 20;
+  int64_t session_lease_ms = 30'000;
+  int64_t target_lease_ms = 5'000;
+  int64_t reclaim_delay_ms = 300'000;
+  std::string software_version = "0";
+  fault::FaultPoints* faults = nullptr;  // null: none; outlives the server
+  // Any thread, once: the log or the state failed. The process must end without waiting for anything.
+  std::function<void(const Status&)> on_failure;
+};
+
+// Thread-safe.
+class MetadataServer {
+ public:
+  // Makes the cluster if the directory is empty. Listens when it returns; whether it leads already is another matter
+  // (milliseconds, unless much of the log has to be applied again). kBusy: directory or port are taken; kCorruption:
+  // damage, naming the file. Clock and random outlive it.
+  static Result<std::unique_ptr<MetadataServer>> Start(const MetadataServerOptions& options, Clock* clock,
+                                                       Random* random);
+
+  // Stops listening, finishes what is in the log, makes the state durable.
+  virtual ~MetadataServer() = default;
+
+  virtual const std::string& address() const = 0;
+  virtual const std::string& grpc_address() const = 0;
+  virtual const std::string& cluster_id() const = 0;
+  virtual bool leads() const = 0;
+};
+
+}  // namespace tarn::meta

@@ -1,0 +1,255 @@
+#include "metaserver/service/metadata_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "metaserver/service/fault_names.h"
+#include "metaserver/service/mutation_rules.h"
+#include "proto/metadata.pb.h"
+#include "proto/types.pb.h"
+
+namespace tarn::meta {
+namespace {
+
+using rpc::Method;
+
+constexpr size_t kSessionsMax = 100'000;
+
+Status StatusOf(const proto::MutationReply& reply) {
+  return reply.status() == 0 ? Status::Ok() : Status(static_cast<StatusCode>(reply.status()), reply.message());
+}
+
+}  // namespace
+
+Status MetadataService::Hello(const proto::HelloRequest& request, proto::HelloReply* reply) const {
+  if (!context_->serving.load(std::memory_order_acquire))
+    return Status(StatusCode::kUnavailable, "the metadata server is starting");
+  const SelfDescription& self = context_->self;
+  if (!request.cluster_id().empty() && request.cluster_id() != self.cluster_id) {
+    return Status(StatusCode::kInvalidArgument,
+                  "the metadata server at " + self.address + " belongs to another cluster");
+  }
+  reply->set_role(proto::PEER_ROLE_METASERVER);
+  reply->set_cluster_id(self.cluster_id);
+  reply->set_server_id(self.member_id);
+  reply->set_incarnation(self.incarnation);
+  reply->set_grpc_address(self.grpc_address);
+  reply->set_software_version(self.software_version);
+  reply->set_session_lease_ms(static_cast<uint32_t>(context_->sessions->lease_ms()));
+  return Status::Ok();
+}
+
+void MetadataService::Handle(rpc::Request request, ResponderPtr responder) {
+  if (const uint64_t session = request.peer->hello().session(); session != 0)
+    context_->sessions->Touch(SessionId(session));
+  if (request.method == Method::kMutate) {
+    Mutate(request, std::move(responder));
+  } else if (request.method == Method::kMutateBatch) {
+    MutateBatch(request, std::move(responder));
+  } else if (!HandleNamespaceRead(request, responder) && !HandleClusterRead(request, responder)) {
+    responder->Fail(Status(StatusCode::kNotSupported, "method " + std::to_string(static_cast<int>(request.method)) +
+                                                          " is not one of a metadata server"));
+  }
+}
+
+template <typename RequestMessage, typename ReplyMessage, typename Read>
+void MetadataService::AnswerRead(const rpc::Request& request, ResponderPtr responder, Read read) {
+  RequestMessage message;
+  if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  ReplyMessage reply;
+  Status status = read(message, &reply);
+  // Another leader may have changed what was read if the lease ended meanwhile.
+  if (const Status lease = context_->CheckLease(); !lease.ok()) status = lease;
+  if (!status.ok()) return Fail(*responder, status);
+  responder->Reply(reply);
+}
+
+bool MetadataService::HandleNamespaceRead(const rpc::Request& request, ResponderPtr& responder) {
+  const StateMachine& state = *context_->state;
+  switch (request.method) {
+    case Method::kLookup:
+      AnswerRead<proto::LookupRequest, proto::LookupReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.Lookup(message, reply); });
+      return true;
+    case Method::kLookupPath:
+      AnswerRead<proto::LookupPathRequest, proto::LookupReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.LookupPath(message, reply); });
+      return true;
+    case Method::kGetAttr:
+      AnswerRead<proto::GetAttrRequest, proto::GetAttrReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.GetAttr(message, reply); });
+      return true;
+    case Method::kReadDir:
+      AnswerRead<proto::ReadDirRequest, proto::ReadDirReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.ReadDir(message, reply); });
+      return true;
+    case Method::kGetXattr:
+      AnswerRead<proto::GetXattrRequest, proto::GetXattrReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.GetXattr(message, reply); });
+      return true;
+    case Method::kListXattr:
+      AnswerRead<proto::ListXattrRequest, proto::ListXattrReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.ListXattr(message, reply); });
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool MetadataService::HandleClusterRead(const rpc::Request& request, ResponderPtr& responder) {
+  const StateMachine& state = *context_->state;
+  switch (request.method) {
+    case Method::kStatFs:
+      AnswerRead<proto::StatFsRequest, proto::StatFsReply>(
+          request, std::move(responder), [&](const auto& message, auto* reply) { return ReadStatFs(message, reply); });
+      return true;
+    case Method::kGetVolume:
+      AnswerRead<proto::GetVolumeRequest, proto::GetVolumeReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.GetVolume(message, reply); });
+      return true;
+    case Method::kListVolumes:
+      AnswerRead<proto::ListVolumesRequest, proto::ListVolumesReply>(
+          request, std::move(responder), [&](const auto&, auto* reply) { return context_->ListVolumes(reply); });
+      return true;
+    case Method::kGetClusterMap:
+      AnswerRead<proto::GetClusterMapRequest, proto::GetClusterMapReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return ReadClusterMap(message, reply); });
+      return true;
+    case Method::kKeepAlive:
+      AnswerRead<proto::KeepAliveRequest, proto::KeepAliveReply>(
+          request, std::move(responder), [&](const auto& message, auto* reply) { return KeepAlive(message, reply); });
+      return true;
+    default:
+      return false;
+  }
+}
+
+Status MetadataService::ReadStatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const {
+  RETURN_IF_ERROR(context_->state->StatFs(request, reply));
+  proto::ListVolumesReply volumes;
+  RETURN_IF_ERROR(context_->ListVolumes(&volumes));
+  uint64_t quota_bytes = 0;
+  uint64_t used_bytes = 0;
+  for (const proto::Volume& volume : volumes.volumes()) {
+    if (volume.id() != request.volume()) continue;
+    quota_bytes = volume.quota_bytes();
+    used_bytes = volume.used_bytes();
+  }
+  // The pool's space is volatile and not part of the state.
+  uint64_t capacity_bytes = 0;
+  uint64_t available_bytes = 0;
+  const proto::ClusterMap map = context_->LiveMap();
+  for (const proto::Target& target : map.targets()) {
+    if (target.target_class() != proto::TARGET_CLASS_DURABLE || target.state() == proto::TARGET_STATE_RETIRED) continue;
+    capacity_bytes += target.capacity_bytes();
+    available_bytes += target.available_bytes();
+  }
+  reply->set_total_bytes(quota_bytes != 0 ? quota_bytes : capacity_bytes);
+  const uint64_t quota_left = quota_bytes > used_bytes ? quota_bytes - used_bytes : 0;
+  reply->set_free_bytes(quota_bytes != 0 ? std::min(quota_left, available_bytes) : available_bytes);
+  return Status::Ok();
+}
+
+Status MetadataService::ReadClusterMap(const proto::GetClusterMapRequest& request,
+                                       proto::GetClusterMapReply* reply) const {
+  if (context_->state->cluster_map()->version() <= request.newer_than()) return Status::Ok();
+  *reply->mutable_map() = context_->LiveMap();
+  return Status::Ok();
+}
+
+Status MetadataService::KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply) {
+  if (!context_->sessions->Touch(SessionId(request.session()))) {
+    return Status(StatusCode::kUnknownSession, "session " + std::to_string(request.session()) + " is not open");
+  }
+  reply->set_lease_ms(static_cast<uint32_t>(context_->sessions->lease_ms()));
+  reply->set_map_version(context_->state->cluster_map()->version());
+  return Status::Ok();
+}
+
+Status MetadataService::Admit(const proto::Mutation& mutation) {
+  RETURN_IF_ERROR(CheckClientMutation(mutation));
+  if (mutation.op_case() == proto::Mutation::kOpenSession) {
+    if (context_->sessions->size() < kSessionsMax) return Status::Ok();
+    return Status(StatusCode::kResourceExhausted,
+                  "the server has room for " + std::to_string(kSessionsMax) + " sessions");
+  }
+  if (context_->sessions->Touch(SessionId(mutation.session()))) return Status::Ok();
+  return Status(StatusCode::kUnknownSession, "session " + std::to_string(mutation.session()) + " is not open");
+}
+
+void MetadataService::Remember(proto::Mutation::OpCase op, SessionId closed, proto::MutationReply* reply) {
+  if (reply->status() != 0) return;
+  if (op == proto::Mutation::kOpenSession) {
+    context_->sessions->Add(SessionId(reply->session()));
+    reply->set_lease_ms(static_cast<uint32_t>(context_->sessions->lease_ms()));
+  } else if (op == proto::Mutation::kCloseSession) {
+    context_->sessions->Remove(closed);
+  }
+}
+
+void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder) {
+  std::vector<proto::Mutation> mutations(1);
+  if (const Status status = rpc::ParseRequest(request, mutations.data()); !status.ok()) return Fail(*responder, status);
+  // Lease first: another leader may know a session that this member does not.
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = Admit(mutations[0]); !status.ok()) return Fail(*responder, status);
+  const auto op = mutations[0].op_case();
+  const SessionId closed(mutations[0].close_session().session());
+  context_->proposer->Submit(std::move(mutations),
+                             [this, op, closed, answer = std::shared_ptr<rpc::Responder>(std::move(responder))](
+                                 const Status& status, std::span<proto::MutationReply> replies) {
+                               if (!status.ok()) return Fail(*answer, status);
+                               Remember(op, closed, &replies[0]);
+                               if (context_->faults->Fires(kLoseReply))
+                                 return Fail(*answer, Status(StatusCode::kUnavailable, "planted: the answer is lost"));
+                               if (const Status result = StatusOf(replies[0]); !result.ok())
+                                 return Fail(*answer, result);
+                               answer->Reply(replies[0]);
+                             });
+}
+
+void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr responder) {
+  proto::MutateBatchRequest message;
+  if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  std::vector<proto::Mutation> mutations;
+  mutations.reserve(static_cast<size_t>(message.mutations_size()));
+  for (proto::Mutation& mutation : *message.mutable_mutations()) {
+    const bool of_session =
+        mutation.op_case() == proto::Mutation::kOpenSession || mutation.op_case() == proto::Mutation::kCloseSession;
+    Status status = of_session ? Status(StatusCode::kInvalidArgument, "sessions are opened and closed one at a time")
+                               : Admit(mutation);
+    if (!status.ok()) return Fail(*responder, status);
+    mutations.push_back(std::move(mutation));
+  }
+  if (mutations.empty()) return responder->Reply(proto::MutateBatchReply());
+  context_->proposer->Submit(std::move(mutations),
+                             [this, answer = std::shared_ptr<rpc::Responder>(std::move(responder))](
+                                 const Status& status, std::span<proto::MutationReply> replies) {
+                               if (!status.ok()) return Fail(*answer, status);
+                               proto::MutateBatchReply reply;
+                               for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
+                               answer->Reply(reply);
+                             });
+}
+
+void MetadataService::Fail(rpc::Responder& responder, const Status& status) const {
+  if (status.code() != StatusCode::kNotLeader) return responder.Fail(status);
+  proto::ErrorDetail detail;
+  detail.set_message(status.message());
+  if (context_->Leads()) detail.set_leader_address(context_->self.address);
+  responder.Fail(status, std::move(detail));
+}
+
+}  // namespace tarn::meta

@@ -1,0 +1,46 @@
+// The metadata protocol: what a lean-frame server does with each request (common/rpc/frame.h, proto/metadata.proto).
+//
+// Reads are answered on the connection's loop thread from the state machine, if the leader's lease holds before and
+// after reading. Mutations go through the proposer and are answered from the apply thread.
+#pragma once
+
+#include <memory>
+
+#include "common/rpc/frame_server.h"
+#include "metaserver/service/service_context.h"
+
+namespace tarn::meta {
+
+// Thread-safe.
+class MetadataService {
+ public:
+  // The context outlives the service, and the proposer's callbacks are over before the service goes.
+  explicit MetadataService(ServiceContext* context) : context_(context) {}
+  MetadataService(const MetadataService&) = delete;
+  MetadataService& operator=(const MetadataService&) = delete;
+
+  Status Hello(const proto::HelloRequest& request, proto::HelloReply* reply) const;
+  void Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
+
+ private:
+  using ResponderPtr = std::unique_ptr<rpc::Responder>;
+
+  template <typename RequestMessage, typename ReplyMessage, typename Read>
+  void AnswerRead(const rpc::Request& request, ResponderPtr responder, Read read);
+  bool HandleNamespaceRead(const rpc::Request& request, ResponderPtr& responder);
+  bool HandleClusterRead(const rpc::Request& request, ResponderPtr& responder);
+  Status ReadStatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const;
+  Status ReadClusterMap(const proto::GetClusterMapRequest& request, proto::GetClusterMapReply* reply) const;
+  Status KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply);
+  void Mutate(const rpc::Request& request, ResponderPtr responder);
+  void MutateBatch(const rpc::Request& request, ResponderPtr responder);
+  // Refuses what no client may send; notes that its session is alive.
+  Status Admit(const proto::Mutation& mutation);
+  // What the leader remembers of a mutation that was applied.
+  void Remember(proto::Mutation::OpCase op, SessionId closed, proto::MutationReply* reply);
+  void Fail(rpc::Responder& responder, const Status& status) const;
+
+  ServiceContext* const context_;
+};
+
+}  // namespace tarn::meta

@@ -1,0 +1,37 @@
+#include "metaserver/service/mutation_rules.h"
+
+#include <string>
+
+namespace tarn::meta {
+namespace {
+
+Status Refuse(std::string text) { return Status(StatusCode::kInvalidArgument, std::move(text)); }
+
+}  // namespace
+
+Status CheckClientMutation(const proto::Mutation& mutation) {
+  switch (mutation.op_case()) {
+    case proto::Mutation::OP_NOT_SET:
+      return Refuse("a mutation without an operation that this server knows");
+    case proto::Mutation::kInitCluster:
+    case proto::Mutation::kRegisterServer:
+    case proto::Mutation::kUpdateTargets:
+    case proto::Mutation::kAddGroups:
+    case proto::Mutation::kDataReclaimed:
+    case proto::Mutation::kPurge:
+      return Refuse("an operation that clients do not send");
+    case proto::Mutation::kOpenSession:
+      if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");
+      return Status::Ok();
+    case proto::Mutation::kCloseSession:
+      if (mutation.close_session().expired()) return Refuse("a session's lease ends without its client");
+      break;
+    default:
+      break;
+  }
+  if (mutation.session() == 0) return Refuse("a mutation without a session");
+  if (mutation.sequence() == 0) return Refuse("a mutation without a sequence number");
+  return Status::Ok();
+}
+
+}  // namespace tarn::meta
