@@ -1,0 +1,324 @@
+#include "client/testing/memory_metadata_server.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proto/hello.pb.h"
+
+namespace tarn::client::testing {
+namespace {
+
+template <typename Message>
+Message Parse(const rpc::Request& request) {
+  Message message;
+  CHECK(rpc::ParseRequest(request, &message).ok(), "the client sent something else");
+  return message;
+}
+
+Status NoSuch(uint64_t inode) { return Status(StatusCode::kNotFound, "no inode " + std::to_string(inode)); }
+
+}  // namespace
+
+MemoryMetadataServer::MemoryMetadataServer() {
+  {
+    MutexLock lock(mutex_);
+    proto::Attributes root;
+    root.set_inode(kRoot);
+    root.set_type(proto::FILE_TYPE_DIRECTORY);
+    root.set_mode(0755);
+    root.set_nlink(2);
+    root.set_change(1);
+    inodes_.emplace(kRoot, root);
+  }
+  auto server = rpc::FrameServer::Start(
+      rpc::FrameServerOptions(), [](const proto::HelloRequest&, proto::HelloReply*) { return Status::Ok(); },
+      [this](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+        Handle(std::move(request), std::move(responder));
+      });
+  CHECK(server.ok(), server.status().ToString());
+  server_ = *std::move(server);
+}
+
+MemoryMetadataServer::~MemoryMetadataServer() { server_.reset(); }
+
+void MemoryMetadataServer::Edit(uint64_t inode, const std::function<void(proto::Attributes*)>& edit) {
+  MutexLock lock(mutex_);
+  proto::Attributes& attributes = inodes_.at(inode);
+  edit(&attributes);
+  attributes.set_change(attributes.change() + 1);
+}
+
+proto::Attributes MemoryMetadataServer::Get(uint64_t inode) const {
+  MutexLock lock(mutex_);
+  return inodes_.at(inode);
+}
+
+bool MemoryMetadataServer::Exists(uint64_t inode) const {
+  MutexLock lock(mutex_);
+  return inodes_.contains(inode);
+}
+
+bool MemoryMetadataServer::IsOrphan(uint64_t inode) const {
+  MutexLock lock(mutex_);
+  return orphans_.contains(inode);
+}
+
+std::vector<proto::Mutation> MemoryMetadataServer::mutations() const {
+  MutexLock lock(mutex_);
+  return mutations_;
+}
+
+void MemoryMetadataServer::FailNext(std::function<bool(const proto::Mutation&)> matches, Status status) {
+  MutexLock lock(mutex_);
+  failures_.emplace_back(std::move(matches), std::move(status));
+}
+
+void MemoryMetadataServer::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+  MutexLock lock(mutex_);
+  if (request.method == rpc::Method::kMutate) {
+    proto::MutationReply reply;
+    const Status status = Apply(Parse<proto::Mutation>(request), &reply);
+    if (status.ok()) return responder->Reply(reply);
+    return responder->Fail(status);
+  }
+  if (request.method == rpc::Method::kMutateBatch) {
+    proto::MutateBatchReply replies;
+    const auto batch = Parse<proto::MutateBatchRequest>(request);
+    for (const proto::Mutation& mutation : batch.mutations()) {
+      proto::MutationReply* reply = replies.add_replies();
+      const Status status = Apply(mutation, reply);
+      reply->set_status(static_cast<uint32_t>(status.code()));
+      reply->set_message(status.message());
+    }
+    return responder->Reply(replies);
+  }
+  const Status status = Read(request, responder.get());
+  if (!status.ok()) responder->Fail(status);
+}
+
+Status MemoryMetadataServer::Read(const rpc::Request& request, rpc::Responder* responder) {
+  switch (request.method) {
+    case rpc::Method::kGetVolume: {
+      if (Parse<proto::GetVolumeRequest>(request).name() != "test") return Status(StatusCode::kNotFound, "no volume");
+      proto::GetVolumeReply reply;
+      reply.mutable_volume()->set_id(1);
+      reply.mutable_volume()->set_name("test");
+      reply.mutable_volume()->set_root(kRoot);
+      responder->Reply(reply);
+      return Status::Ok();
+    }
+    case rpc::Method::kGetClusterMap: {
+      proto::GetClusterMapReply reply;
+      reply.mutable_map()->set_version(1);
+      responder->Reply(reply);
+      return Status::Ok();
+    }
+    case rpc::Method::kKeepAlive:
+      responder->Reply(proto::KeepAliveReply());
+      return Status::Ok();
+    case rpc::Method::kGetAttr: {
+      ASSIGN_OR_RETURN(proto::Attributes * attributes, Find(Parse<proto::GetAttrRequest>(request).inode()));
+      proto::GetAttrReply reply;
+      *reply.mutable_attributes() = *attributes;
+      responder->Reply(reply);
+      return Status::Ok();
+    }
+    case rpc::Method::kLookup: {
+      const auto lookup = Parse<proto::LookupRequest>(request);
+      const auto found = names_.find({lookup.parent(), lookup.name()});
+      if (found == names_.end()) return Status(StatusCode::kNotFound, "no such name");
+      proto::LookupReply reply;
+      *reply.mutable_attributes() = inodes_.at(found->second);
+      responder->Reply(reply);
+      return Status::Ok();
+    }
+    case rpc::Method::kReadDir:
+      return ReadDir(request, responder);
+    default:
+      return Status(StatusCode::kNotSupported, rpc::MethodName(request.method) + " is not in the test server");
+  }
+}
+
+Status MemoryMetadataServer::ReadDir(const rpc::Request& request, rpc::Responder* responder) {
+  const auto read = Parse<proto::ReadDirRequest>(request);
+  proto::ReadDirReply reply;
+  uint64_t cookie = 15;
+  for (const auto& [key, inode] : names_) {
+    if (key.first != read.directory() || ++cookie <= read.after_cookie()) continue;
+    proto::Entry* entry = reply.add_entries();
+    entry->set_name(key.second);
+    entry->set_cookie(cookie);
+    *entry->mutable_attributes() = inodes_.at(inode);
+  }
+  reply.set_end(true);
+  responder->Reply(reply);
+  return Status::Ok();
+}
+
+Result<proto::Attributes*> MemoryMetadataServer::Find(uint64_t inode) {
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end()) return NoSuch(inode);
+  return &found->second;
+}
+
+proto::Attributes* MemoryMetadataServer::NewInode(proto::FileType type, uint32_t mode) {
+  proto::Attributes& made = inodes_[next_inode_];
+  made.set_inode(next_inode_++);
+  made.set_type(type);
+  made.set_mode(mode);
+  made.set_nlink(1);
+  made.set_change(1);
+  made.set_mtime_ns(now_ns_);
+  return &made;
+}
+
+Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::MutationReply* reply) {
+  ++now_ns_;
+  const auto failure = std::ranges::find_if(failures_, [&](const auto& entry) { return entry.first(mutation); });
+  if (failure != failures_.end()) {
+    Status status = std::move(failure->second);
+    failures_.erase(failure);
+    return status;
+  }
+  mutations_.push_back(mutation);
+  switch (mutation.op_case()) {
+    case proto::Mutation::kOpenSession:
+      reply->set_session(77);
+      reply->set_lease_ms(600'000);
+      return Status::Ok();
+    case proto::Mutation::kCloseSession:
+      return Status::Ok();
+    case proto::Mutation::kCreate:
+      return Create(mutation, reply);
+    case proto::Mutation::kUnlink:
+      return Unlink(mutation.unlink().parent(), mutation.unlink().name(), mutation.unlink().held_open(), reply);
+    case proto::Mutation::kRename:
+      return Rename(mutation.rename(), reply);
+    case proto::Mutation::kTruncate:
+      return Truncate(mutation.truncate(), reply);
+    case proto::Mutation::kCommitWrite:
+      return CommitWrite(mutation.commit_write(), reply);
+    case proto::Mutation::kSetAttr:
+      return SetAttr(mutation.set_attr(), reply);
+    case proto::Mutation::kAllocateData: {
+      ASSIGN_OR_RETURN(proto::Attributes * file, Find(mutation.allocate_data().inode()));
+      if (file->data_id() == 0) {
+        file->set_data_id(next_data_++);
+        file->set_change(file->change() + 1);
+      }
+      *reply->mutable_attributes() = *file;
+      return Status::Ok();
+    }
+    case proto::Mutation::kTruncateDone: {
+      ASSIGN_OR_RETURN(proto::Attributes * file, Find(mutation.truncate_done().inode()));
+      file->set_truncate_pending(false);
+      file->set_change(file->change() + 1);
+      *reply->mutable_attributes() = *file;
+      return Status::Ok();
+    }
+    case proto::Mutation::kReleaseOrphan:
+      orphans_.erase(mutation.release_orphan().inode());
+      inodes_.erase(mutation.release_orphan().inode());
+      return Status::Ok();
+    case proto::Mutation::kReserveDataIds:
+      reply->set_first_data_id(next_data_);
+      reply->set_data_id_count(mutation.reserve_data_ids().count());
+      next_data_ += mutation.reserve_data_ids().count();
+      return Status::Ok();
+    default:
+      return Status(StatusCode::kNotSupported, "this mutation is not in the test server");
+  }
+}
+
+Status MemoryMetadataServer::Create(const proto::Mutation& mutation, proto::MutationReply* reply) {
+  const proto::CreateOp& op = mutation.create();
+  const auto found = names_.find({op.parent(), op.name()});
+  if (found != names_.end() && op.exclusive()) return Status(StatusCode::kExists, "the name exists");
+  reply->set_created(found == names_.end());
+  proto::Attributes* file =
+      found != names_.end() ? &inodes_.at(found->second) : NewInode(proto::FILE_TYPE_REGULAR, op.mode());
+  names_[{op.parent(), op.name()}] = file->inode();
+  if (op.data_id() != 0) {
+    file->set_data_id(op.data_id());
+    file->set_data_generation(file->data_generation() + 1);
+    file->set_size_bytes(op.size_bytes());
+    file->set_mtime_ns(op.mtime_ns());
+    file->set_change(file->change() + 1);
+  }
+  *reply->mutable_attributes() = *file;
+  return Status::Ok();
+}
+
+Status MemoryMetadataServer::Unlink(uint64_t parent, const std::string& name, bool held_open,
+                                    proto::MutationReply* reply) {
+  const auto found = names_.find({parent, name});
+  if (found == names_.end()) return Status(StatusCode::kNotFound, "no such name");
+  const uint64_t inode = found->second;
+  names_.erase(found);
+  proto::Attributes& file = inodes_.at(inode);
+  file.set_nlink(file.nlink() - 1);
+  file.set_change(file.change() + 1);
+  *reply->mutable_removed() = file;
+  if (file.nlink() > 0) return Status::Ok();
+  if (held_open) {
+    orphans_.insert(inode);
+  } else {
+    inodes_.erase(inode);
+  }
+  return Status::Ok();
+}
+
+Status MemoryMetadataServer::Rename(const proto::RenameOp& op, proto::MutationReply* reply) {
+  const auto found = names_.find({op.parent(), op.name()});
+  if (found == names_.end()) return Status(StatusCode::kNotFound, "no such name");
+  const uint64_t inode = found->second;
+  names_.erase(found);
+  if (names_.contains({op.new_parent(), op.new_name()})) {
+    RETURN_IF_ERROR(Unlink(op.new_parent(), op.new_name(), op.replaced_held_open(), reply));
+  }
+  names_[{op.new_parent(), op.new_name()}] = inode;
+  return Status::Ok();
+}
+
+Status MemoryMetadataServer::Truncate(const proto::TruncateOp& op, proto::MutationReply* reply) {
+  ASSIGN_OR_RETURN(proto::Attributes * file, Find(op.inode()));
+  const bool shrinks = op.size_bytes() < file->size_bytes();
+  if (op.size_bytes() == 0) {
+    file->set_data_id(0);
+  } else if (shrinks) {
+    if (file->truncate_pending()) return Status(StatusCode::kTruncatePending, "finish the earlier truncate first");
+    file->set_truncate_pending(true);
+    file->set_truncate_floor_bytes(op.size_bytes());
+    file->set_truncate_generation(file->truncate_generation() + 1);
+  }
+  file->set_size_bytes(op.size_bytes());
+  file->set_data_generation(file->data_generation() + 1);
+  file->set_mtime_ns(now_ns_);
+  file->set_change(file->change() + 1);
+  *reply->mutable_attributes() = *file;
+  return Status::Ok();
+}
+
+Status MemoryMetadataServer::CommitWrite(const proto::CommitWriteOp& op, proto::MutationReply* reply) {
+  ASSIGN_OR_RETURN(proto::Attributes * file, Find(op.inode()));
+  if (file->data_id() != op.data_id() || file->truncate_generation() != op.truncate_generation()) {
+    return Status(StatusCode::kStaleTruncate, "the data moved on");
+  }
+  file->set_size_bytes(std::max(file->size_bytes(), op.min_size_bytes()));
+  file->set_mtime_ns(op.mtime_ns());
+  file->set_data_generation(file->data_generation() + 1);
+  file->set_change(file->change() + 1);
+  *reply->mutable_attributes() = *file;
+  return Status::Ok();
+}
+
+Status MemoryMetadataServer::SetAttr(const proto::SetAttrOp& op, proto::MutationReply* reply) {
+  ASSIGN_OR_RETURN(proto::Attributes * file, Find(op.inode()));
+  if (op.has_mode()) file->set_mode(op.mode());
+  if (op.has_mtime_ns()) file->set_mtime_ns(op.mtime_ns());
+  file->set_change(file->change() + 1);
+  *reply->mutable_attributes() = *file;
+  return Status::Ok();
+}
+
+}  // namespace tarn::client::testing
