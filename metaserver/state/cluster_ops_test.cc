@@ -1,0 +1,203 @@
+// The cluster map: identity, servers, targets and placement groups.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "metaserver/state/memory_kv.h"
+#include "metaserver/state/testing/state_driver.h"
+
+namespace tarn::meta {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class ClusterOpsTest : public testing::Test {
+ protected:
+  void Init() {
+    proto::Mutation init;
+    init.mutable_init_cluster()->set_cluster_id("c1");
+    ASSERT_EQ(CodeOf(driver_.RunAsLeader(init)), StatusCode::kOk);
+  }
+  static proto::RegisterServerRequest Request(uint64_t incarnation, int targets) {
+    proto::RegisterServerRequest request;
+    request.set_address("127.0.0.1:" + std::to_string(7000 + incarnation));
+    request.set_incarnation(incarnation);
+    request.set_node("n" + std::to_string(incarnation));
+    for (int i = 0; i < targets; ++i) request.add_targets()->set_capacity_bytes(100);
+    return request;
+  }
+  proto::MutationReply Register(const proto::RegisterServerRequest& request) {
+    proto::Mutation mutation;
+    *mutation.mutable_register_server()->mutable_request() = request;
+    return driver_.RunAsLeader(mutation);
+  }
+  std::shared_ptr<const proto::ClusterMap> Map() { return driver_.machine().cluster_map(); }
+  // As a server that kept its identity would ask.
+  static proto::RegisterServerRequest Returning(const proto::MutationReply& reply, uint64_t incarnation) {
+    proto::RegisterServerRequest request = Request(incarnation, reply.registered().target_ids_size());
+    request.set_cluster_id(reply.registered().cluster_id());
+    request.set_server_id(reply.registered().server_id());
+    for (int i = 0; i < reply.registered().target_ids_size(); ++i) {
+      request.mutable_targets(i)->set_id(reply.registered().target_ids(i));
+    }
+    return request;
+  }
+
+  MemoryKv store_;
+  StateDriver driver_{&store_};
+};
+
+TEST_F(ClusterOpsTest, ClusterGetsItsIdOnce) {
+  EXPECT_EQ(Map()->version(), 0u);
+  EXPECT_EQ(CodeOf(Register(Request(1, 1))), StatusCode::kUnavailable);
+  Init();
+  EXPECT_EQ(Map()->version(), 1u);
+  EXPECT_EQ(Map()->cluster_id(), "c1");
+  Init();
+  EXPECT_EQ(Map()->version(), 1u);
+  proto::Mutation other;
+  other.mutable_init_cluster()->set_cluster_id("c2");
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(other)), StatusCode::kExists);
+  other.mutable_init_cluster()->clear_cluster_id();
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(other)), StatusCode::kInvalidArgument);
+}
+
+TEST_F(ClusterOpsTest, NewServersGetIds) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 2));
+  const proto::MutationReply second = Register(Request(2, 1));
+  ASSERT_EQ(CodeOf(first), StatusCode::kOk);
+  EXPECT_EQ(first.registered().server_id(), 1u);
+  EXPECT_THAT(first.registered().target_ids(), ElementsAre(1, 2));
+  EXPECT_EQ(second.registered().server_id(), 2u);
+  EXPECT_THAT(second.registered().target_ids(), ElementsAre(3));
+  EXPECT_EQ(second.registered().cluster_id(), "c1");
+  EXPECT_EQ(second.registered().map().targets_size(), 3);
+  EXPECT_EQ(Map()->version(), 3u);
+  EXPECT_EQ(Map()->targets(0).state(), proto::TARGET_STATE_ONLINE);
+  EXPECT_EQ(Map()->targets(0).node(), "n1");
+}
+
+TEST_F(ClusterOpsTest, ReturningServerKeepsItsIdsAndMayBringNewTargets) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 2));
+  Register(Request(2, 1));
+  proto::RegisterServerRequest request = Returning(first, 9);
+  request.add_targets();
+  const proto::MutationReply back = Register(request);
+  ASSERT_EQ(CodeOf(back), StatusCode::kOk) << back.message();
+  EXPECT_EQ(back.registered().server_id(), 1u);
+  EXPECT_THAT(back.registered().target_ids(), ElementsAre(1, 2, 4));
+  EXPECT_EQ(Map()->targets(0).incarnation(), 9u);
+  EXPECT_EQ(Map()->targets(0).address(), "127.0.0.1:7009");
+  EXPECT_EQ(Map()->targets_size(), 4);
+}
+
+TEST_F(ClusterOpsTest, LostFirstAnswerIsGivenAgain) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 2));
+  const proto::MutationReply again = Register(Request(1, 2));
+  EXPECT_EQ(again.registered().server_id(), first.registered().server_id());
+  EXPECT_THAT(again.registered().target_ids(), ElementsAre(1, 2));
+  EXPECT_EQ(Map()->targets_size(), 2);
+}
+
+TEST_F(ClusterOpsTest, ForeignAndUnknownServersAreRefused) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 1));
+  const proto::MutationReply second = Register(Request(2, 1));
+  proto::RegisterServerRequest request = Returning(first, 3);
+  request.set_cluster_id("other");
+  EXPECT_THAT(Register(request).message(), HasSubstr("another cluster"));
+  request = Returning(first, 3);
+  request.set_server_id(77);
+  EXPECT_EQ(CodeOf(Register(request)), StatusCode::kInvalidArgument);
+  request = Returning(first, 3);
+  request.mutable_targets(0)->set_id(55);
+  EXPECT_THAT(Register(request).message(), HasSubstr("target 55 is unknown"));
+  request = Returning(first, 3);
+  request.mutable_targets(0)->set_id(second.registered().target_ids(0));
+  EXPECT_THAT(Register(request).message(), HasSubstr("belongs to chunk server 2"));
+  request = Returning(first, 3);
+  request.clear_cluster_id();
+  EXPECT_EQ(CodeOf(Register(request)), StatusCode::kInvalidArgument);
+  EXPECT_EQ(CodeOf(Register(Request(3, 0))), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Map()->version(), 3u);
+  EXPECT_EQ(driver_.machine().header().next_target(), 3u);
+}
+
+TEST_F(ClusterOpsTest, TargetsChangeStateUnlessTheServerLivesAnew) {
+  Init();
+  Register(Request(1, 1));
+  proto::Mutation mutation;
+  auto* target = mutation.mutable_update_targets()->add_targets();
+  target->set_id(1);
+  target->set_state(proto::TARGET_STATE_OFFLINE);
+  target->set_incarnation(1);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  EXPECT_EQ(Map()->targets(0).state(), proto::TARGET_STATE_OFFLINE);
+  EXPECT_EQ(Map()->version(), 3u);
+  driver_.RunAsLeader(mutation);
+  EXPECT_EQ(Map()->version(), 3u) << "nothing changed";
+  target->set_state(proto::TARGET_STATE_RETIRED);
+  target->set_incarnation(99);
+  driver_.RunAsLeader(mutation);
+  EXPECT_EQ(Map()->targets(0).state(), proto::TARGET_STATE_OFFLINE);
+  target->set_id(9);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kNotFound);
+}
+
+TEST_F(ClusterOpsTest, DrainingTargetStaysSoWhenItsServerReturns) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 1));
+  proto::Mutation mutation;
+  mutation.mutable_update_targets()->add_targets()->set_id(1);
+  mutation.mutable_update_targets()->mutable_targets(0)->set_state(proto::TARGET_STATE_DRAINING);
+  driver_.RunAsLeader(mutation);
+  Register(Returning(first, 2));
+  EXPECT_EQ(Map()->targets(0).state(), proto::TARGET_STATE_DRAINING);
+}
+
+TEST_F(ClusterOpsTest, GroupsAreNumberedInOrderAndBeginAtEpochOne) {
+  Init();
+  Register(Request(1, 2));
+  proto::Mutation mutation;
+  auto* op = mutation.mutable_add_groups();
+  for (uint32_t id = 1; id <= 2; ++id) {
+    auto* group = op->add_groups();
+    group->set_id(id);
+    group->set_epoch(7);
+    group->add_targets(id);
+    op->mutable_group_set()->add_groups(id);
+  }
+  op->mutable_group_set()->set_version(1);
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  EXPECT_EQ(Map()->groups_size(), 2);
+  EXPECT_EQ(Map()->groups(1).id(), 2u);
+  EXPECT_EQ(Map()->groups(1).epoch(), 1u);
+  EXPECT_EQ(Map()->groups(1).replicas(), 1u);
+  EXPECT_EQ(Map()->group_sets(0).replicas(), 1u);
+  const uint64_t version = Map()->version();
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("the next placement group is 3"));
+  op->clear_groups();
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("the next group set is 2"));
+  op->mutable_group_set()->set_version(2);
+  op->mutable_group_set()->add_groups(3);
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("group 3 does not exist"));
+  op->add_groups()->add_targets(77);
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("target 77 does not exist"));
+  op->mutable_groups(0)->clear_targets();
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("has no target"));
+  EXPECT_EQ(Map()->version(), version);
+  EXPECT_EQ(driver_.machine().header().next_group(), 3u);
+}
+
+TEST_F(ClusterOpsTest, MapSurvivesReopening) {
+  driver_.SetUpCluster();
+  const std::string before = Map()->SerializeAsString();
+  driver_.Reopen();
+  EXPECT_EQ(Map()->SerializeAsString(), before);
+}
+
+}  // namespace
+}  // namespace tarn::meta
