@@ -47,10 +47,11 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
   ServerConfig metaserver{"metaserver-1", "", {}};
   ASSIGN_OR_RETURN(metaserver.address, next_address());
   ASSIGN_OR_RETURN(const std::string grpc_address, next_address());
-  ASSIGN_OR_RETURN(const std::string raft_address, next_address());
-  metaserver.command = {context.binary_directory + "/tarn-metaserver", "--dir",         directory + "/metaserver-1", "--listen",   metaserver.address,
-                        "--grpc-listen",                              grpc_address,    "--raft-listen",             raft_address, "--log-file",
-                        directory + "/log/metaserver-1.log"};
+  metaserver.command = {context.binary_directory + "/tarn-metaserver",
+                        "--dir", directory + "/metaserver-1",
+                        "--listen", metaserver.address,
+                        "--grpc-listen", grpc_address,
+                        "--log-file", directory + "/log/metaserver-1.log"};
   config.servers.push_back(metaserver);
   for (uint32_t i = 1; i <= config.chunkservers; ++i) {
     ServerConfig server{"chunkserver-" + std::to_string(i), "", {}};

@@ -85,7 +85,7 @@ class BadInputTest(unittest.TestCase):
         for name in ("chunkserver-1", "metaserver-1"):
             command = list(self.cluster.command(name))
             # Another address, the same directory.
-            for flag in ("--listen", "--grpc-listen", "--raft-listen"):
+            for flag in ("--listen", "--grpc-listen"):
                 if flag in command:
                     command[command.index(flag) + 1] = "127.0.0.1:0"
             del command[command.index("--log-file"):command.index("--log-file") + 2]
@@ -98,7 +98,7 @@ class BadInputTest(unittest.TestCase):
             command = list(self.cluster.command(name))
             address = command[command.index("--listen") + 1]
             command[command.index("--dir") + 1] = f"{self.cluster.top}/other-{name}"
-            for flag in ("--grpc-listen", "--raft-listen"):
+            for flag in ("--grpc-listen",):
                 if flag in command:
                     command[command.index(flag) + 1] = "127.0.0.1:0"
             del command[command.index("--log-file"):command.index("--log-file") + 2]

@@ -1,0 +1,66 @@
+#include "chunkserver/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <iostream>
+
+namespace tarn::chunk {
+namespace {
+
+constexpr uint64_t kCacheBytesMin = 8u << 20;
+constexpr uint32_t kLoopThreadsMax = 64;
+
+// "--reserve-bytes" is TARN_CHUNKSERVER_RESERVE_BYTES.
+template <typename T>
+CLI::Option* Add(CLI::App& app, const std::string& name, T& value, const std::string& help) {
+  std::string variable = "TARN_CHUNKSERVER_" + name;
+  std::transform(variable.begin(), variable.end(), variable.begin(),
+                 [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(c)); });
+  return app.add_option("--" + name, value, help)->envname(variable)->capture_default_str();
+}
+
+}  // namespace
+
+ParsedOptions ParseOptions(int argc, char** argv) {
+  ParsedOptions parsed;
+  Options& options = parsed.options;
+  CLI::App app{"The chunk server of TarnFS", "tarn-chunkserver"};
+  app.set_version_flag("--version", std::string("tarn-chunkserver ") + TARN_VERSION);
+  app.set_config("--config", "", "Options from a TOML file; the command line wins");
+  Add(app, "dir", options.directory, "Directory of the target; an empty one becomes a new target")->required();
+  Add(app, "listen", options.listen, "HOST:PORT for clients");
+  Add(app, "advertise", options.advertise, "HOST:PORT by which clients reach --listen; default: the address it listens on");
+  Add(app, "meta", options.meta, "Metadata servers, HOST:PORT[,HOST:PORT...]");
+  Add(app, "node", options.node, "Name of the node; default: the host's name");
+  Add(app, "zone", options.zone, "Name of the failure zone");
+  Add(app, "log-level", options.log_level, "trace, debug, info, warn or error");
+  Add(app, "log-file", options.log_file, "Default: stderr");
+  Add(app, "reserve-bytes", options.reserve_bytes, "Free space below which writes get ENOSPC (suffixes k, m, g); default: from the disk's size")
+      ->transform(CLI::AsSizeValue(false));
+  Add(app, "cache-bytes", options.cache_bytes, "Memory for the index (suffixes k, m, g)")->transform(CLI::AsSizeValue(false));
+  Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
+  app.add_flag("--rebuild-index", options.rebuild_index, "Make the index anew from the segments");
+  Add(app, "fault", options.fault, "Fault points for tests, for example store.write_error=once");
+  app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    parsed.exit_code = app.exit(error, std::cout, std::cerr) == 0 ? 0 : 2;
+  }
+  return parsed;
+}
+
+Status ValidateOptions(const Options& options) {
+  const auto refuse = [](const std::string& text) { return Status(StatusCode::kInvalidArgument, text); };
+  if (options.directory.empty()) return refuse("--dir is empty");
+  if (options.listen.find(':') == std::string::npos) return refuse("--listen " + options.listen + " is not HOST:PORT");
+  if (!options.advertise.empty() && options.advertise.find(':') == std::string::npos) return refuse("--advertise " + options.advertise + " is not HOST:PORT");
+  if (options.meta.find(':') == std::string::npos) return refuse("--meta " + options.meta + " is not HOST:PORT[,HOST:PORT...]");
+  if (options.cache_bytes < kCacheBytesMin) return refuse("--cache-bytes is below 8 MiB");
+  if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax) return refuse("--loop-threads is not from 1 to 64");
+  if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
+  return Status::Ok();
+}
+
+}  // namespace tarn::chunk

@@ -1,0 +1,39 @@
+// The options of tarn-chunkserver: command line, environment (TARN_CHUNKSERVER_*) and TOML file, under one name each.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/base/status.h"
+
+namespace tarn::chunk {
+
+struct Options {
+  std::string directory;
+  std::string listen = "127.0.0.1:7410";
+  std::string advertise;
+  std::string meta = "127.0.0.1:7400";
+  std::string node;
+  std::string zone;
+  std::string log_level = "info";
+  std::string log_file;
+  uint64_t reserve_bytes = 0;  // 0: computed
+  uint64_t cache_bytes = 256u << 20;
+  uint32_t loop_threads = 1;
+  bool rebuild_index = false;
+  std::string fault;
+  bool allow_faults = false;
+};
+
+struct ParsedOptions {
+  Options options;
+  // Set if there is nothing to run: --help, --version (0) or a mistake, already printed (2).
+  std::optional<int> exit_code;
+};
+
+ParsedOptions ParseOptions(int argc, char** argv);
+// kInvalidArgument, naming the option.
+Status ValidateOptions(const Options& options);
+
+}  // namespace tarn::chunk

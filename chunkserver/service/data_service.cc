@@ -1,0 +1,216 @@
+#include "chunkserver/service/data_service.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+#include <utility>
+
+#include "chunkserver/store/chunk_reader.h"
+#include "proto/metadata.pb.h"
+
+namespace tarn::chunk {
+namespace {
+
+// Up to here a copy is cheaper than sendfile's set-up.
+constexpr uint32_t kCopyBytesMax = 64u << 10;
+
+ChunkId ChunkOf(const proto::ChunkAddress& address) { return {DataId(address.data_id()), address.chunk_index()}; }
+
+store::TruncateView ViewOf(const proto::TruncateView& view) { return {view.generation(), view.truncated_chunk_bytes()}; }
+
+proto::ReadChunkReply ReplyOf(const store::ReadPlan& plan) {
+  proto::ReadChunkReply reply;
+  reply.set_chunk_bytes(plan.chunk_bytes);
+  reply.set_version(plan.version);
+  reply.set_block_sums(plan.sums);
+  return reply;
+}
+
+void FailStaleEpoch(rpc::Responder& responder, uint64_t map_version) {
+  proto::ErrorDetail detail;
+  detail.set_message("another epoch of the placement group is current");
+  detail.set_map_version(map_version);
+  responder.Fail(Status(StatusCode::kStaleEpoch, detail.message()), detail);
+}
+
+// Parses into a message that outlives the handler; null if it was answered with the reason.
+template <typename Message>
+std::shared_ptr<Message> ParseOrFail(const rpc::Request& request, rpc::Responder& responder) {
+  auto message = std::make_shared<Message>();
+  if (Status status = rpc::ParseRequest(request, message.get()); !status.ok()) {
+    responder.Fail(status);
+    return nullptr;
+  }
+  return message;
+}
+
+}  // namespace
+
+void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> unique_responder) {
+  const ResponderPtr responder(std::move(unique_responder));
+  switch (request.method) {
+    case rpc::Method::kReadChunk:
+      if (const auto message = ParseOrFail<proto::ReadChunkRequest>(request, *responder)) {
+        WithCurrentGroup(message->chunk(), responder, [=, this] { Read(message, responder); });
+      }
+      return;
+    case rpc::Method::kWriteChunk:
+      if (const auto message = ParseOrFail<proto::WriteChunkRequest>(request, *responder)) {
+        const auto payload = std::make_shared<Buffer>(std::move(request.payload));
+        WithCurrentGroup(message->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Write(message, payload, responder); }); });
+      }
+      return;
+    case rpc::Method::kTruncateChunk:
+      if (const auto message = ParseOrFail<proto::TruncateChunkRequest>(request, *responder)) {
+        WithCurrentGroup(message->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Truncate(message, responder); }); });
+      }
+      return;
+    case rpc::Method::kCommitTarget:
+      if (const auto message = ParseOrFail<proto::CommitTargetRequest>(request, *responder)) Commit(*message, responder);
+      return;
+    case rpc::Method::kStatData:
+      if (const auto message = ParseOrFail<proto::StatDataRequest>(request, *responder)) {
+        OnWorker(responder, [=, this] { StatData(*message, responder); });
+      }
+      return;
+    default: responder->Fail(Status(StatusCode::kNotSupported, "a chunk server does not serve this method"));
+  }
+}
+
+void DataService::WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve) {
+  const auto groups = parts_.link->groups();
+  switch (groups->Check(address)) {
+    case GroupTable::Verdict::kCurrent: serve(); return;
+    case GroupTable::Verdict::kRequestIsOlder: FailStaleEpoch(*responder, groups->version()); return;
+    case GroupTable::Verdict::kWrongTarget: responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target")); return;
+    case GroupTable::Verdict::kTableIsOlder: break;
+  }
+  parts_.link->Refresh([=, this, serve = std::move(serve)] {
+    const auto newer = parts_.link->groups();
+    if (newer->Check(address) == GroupTable::Verdict::kCurrent) {
+      serve();
+    } else {
+      FailStaleEpoch(*responder, newer->version());
+    }
+  });
+}
+
+void DataService::OnWorker(const ResponderPtr& responder, std::function<void()> work) {
+  if (!parts_.workers->Submit(std::move(work))) responder->Fail(Status(StatusCode::kResourceExhausted, "too many requests wait for the disk"));
+}
+
+void DataService::Read(const std::shared_ptr<proto::ReadChunkRequest>& request, const ResponderPtr& responder) {
+  store::ReadRequest read;
+  read.chunk = ChunkOf(request->chunk());
+  read.offset = request->offset_bytes();
+  read.length = request->length_bytes();
+  read.view = ViewOf(request->truncate());
+  if (request->verify_at_source()) {
+    OnWorker(responder, [=, this] { ReadVerified(read, responder); });
+  } else if (!ReadCached(read, responder)) {
+    OnWorker(responder, [=, this] { ReadBlocking(read, responder); });
+  }
+}
+
+bool DataService::ReadCached(const store::ReadRequest& read, const ResponderPtr& responder) {
+  const std::optional<Result<store::ReadPlan>> planned = parts_.store->PlanReadInMemory(read);
+  if (!planned) return false;
+  if (!planned->ok()) {
+    responder->Fail(planned->status());
+    return true;
+  }
+  const store::ReadPlan& plan = **planned;
+  if (plan.length == 0) {
+    responder->Reply(ReplyOf(plan));
+    return true;
+  }
+  bool has_holes = false;
+  for (const store::ReadPiece& piece : plan.pieces) has_holes |= piece.fd < 0;
+  if (plan.length <= kCopyBytesMax || has_holes) {
+    Buffer bytes = parts_.buffers->Allocate(plan.length);
+    if (!store::ChunkReader::ReadCached(plan, bytes.span())) return false;
+    responder->Reply(ReplyOf(plan), std::move(bytes));
+    return true;
+  }
+  if (!store::ChunkReader::IsCached(plan)) return false;
+  std::vector<rpc::FilePayload> parts;
+  parts.reserve(plan.pieces.size());
+  for (const store::ReadPiece& piece : plan.pieces) parts.push_back({piece.fd, piece.file_offset, piece.length, plan.lease});
+  responder->ReplyFile(ReplyOf(plan), std::move(parts));
+  return true;
+}
+
+void DataService::ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder) {
+  const Result<store::ReadPlan> plan = parts_.store->PlanRead(read);
+  if (!plan.ok()) return responder->Fail(plan.status());
+  Buffer bytes = parts_.buffers->Allocate(plan->length);
+  if (plan->length > 0) {
+    if (Status status = parts_.store->ReadPlanned(read, *plan, bytes.span()); !status.ok()) return responder->Fail(status);
+  }
+  responder->Reply(ReplyOf(*plan), std::move(bytes));
+}
+
+void DataService::ReadVerified(const store::ReadRequest& read, const ResponderPtr& responder) {
+  std::vector<uint8_t> bytes;
+  const Result<store::ReadPlan> plan = parts_.store->ReadVerified(read, &bytes);
+  if (!plan.ok()) return responder->Fail(plan.status());
+  Buffer payload = parts_.buffers->Allocate(bytes.size());
+  if (!bytes.empty()) std::memcpy(payload.data(), bytes.data(), bytes.size());
+  responder->Reply(ReplyOf(*plan), std::move(payload));
+}
+
+void DataService::Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<Buffer>& payload, const ResponderPtr& responder) {
+  const SessionId session(request->session());
+  if (parts_.link->groups()->IsFenced(session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
+  store::WriteRequest write;
+  write.chunk = ChunkOf(request->chunk());
+  write.writer = {session, Sequence(request->sequence()), Sequence(request->acked_through())};
+  write.offset = request->offset_bytes();
+  write.payload = payload->span();
+  write.piece_sums = request->piece_sums();
+  write.view = ViewOf(request->truncate());
+  const Result<store::WriteOutcome> outcome = parts_.store->Write(write);
+  if (!outcome.ok()) return responder->Fail(outcome.status());
+  proto::WriteChunkReply reply;
+  reply.set_version(outcome->version);
+  reply.set_chunk_bytes(outcome->chunk_bytes);
+  reply.set_incarnation(parts_.incarnation);
+  if (!request->durable()) return responder->Reply(reply);
+  reply.set_durable(true);
+  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+}
+
+// Answered when durable: the client then tells the metadata server that the cut is done, which nobody may have to take back.
+void DataService::Truncate(const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder) {
+  const store::WriterIdentity writer{SessionId(request->session()), Sequence(request->sequence()), Sequence()};
+  if (parts_.link->groups()->IsFenced(writer.session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
+  if (Status status = parts_.store->Truncate(ChunkOf(request->chunk()), writer, ViewOf(request->truncate())); !status.ok()) return responder->Fail(status);
+  proto::TruncateChunkReply reply;
+  reply.set_durable(true);
+  reply.set_incarnation(parts_.incarnation);
+  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+}
+
+void DataService::Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder) {
+  if (TargetId(request.target()) != parts_.store->identity().target) {
+    return responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
+  }
+  proto::CommitTargetReply reply;
+  reply.set_incarnation(parts_.incarnation);
+  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+}
+
+void DataService::StatData(const proto::StatDataRequest& request, const ResponderPtr& responder) {
+  const Result<std::vector<store::ChunkInfo>> chunks = parts_.store->StatData(DataId(request.data_id()));
+  if (!chunks.ok()) return responder->Fail(chunks.status());
+  proto::StatDataReply reply;
+  for (const store::ChunkInfo& chunk : *chunks) {
+    proto::StatDataReply::Chunk* row = reply.add_chunks();
+    row->set_index(chunk.index);
+    row->set_bytes(chunk.bytes);
+    row->set_version(chunk.version);
+  }
+  responder->Reply(reply);
+}
+
+}  // namespace tarn::chunk

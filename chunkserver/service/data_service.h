@@ -1,0 +1,55 @@
+// The data protocol (proto/data.proto): answers reads, writes, truncations and commits of one target.
+//
+// Reads that are in the page cache are answered on the connection's loop thread, small ones by copying, large ones with sendfile(2); everything that may wait for the disk goes
+// to a bounded pool of workers. A request for a group whose map is not here yet waits for one refresh of the map.
+#pragma once
+
+#include <memory>
+
+#include "chunkserver/service/metadata_link.h"
+#include "chunkserver/store/chunk_store.h"
+#include "common/base/buffer_pool.h"
+#include "common/base/worker_pool.h"
+#include "common/rpc/frame_server.h"
+#include "proto/data.pb.h"
+
+namespace tarn::chunk {
+
+// Everything outlives the service and its last request.
+struct DataServiceParts {
+  store::ChunkStore* store = nullptr;
+  MetadataLink* link = nullptr;
+  WorkerPool* workers = nullptr;
+  BufferPool* buffers = nullptr;
+  uint64_t incarnation = 0;
+};
+
+// Thread-safe.
+class DataService {
+ public:
+  explicit DataService(const DataServiceParts& parts) : parts_(parts) {}
+
+  void Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
+
+ private:
+  // Shared, since the tasks that carry it are copyable functions; answered once all the same.
+  using ResponderPtr = std::shared_ptr<rpc::Responder>;
+
+  // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
+  void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve);
+  void OnWorker(const ResponderPtr& responder, std::function<void()> work);
+
+  void Read(const std::shared_ptr<proto::ReadChunkRequest>& request, const ResponderPtr& responder);
+  // True if it was answered without waiting.
+  bool ReadCached(const store::ReadRequest& read, const ResponderPtr& responder);
+  void ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder);
+  void ReadVerified(const store::ReadRequest& read, const ResponderPtr& responder);
+  void Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<Buffer>& payload, const ResponderPtr& responder);
+  void Truncate(const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder);
+  void Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder);
+  void StatData(const proto::StatDataRequest& request, const ResponderPtr& responder);
+
+  const DataServiceParts parts_;
+};
+
+}  // namespace tarn::chunk
