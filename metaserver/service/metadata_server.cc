@@ -1,5 +1,6 @@
 #include "metaserver/service/metadata_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@ namespace {
 constexpr int64_t kMaintenanceIntervalMs = 100;
 constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
 constexpr int kGrpcThreadsMax = 64;
+
+// gRPC's own complaints: what matters of them comes back as errors.
+void LogOfGrpc(gpr_log_func_args* args) { spdlog::debug("grpc: {} ({}:{})", args->message, args->file, args->line); }
 
 std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
 
@@ -144,6 +148,7 @@ Status MetadataServerImpl::OpenLog() {
 }
 
 Status MetadataServerImpl::ListenGrpc(const std::string& address) {
+  gpr_set_log_function(LogOfGrpc);
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);

@@ -1,0 +1,453 @@
+// A whole metadata server in this process, spoken to over its sockets.
+#include "metaserver/service/metadata_server.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "common/base/posix_io.h"
+#include "common/rpc/event_loop.h"
+#include "common/rpc/frame_client.h"
+#include "common/rpc/grpc_status.h"
+#include "metaserver/service/fault_names.h"
+#include "proto/admin.grpc.pb.h"
+#include "proto/cluster.grpc.pb.h"
+#include "proto/hello.pb.h"
+#include "proto/metadata.pb.h"
+
+namespace tarn::meta {
+namespace {
+
+namespace fs = std::filesystem;
+using rpc::Method;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class MetadataServerTest : public ::testing::Test {
+ protected:
+  MetadataServerTest() {
+    std::string pattern = (fs::temp_directory_path() / "metadata_server_test.XXXXXX").string();
+    directory_ = mkdtemp(pattern.data());
+    loop_ = std::move(rpc::EventLoop::Start("test client")).value();
+  }
+  ~MetadataServerTest() override {
+    Disconnect();
+    server_.reset();
+    fs::remove_all(directory_);
+  }
+
+  MetadataServerOptions Options() {
+    MetadataServerOptions options;
+    options.directory = directory_ + "/meta";
+    options.listen = "127.0.0.1:0";
+    options.memory_bytes = 64 << 20;
+    options.reclaim_delay_ms = 0;
+    options.faults = faults_.get();
+    options.on_failure = [](const Status& status) { ADD_FAILURE() << status.ToString(); };
+    return options;
+  }
+
+  void StartServer() {
+    auto started = MetadataServer::Start(Options(), &clock_, &random_);
+    ASSERT_TRUE(started.ok()) << started.status().ToString();
+    server_ = std::move(*started);
+    Connect();
+  }
+
+  void Connect() {
+    proto::HelloRequest hello;
+    hello.set_protocol_version(1);
+    hello.set_protocol_version_min(1);
+    rpc::FrameClientOptions options;
+    options.address = server_->address();
+    client_ = rpc::FrameClient::Create(loop_.get(), options, hello);
+    const auto channel = grpc::CreateChannel(server_->grpc_address(), grpc::InsecureChannelCredentials());
+    admin_ = proto::AdminService::NewStub(channel);
+    cluster_ = proto::ClusterService::NewStub(channel);
+    // A server that has only just started does not lead yet.
+    proto::ListVolumesReply reply;
+    while (Call(Method::kListVolumes, proto::ListVolumesRequest(), &reply).code() == StatusCode::kNotLeader) std::this_thread::yield();
+  }
+
+  void Disconnect() {
+    if (client_) client_->Close();
+    client_.reset();
+  }
+
+  void RestartServer() {
+    Disconnect();
+    server_.reset();
+    StartServer();
+  }
+
+  Status Call(Method method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply) {
+    return client_->CallAndWait(method, request, reply);
+  }
+
+  Status Mutate(proto::Mutation mutation, proto::MutationReply* reply) {
+    if (mutation.op_case() != proto::Mutation::kOpenSession) {
+      if (mutation.session() == 0) mutation.set_session(session_);
+      if (mutation.sequence() == 0) mutation.set_sequence(++sequence_);
+    }
+    return Call(Method::kMutate, mutation, reply);
+  }
+
+  void OpenSession() {
+    proto::Mutation mutation;
+    mutation.mutable_open_session()->set_nonce(random_.NextNonZero());
+    proto::MutationReply reply;
+    ASSERT_EQ(Mutate(mutation, &reply).ToString(), "kOk");
+    EXPECT_GT(reply.lease_ms(), 0u);
+    session_ = reply.session();
+    sequence_ = 0;
+  }
+
+  uint64_t CreateVolume(const std::string& name) {
+    grpc::ClientContext call;
+    proto::CreateVolumeRequest request;
+    request.mutable_volume()->set_name(name);
+    proto::VolumeReply reply;
+    const grpc::Status status = admin_->CreateVolume(&call, request, &reply);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return reply.volume().root();
+  }
+
+  proto::Mutation Mkdir(uint64_t parent, const std::string& name) {
+    proto::Mutation mutation;
+    mutation.mutable_mkdir()->set_parent(parent);
+    mutation.mutable_mkdir()->set_name(name);
+    mutation.mutable_mkdir()->set_mode(0755);
+    return mutation;
+  }
+
+  Status Lookup(uint64_t parent, const std::string& name, proto::LookupReply* reply) {
+    proto::LookupRequest request;
+    request.set_parent(parent);
+    request.set_name(name);
+    return Call(Method::kLookup, request, reply);
+  }
+
+  proto::RegisterServerReply RegisterServer(uint64_t incarnation, const proto::RegisterServerReply& earlier = {}) {
+    grpc::ClientContext call;
+    proto::RegisterServerRequest request;
+    request.set_cluster_id(earlier.cluster_id());
+    request.set_server_id(earlier.server_id());
+    request.set_incarnation(incarnation);
+    request.set_address("127.0.0.1:7410");
+    request.set_node("node");
+    proto::TargetReport* target = request.add_targets();
+    target->set_capacity_bytes(1000);
+    target->set_available_bytes(900);
+    if (earlier.target_ids_size() != 0) target->set_id(earlier.target_ids(0));
+    proto::RegisterServerReply reply;
+    const grpc::Status status = cluster_->RegisterServer(&call, request, &reply);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return reply;
+  }
+
+  Status Heartbeat(const proto::RegisterServerReply& server, uint64_t incarnation, proto::HeartbeatReply* reply) {
+    grpc::ClientContext call;
+    proto::HeartbeatRequest request;
+    request.set_cluster_id(server.cluster_id());
+    request.set_server_id(server.server_id());
+    request.set_incarnation(incarnation);
+    proto::TargetReport* target = request.add_targets();
+    target->set_id(server.target_ids(0));
+    target->set_capacity_bytes(1000);
+    target->set_available_bytes(700);
+    return rpc::FromGrpcStatus(cluster_->Heartbeat(&call, request, reply));
+  }
+
+  proto::StatusReply ClusterStatus() {
+    grpc::ClientContext call;
+    proto::StatusReply reply;
+    const grpc::Status status = admin_->Status(&call, {}, &reply);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return reply;
+  }
+
+  std::string directory_;
+  SystemClock clock_;
+  SystemRandom random_;
+  std::unique_ptr<fault::FaultPoints> faults_;
+  std::unique_ptr<rpc::EventLoop> loop_;
+  std::unique_ptr<MetadataServer> server_;
+  std::shared_ptr<rpc::FrameClient> client_;
+  std::unique_ptr<proto::AdminService::Stub> admin_;
+  std::unique_ptr<proto::ClusterService::Stub> cluster_;
+  uint64_t session_ = 0;
+  uint64_t sequence_ = 0;
+};
+
+TEST_F(MetadataServerTest, HelloTellsWhoItIs) {
+  StartServer();
+  const proto::HelloReply hello = client_->hello_reply();
+  EXPECT_EQ(hello.role(), proto::PEER_ROLE_METASERVER);
+  EXPECT_EQ(hello.cluster_id(), server_->cluster_id());
+  EXPECT_THAT(hello.cluster_id(), SizeIs(16));
+  EXPECT_EQ(hello.grpc_address(), server_->grpc_address());
+  EXPECT_EQ(hello.server_id(), 1u);
+}
+
+TEST_F(MetadataServerTest, HelloOfAnotherClusterIsRefused) {
+  StartServer();
+  proto::HelloRequest hello;
+  hello.set_protocol_version(1);
+  hello.set_protocol_version_min(1);
+  hello.set_cluster_id("another cluster!");
+  rpc::FrameClientOptions options;
+  options.address = server_->address();
+  const auto client = rpc::FrameClient::Create(loop_.get(), options, hello);
+  proto::ListVolumesReply reply;
+  const Status status = client->CallAndWait(Method::kListVolumes, proto::ListVolumesRequest(), &reply);
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("another cluster"));
+}
+
+TEST_F(MetadataServerTest, MadeDirectoryIsFoundAndSurvivesARestart) {
+  StartServer();
+  OpenSession();
+  const uint64_t root = CreateVolume("data");
+  proto::MutationReply made;
+  ASSERT_EQ(Mutate(Mkdir(root, "images"), &made).ToString(), "kOk");
+  proto::LookupReply found;
+  ASSERT_EQ(Lookup(root, "images", &found).ToString(), "kOk");
+  EXPECT_EQ(found.attributes().inode(), made.attributes().inode());
+  RestartServer();
+  ASSERT_EQ(Lookup(root, "images", &found).ToString(), "kOk");
+  EXPECT_EQ(found.attributes().inode(), made.attributes().inode());
+  proto::MutationReply second;
+  ASSERT_EQ(Mutate(Mkdir(root, "labels"), &second).ToString(), "kOk") << "the session survives as well";
+  EXPECT_NE(second.attributes().inode(), made.attributes().inode());
+}
+
+TEST_F(MetadataServerTest, RepeatedSequenceGetsTheFirstAnswer) {
+  StartServer();
+  OpenSession();
+  const uint64_t root = CreateVolume("data");
+  proto::Mutation mutation = Mkdir(root, "images");
+  mutation.set_session(session_);
+  mutation.set_sequence(1);
+  proto::MutationReply first;
+  ASSERT_EQ(Mutate(mutation, &first).ToString(), "kOk");
+  proto::MutationReply second;
+  ASSERT_EQ(Mutate(mutation, &second).ToString(), "kOk");
+  EXPECT_EQ(second.attributes().inode(), first.attributes().inode());
+  RestartServer();
+  ASSERT_EQ(Mutate(mutation, &second).ToString(), "kOk");
+  EXPECT_EQ(second.attributes().inode(), first.attributes().inode());
+  mutation.set_sequence(2);
+  EXPECT_EQ(Mutate(mutation, &second).code(), StatusCode::kExists);
+}
+
+TEST_F(MetadataServerTest, LostAnswerIsFoundByTheRetry) {
+  faults_ = std::move(fault::FaultPoints::Parse("meta.lose_reply=nth:2", kFaultNames)).value();
+  StartServer();
+  OpenSession();
+  const uint64_t root = CreateVolume("data");
+  proto::Mutation mutation = Mkdir(root, "images");
+  mutation.set_session(session_);
+  mutation.set_sequence(1);
+  proto::MutationReply reply;
+  EXPECT_EQ(Mutate(mutation, &reply).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(Mutate(mutation, &reply).ToString(), "kOk");
+}
+
+TEST_F(MetadataServerTest, BatchGivesOneReplyEach) {
+  StartServer();
+  OpenSession();
+  const uint64_t root = CreateVolume("data");
+  proto::MutateBatchRequest batch;
+  for (const char* name : {"a", "b", "a"}) {
+    proto::Mutation mutation = Mkdir(root, name);
+    mutation.set_session(session_);
+    mutation.set_sequence(++sequence_);
+    *batch.add_mutations() = mutation;
+  }
+  proto::MutateBatchReply reply;
+  ASSERT_EQ(Call(Method::kMutateBatch, batch, &reply).ToString(), "kOk");
+  ASSERT_EQ(reply.replies_size(), 3);
+  EXPECT_EQ(reply.replies(0).status(), 0u);
+  EXPECT_EQ(reply.replies(1).status(), 0u);
+  EXPECT_EQ(reply.replies(2).status(), static_cast<uint32_t>(StatusCode::kExists));
+}
+
+TEST_F(MetadataServerTest, WhatClientsMayNotSendIsRefused) {
+  StartServer();
+  OpenSession();
+  proto::MutationReply reply;
+  proto::Mutation mutation;
+  EXPECT_EQ(Mutate(mutation, &reply).code(), StatusCode::kInvalidArgument);
+  mutation.mutable_add_groups();
+  EXPECT_EQ(Mutate(mutation, &reply).code(), StatusCode::kInvalidArgument);
+  mutation.mutable_close_session()->set_session(session_);
+  mutation.mutable_close_session()->set_expired(true);
+  EXPECT_EQ(Mutate(mutation, &reply).code(), StatusCode::kInvalidArgument);
+  mutation = Mkdir(1, "a");
+  mutation.set_session(session_ + 1);
+  EXPECT_EQ(Mutate(mutation, &reply).code(), StatusCode::kUnknownSession);
+  proto::KeepAliveRequest keep_alive;
+  keep_alive.set_session(session_ + 1);
+  proto::KeepAliveReply kept;
+  EXPECT_EQ(Call(Method::kKeepAlive, keep_alive, &kept).code(), StatusCode::kUnknownSession);
+  EXPECT_EQ(Call(Method::kReadChunk, keep_alive, &kept).code(), StatusCode::kNotSupported);
+}
+
+TEST_F(MetadataServerTest, ClosedSessionIsUnknown) {
+  StartServer();
+  OpenSession();
+  proto::Mutation mutation;
+  mutation.mutable_close_session()->set_session(session_);
+  proto::MutationReply reply;
+  ASSERT_EQ(Mutate(mutation, &reply).ToString(), "kOk");
+  EXPECT_EQ(Mutate(Mkdir(1, "a"), &reply).code(), StatusCode::kUnknownSession);
+}
+
+TEST_F(MetadataServerTest, RegisteredServerGetsGroupsAndTheClusterIsOk) {
+  StartServer();
+  EXPECT_EQ(ClusterStatus().health(), "unavailable");
+  const proto::RegisterServerReply server = RegisterServer(77);
+  ASSERT_EQ(server.target_ids_size(), 1);
+  EXPECT_EQ(server.cluster_id(), server_->cluster_id());
+  proto::HeartbeatReply beat;
+  while (ClusterStatus().health() != "ok") ASSERT_EQ(Heartbeat(server, 77, &beat).ToString(), "kOk");
+  const proto::StatusReply status = ClusterStatus();
+  EXPECT_EQ(status.placement_groups(), 16u);
+  ASSERT_EQ(status.targets_size(), 1);
+  EXPECT_EQ(status.targets(0).available_bytes(), 700u) << "usage comes from heartbeats";
+  ASSERT_EQ(status.metaservers_size(), 1);
+  EXPECT_EQ(status.metaservers(0).role(), "leader");
+  EXPECT_EQ(status.metaservers(0).address(), server_->address());
+
+  proto::GetClusterMapRequest request;
+  proto::GetClusterMapReply map;
+  ASSERT_EQ(Call(Method::kGetClusterMap, request, &map).ToString(), "kOk");
+  EXPECT_EQ(map.map().groups_size(), 16);
+  request.set_newer_than(map.map().version());
+  ASSERT_EQ(Call(Method::kGetClusterMap, request, &map).ToString(), "kOk");
+  EXPECT_FALSE(map.has_map());
+}
+
+TEST_F(MetadataServerTest, ReturningServerKeepsItsIdsAndAnOldLifeIsRefused) {
+  StartServer();
+  const proto::RegisterServerReply first = RegisterServer(77);
+  RestartServer();
+  const proto::RegisterServerReply second = RegisterServer(78, first);
+  EXPECT_EQ(second.server_id(), first.server_id());
+  ASSERT_EQ(second.target_ids_size(), 1);
+  EXPECT_EQ(second.target_ids(0), first.target_ids(0));
+  proto::HeartbeatReply beat;
+  EXPECT_EQ(Heartbeat(second, 78, &beat).ToString(), "kOk");
+  EXPECT_EQ(Heartbeat(first, 77, &beat).code(), StatusCode::kWrongIncarnation);
+}
+
+TEST_F(MetadataServerTest, DeletedVolumeIsGoneAtOnceAndPurged) {
+  StartServer();
+  OpenSession();
+  const uint64_t root = CreateVolume("data");
+  proto::MutationReply made;
+  ASSERT_EQ(Mutate(Mkdir(root, "images"), &made).ToString(), "kOk");
+  grpc::ClientContext call;
+  proto::DeleteVolumeRequest request;
+  request.set_name("data");
+  proto::VolumeReply reply;
+  EXPECT_EQ(rpc::FromGrpcStatus(admin_->DeleteVolume(&call, request, &reply)).code(), StatusCode::kNotEmpty);
+  request.set_recursive(true);
+  grpc::ClientContext second_call;
+  EXPECT_EQ(rpc::FromGrpcStatus(admin_->DeleteVolume(&second_call, request, &reply)).ToString(), "kOk");
+  EXPECT_EQ(ClusterStatus().volumes_size(), 0);
+  // The purge runs by itself.
+  proto::GetAttrRequest get;
+  get.set_inode(made.attributes().inode());
+  proto::GetAttrReply attributes;
+  while (Call(Method::kGetAttr, get, &attributes).ok()) std::this_thread::yield();
+}
+
+TEST_F(MetadataServerTest, StatFsTellsTheServersSpaceUnlessThereIsAQuota) {
+  StartServer();
+  RegisterServer(77);
+  CreateVolume("data");
+  proto::GetVolumeRequest get;
+  get.set_name("data");
+  proto::GetVolumeReply volume;
+  ASSERT_EQ(Call(Method::kGetVolume, get, &volume).ToString(), "kOk");
+  proto::StatFsRequest request;
+  request.set_volume(volume.volume().id());
+  proto::StatFsReply reply;
+  ASSERT_EQ(Call(Method::kStatFs, request, &reply).ToString(), "kOk");
+  EXPECT_EQ(reply.total_bytes(), 1000u);
+  EXPECT_EQ(reply.free_bytes(), 900u);
+  grpc::ClientContext call;
+  proto::ResizeVolumeRequest resize;
+  resize.set_name("data");
+  resize.set_quota_bytes(500);
+  proto::VolumeReply resized;
+  ASSERT_TRUE(admin_->ResizeVolume(&call, resize, &resized).ok());
+  ASSERT_EQ(Call(Method::kStatFs, request, &reply).ToString(), "kOk");
+  EXPECT_EQ(reply.total_bytes(), 500u);
+  EXPECT_EQ(reply.free_bytes(), 500u);
+}
+
+TEST_F(MetadataServerTest, SecondServerOnTheDirectoryIsRefused) {
+  StartServer();
+  auto second = MetadataServer::Start(Options(), &clock_, &random_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.status().code(), StatusCode::kBusy);
+  EXPECT_THAT(second.status().message(), HasSubstr("LOCK"));
+}
+
+TEST_F(MetadataServerTest, TakenPortsAreRefused) {
+  StartServer();
+  MetadataServerOptions options = Options();
+  options.directory = directory_ + "/other";
+  options.listen = server_->address();
+  auto second = MetadataServer::Start(options, &clock_, &random_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(second.status().message(), HasSubstr(server_->address()));
+  options.listen = "127.0.0.1:0";
+  options.grpc_listen = server_->grpc_address();
+  second = MetadataServer::Start(options, &clock_, &random_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(second.status().message(), HasSubstr(server_->grpc_address()));
+}
+
+TEST_F(MetadataServerTest, DamagedIdentityIsRefusedAndNamed) {
+  StartServer();
+  Disconnect();
+  server_.reset();
+  const std::string path = directory_ + "/meta/METASERVER";
+  auto bytes = std::move(ReadSmallFile(path)).value();
+  bytes[20] = static_cast<char>(bytes[20] ^ 1);
+  std::ofstream(path, std::ios::binary) << bytes;
+  const auto started = MetadataServer::Start(Options(), &clock_, &random_);
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.status().code(), StatusCode::kCorruption);
+  EXPECT_THAT(started.status().message(), HasSubstr(path));
+}
+
+TEST_F(MetadataServerTest, StateOfAnotherClusterIsRefusedAndNamed) {
+  StartServer();
+  Disconnect();
+  server_.reset();
+  MetadataServerOptions other = Options();
+  other.directory = directory_ + "/other";
+  {
+    auto server = MetadataServer::Start(other, &clock_, &random_);
+    ASSERT_TRUE(server.ok());
+    while (!(*server)->leads()) std::this_thread::yield();
+  }
+  fs::remove_all(directory_ + "/meta/state");
+  fs::rename(directory_ + "/other/state", directory_ + "/meta/state");
+  const auto started = MetadataServer::Start(Options(), &clock_, &random_);
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.status().code(), StatusCode::kCorruption);
+  EXPECT_THAT(started.status().message(), HasSubstr("/state"));
+}
+
+}  // namespace
+}  // namespace tarn::meta
