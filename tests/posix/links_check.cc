@@ -75,7 +75,8 @@ TEST_F(Links, SymbolicLinksAreFollowed) {
   EXPECT_EQ(File(Path("to_file"), O_RDONLY | O_NOFOLLOW).error(), ELOOP);
   ASSERT_EQ(Error(symlink("loop", Path("loop").c_str())), 0);
   EXPECT_EQ(File(Path("loop"), O_RDONLY).error(), ELOOP);
-  EXPECT_EQ(Error(readlink(Path("d").c_str(), nullptr, 1)), EINVAL);
+  char byte = 0;
+  EXPECT_EQ(Error(readlink(Path("d").c_str(), &byte, 1)), EINVAL);
 }
 
 TEST_F(Links, AReplacedSymbolicLinkShowsItsNewTarget) {
