@@ -1,0 +1,39 @@
+// Reads stored blocks of chunks, with or without verifying their sums.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "chunkserver/store/format.h"
+#include "chunkserver/store/segment_table.h"
+#include "chunkserver/store/store_metrics.h"
+#include "common/base/status.h"
+#include "common/fault/fault_points.h"
+
+namespace tarn::store {
+
+// Thread-safe. The caller holds a read lease or the chunk's write_mutex, so that what it reads stays in place.
+class BlockReader {
+ public:
+  // All outlive it.
+  BlockReader(SegmentTable* segments, fault::FaultPoints* faults, StoreMetrics* metrics)
+      : segments_(segments), faults_(faults), metrics_(metrics) {}
+
+  // Whole blocks: `bytes` is extent.block_count * kBlockBytes long; inline data is padded with zeros.
+  Status Read(const Extent& extent, std::span<uint8_t> bytes) const;
+  // Blocks whose sum does not hold are read again past the page cache. kCorruption, naming chunk, file and position, if it still does not.
+  Status ReadVerified(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const;
+  // As ReadVerified, but never trusts the page cache.
+  Status ReadFromDisk(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const;
+
+ private:
+  Result<Segment*> SegmentOf(const Extent& extent) const;
+  Status ReadDirect(const Extent& extent, std::span<uint8_t> bytes) const;
+
+  SegmentTable* const segments_;
+  fault::FaultPoints* const faults_;
+  StoreMetrics* const metrics_;
+};
+
+}  // namespace tarn::store

@@ -1,0 +1,97 @@
+#include "chunkserver/store/chunk_changes.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tarn::store {
+namespace {
+
+BlockRange DataBlocksOf(const RecordHeader& header) {
+  return BlockRange{header.first_block, header.first_block + BlocksFor(header.data_bytes)};
+}
+
+void MarkDirty(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, size_t memory_bytes) REQUIRES(chunk->map_mutex) {
+  if (chunk->dirty) {
+    table->NoteDirtied(memory_bytes);
+    return;
+  }
+  chunk->dirty = true;
+  table->AddDirty(chunk, memory_bytes);
+}
+
+void KeepDead(Chunk* chunk, std::vector<DeadRange> ranges, RecordSequence killed_by) REQUIRES(chunk->map_mutex) {
+  if (!ranges.empty()) chunk->dead.push_back(DeadSpace{std::move(ranges), killed_by});
+}
+
+}  // namespace
+
+Status PrepareChange(const ChunkLoader& loader, const std::shared_ptr<Chunk>& chunk, const RecordHeader& header) {
+  if (header.kind == RecordKind::kTruncate) {
+    uint32_t unit_end = 0;
+    {
+      MutexLock lock(chunk->map_mutex);
+      unit_end = chunk->head.unit_end;
+    }
+    const uint32_t first = static_cast<uint32_t>(header.cut_bytes / kBlockBytes);
+    RETURN_IF_ERROR(loader.LoadUnitsToDisplace(chunk, BlockRange{first, unit_end * kUnitBlocks}));
+  }
+  return loader.LoadUnitsToDisplace(chunk, DataBlocksOf(header));
+}
+
+void ApplyChange(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, const ChunkChange& change) {
+  const RecordHeader& header = change.header;
+  const BlockRange blocks = DataBlocksOf(header);
+  const uint64_t data_end = uint64_t{header.first_block} * kBlockBytes + header.data_bytes;
+  size_t memory_bytes = 0;
+  {
+    MutexLock lock(chunk->map_mutex);
+    ChunkHead& head = chunk->head;
+    std::vector<DeadRange> dead;
+    if (header.kind == RecordKind::kTruncate) {
+      chunk->map.Remove(BlockRange{BlocksFor(header.cut_bytes), head.unit_end * kUnitBlocks}, &dead);
+      head.bytes = header.cut_bytes;
+      head.tail_sum = header.tail_sum;
+    }
+    if (!blocks.empty()) {
+      chunk->map.Place(blocks, change.place, change.sums, &dead);
+      head.unit_end = std::max(head.unit_end, UnitOfBlock(blocks.end - 1) + 1);
+    }
+    // A live rewrite never reaches behind the chunk's end; one found by a rebuild may be all that is left of the write before it.
+    const bool sets_end = (header.kind == RecordKind::kWrite && data_end >= head.bytes) ||
+                          (header.kind == RecordKind::kRewrite && data_end > head.bytes);
+    if (sets_end) {
+      head.bytes = data_end;
+      head.tail_sum = header.tail_sum;
+    }
+    head.version = header.chunk_version;
+    head.record_number = header.record_number;
+    head.truncate_generation = std::max(head.truncate_generation, header.truncate_generation);
+    head.unit_end = std::max(head.unit_end, 1u);
+    KeepDead(chunk.get(), std::move(dead), RecordSequence(header.sequence));
+    constexpr size_t kChangeOverheadBytes = 512;
+    MarkDirty(table, chunk, kChangeOverheadBytes + change.sums.size_bytes());
+    memory_bytes = chunk->map.memory_bytes();
+  }
+  table->Account(chunk, memory_bytes);
+}
+
+Status ApplyDeletion(const ChunkLoader& loader, ChunkTable* table, const std::shared_ptr<Chunk>& chunk, RecordSequence deleted_by) {
+  uint32_t unit_end = 0;
+  {
+    MutexLock lock(chunk->map_mutex);
+    if (!chunk->head.exists()) return Status::Ok();
+    unit_end = chunk->head.unit_end;
+  }
+  RETURN_IF_ERROR(loader.LoadUnits(chunk, BlockRange{0, unit_end * kUnitBlocks}));
+  MutexLock lock(chunk->map_mutex);
+  std::vector<DeadRange> dead;
+  chunk->map.Remove(BlockRange{0, unit_end * kUnitBlocks}, &dead);
+  // The index still has keys for these units.
+  chunk->head = ChunkHead{.unit_end = unit_end};
+  KeepDead(chunk.get(), std::move(dead), deleted_by);
+  constexpr size_t kDeletionOverheadBytes = 512;
+  MarkDirty(table, chunk, kDeletionOverheadBytes);
+  return Status::Ok();
+}
+
+}  // namespace tarn::store

@@ -1,0 +1,308 @@
+#include "chunkserver/store/chunk_store.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#include "chunkserver/store/checkpointer.h"
+#include "chunkserver/store/data_deleter.h"
+#include "chunkserver/store/maintenance.h"
+#include "chunkserver/store/recovery.h"
+#include "chunkserver/store/target_directory.h"
+#include "common/base/posix_io.h"
+
+namespace tarn::store {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+// Units with more extents than this are rewritten in the background.
+constexpr size_t kExtentsPerUnitMax = 64;
+
+uint64_t SegmentBytesFor(uint64_t capacity_bytes) {
+  return std::clamp(capacity_bytes / 16 / kMiB * kMiB, 8 * kMiB, 256 * kMiB);
+}
+
+// Room for the index and for tombstones, so that a full target can still be emptied; and file systems suffer when they are full to the brim.
+uint64_t ReserveBytesFor(uint64_t capacity_bytes) {
+  return std::min(std::max(64 * kMiB, capacity_bytes / 50), capacity_bytes / 16);
+}
+
+class LogStructuredStore final : public ChunkStore {
+ public:
+  LogStructuredStore(const StoreOptions& options, const StoreEnvironment& environment, std::unique_ptr<TargetDirectory> directory)
+      : options_(options), environment_(environment), target_(std::move(directory)) {}
+
+  ~LogStructuredStore() override {
+    // Threads first: they use everything else.
+    maintenance_.reset();
+    committer_.reset();
+  }
+
+  Status Start();
+
+  Status Close() override;
+  TargetIdentity identity() const override { return target_->identity(); }
+  Status Adopt(const std::string& cluster_id, ServerId server, TargetId target) override {
+    return target_->Adopt(cluster_id, server, target);
+  }
+  bool was_clean() const override { return target_->was_clean(); }
+
+  Result<WriteOutcome> Write(const WriteRequest& request) override;
+  Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) override;
+  std::optional<Result<ReadPlan>> PlanReadInMemory(const ReadRequest& request) override { return reader_->PlanInMemory(request); }
+  Result<ReadPlan> PlanRead(const ReadRequest& request) override { return Told(request.chunk, reader_->Plan(request)); }
+  Status ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) override;
+  Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) override {
+    return Told(request.chunk, reader_->ReadVerified(request, bytes));
+  }
+  Status DeleteData(std::span<const DataId> data) override { return deleter_->Delete(data); }
+  Result<std::vector<ChunkInfo>> StatData(DataId data) override;
+
+  void WhenDurable(std::function<void(Status)> callback) override { committer_->WhenDurable(std::move(callback)); }
+  Status Commit() override { return committer_->Commit(); }
+
+  Result<SpaceReport> Space() override;
+  const StoreMetrics& metrics() const override { return metrics_; }
+  Status Maintain() override { return maintenance_->RunOnce(true); }
+
+ private:
+  Status OpenIndex();
+  void Assemble(const FileSystemSpace& space);
+  Status Recover();
+  void QueueRewrites(const WriteRequest& request);
+  // Corruption is logged where it is met: someone must act.
+  template <typename T>
+  Result<T> Told(ChunkId chunk, Result<T> result) const {
+    if (!result.ok()) return Told(chunk, result.status());
+    return result;
+  }
+  Status Told(ChunkId chunk, const Status& status) const;
+
+  const StoreOptions options_;
+  const StoreEnvironment environment_;
+  const std::unique_ptr<TargetDirectory> target_;
+
+  // In order of construction; each uses those before it.
+  StoreMetrics metrics_;
+  ReadLeases leases_;
+  SegmentTable segments_;
+  SessionWindows windows_;
+  DeadData dead_data_;
+  Tombstones tombstones_;
+  std::unique_ptr<SegmentDirectory> segment_directory_;
+  std::unique_ptr<Index> index_;
+  std::unique_ptr<ChunkTable> table_;
+  std::unique_ptr<ChunkLoader> loader_;
+  std::unique_ptr<SegmentLog> log_;
+  std::unique_ptr<BlockReader> blocks_;
+  std::unique_ptr<ChunkReader> reader_;
+  std::unique_ptr<ChunkWriter> writer_;
+  std::unique_ptr<DataDeleter> deleter_;
+  std::unique_ptr<Committer> committer_;
+  std::unique_ptr<Reclaimer> reclaimer_;
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<Maintenance> maintenance_;
+};
+
+Status LogStructuredStore::Start() {
+  const std::string path = target_->segments_path();
+  Result<std::unique_ptr<SegmentDirectory>> segments =
+      environment_.open_segments ? environment_.open_segments(path) : OpenPosixSegmentDirectory(path);
+  if (!segments.ok()) return segments.status();
+  segment_directory_ = std::move(*segments);
+  ASSIGN_OR_RETURN(const FileSystemSpace space, segment_directory_->Space());
+  RETURN_IF_ERROR(OpenIndex());
+  Assemble(space);
+  RETURN_IF_ERROR(Recover());
+  maintenance_ = std::make_unique<Maintenance>(MaintenanceParts{.table = table_.get(),
+                                                                .log = log_.get(),
+                                                                .checkpointer = checkpointer_.get(),
+                                                                .reclaimer = reclaimer_.get(),
+                                                                .writer = writer_.get(),
+                                                                .metrics = &metrics_,
+                                                                .clock = environment_.clock},
+                                               MaintenanceOptions{.checkpoint_interval_ms = options_.checkpoint_interval_ms,
+                                                                  .dirty_bytes_max = options_.dirty_bytes_max,
+                                                                  .with_thread = options_.background_maintenance});
+  return Status::Ok();
+}
+
+Status LogStructuredStore::OpenIndex() {
+  IndexOptions index{.path = target_->index_path(), .block_cache_bytes = options_.cache_bytes / 4};
+  if (options_.rebuild_index) {
+    std::error_code error;
+    std::filesystem::remove_all(index.path, error);
+    if (error) return Status::FromErrno(error.value(), "remove " + index.path);
+  }
+  index.create_if_missing = options_.rebuild_index || !target_->identity().index_made;
+  Result<std::unique_ptr<Index>> opened = Index::Open(index);
+  if (!opened.ok()) {
+    const StatusCode code = opened.status().code() == StatusCode::kNotFound ? StatusCode::kCorruption : opened.status().code();
+    return Status(code, opened.status().message() + " (--rebuild-index makes a new one from the segments)");
+  }
+  index_ = std::move(*opened);
+  return Status::Ok();
+}
+
+void LogStructuredStore::Assemble(const FileSystemSpace& space) {
+  const SegmentLogOptions log{
+      .segment_bytes = options_.segment_bytes != 0 ? options_.segment_bytes : SegmentBytesFor(space.capacity_bytes),
+      .reserve_bytes = options_.reserve_bytes != 0 ? options_.reserve_bytes : ReserveBytesFor(space.capacity_bytes),
+      .target_uuid = target_->identity().uuid};
+  table_ = std::make_unique<ChunkTable>(options_.cache_bytes / 4 * 3);
+  loader_ = std::make_unique<ChunkLoader>(table_.get(), index_.get());
+  log_ = std::make_unique<SegmentLog>(log, segment_directory_.get(), &segments_, environment_.random, environment_.faults);
+  blocks_ = std::make_unique<BlockReader>(&segments_, environment_.faults, &metrics_);
+  reader_ = std::make_unique<ChunkReader>(loader_.get(), table_.get(), &segments_, blocks_.get(), &leases_, environment_.faults);
+  writer_ = std::make_unique<ChunkWriter>(WriterParts{.table = table_.get(),
+                                                      .loader = loader_.get(),
+                                                      .log = log_.get(),
+                                                      .blocks = blocks_.get(),
+                                                      .windows = &windows_,
+                                                      .dead_data = &dead_data_,
+                                                      .tombstones = &tombstones_,
+                                                      .metrics = &metrics_});
+  deleter_ = std::make_unique<DataDeleter>(table_.get(), loader_.get(), log_.get(), &dead_data_, &tombstones_);
+  committer_ = std::make_unique<Committer>(log_.get(), CommitterOptions{.interval_ms = options_.commit_interval_ms});
+  reclaimer_ = std::make_unique<Reclaimer>(segment_directory_.get(), &segments_, log_.get(), &leases_, &metrics_);
+  checkpointer_ = std::make_unique<Checkpointer>(CheckpointerParts{.table = table_.get(),
+                                                                   .log = log_.get(),
+                                                                   .committer = committer_.get(),
+                                                                   .index = index_.get(),
+                                                                   .reclaimer = reclaimer_.get(),
+                                                                   .tombstones = &tombstones_,
+                                                                   .dead_data = &dead_data_,
+                                                                   .metrics = &metrics_});
+}
+
+Status LogStructuredStore::Recover() {
+  Recovery recovery(RecoveryParts{.directory = segment_directory_.get(),
+                                  .segments = &segments_,
+                                  .table = table_.get(),
+                                  .loader = loader_.get(),
+                                  .index = index_.get(),
+                                  .checkpointer = checkpointer_.get(),
+                                  .tombstones = &tombstones_,
+                                  .metrics = &metrics_},
+                    RecoveryOptions{.target_uuid = target_->identity().uuid,
+                                    .rebuild = options_.rebuild_index,
+                                    .index_is_expected = target_->identity().index_made,
+                                    .dirty_bytes_max = options_.dirty_bytes_max});
+  Result<RecoveryResult> recovered = recovery.Run();
+  if (!recovered.ok()) return recovered.status().WithContext(options_.directory);
+  RecoveryResult& found = *recovered;
+  checkpointer_->Start(found.next_dead_key);
+  reclaimer_->CheckpointIsDurable(found.checkpoint, std::move(found.dead), std::move(found.tombstones));
+  for (const DeadRange& range : found.obsolete) reclaimer_->AddDead(range);
+  reclaimer_->NoteSegments(found.segments);
+  const bool is_unchanged = found.tails.empty() && !options_.rebuild_index && target_->identity().index_made;
+  log_->Start(found.next_sequence, found.next_segment, std::move(found.tails), [this](const Segment& segment) {
+    Index::Batch batch;
+    batch.Put(NumberKey(kSegmentKeyTag, segment.number.value()),
+              EncodeSegmentValue({.generation = segment.generation, .scan_from_block = 1}));
+    return index_->Apply(std::move(batch));
+  });
+  if (is_unchanged) return Status::Ok();
+  // What was replayed is in the index before anything new is written, so that no later start replays it on top of newer records.
+  RETURN_IF_ERROR(checkpointer_->Run());
+  if (found.records_replayed > 0) {
+    spdlog::info("the target was recovered directory={} records={} dropped={}", options_.directory, found.records_replayed,
+                 found.records_dropped);
+  }
+  return target_->MarkIndexMade();
+}
+
+Status LogStructuredStore::Close() {
+  maintenance_->Stop();
+  RETURN_IF_ERROR(committer_->Commit());
+  RETURN_IF_ERROR(maintenance_->RunOnce(true));
+  return target_->MarkClean();
+}
+
+Result<WriteOutcome> LogStructuredStore::Write(const WriteRequest& request) {
+  RETURN_IF_ERROR(ValidateWrite(request));
+  RETURN_IF_ERROR(maintenance_->WaitForRoom());
+  Result<WriteOutcome> outcome = writer_->Write(request);
+  if (!outcome.ok()) return Told(request.chunk, std::move(outcome));
+  committer_->NoteWritten();
+  QueueRewrites(request);
+  return outcome;
+}
+
+void LogStructuredStore::QueueRewrites(const WriteRequest& request) {
+  const uint32_t first_unit = UnitOfBlock(static_cast<uint32_t>(request.offset / kBlockBytes));
+  const uint32_t last_unit = UnitOfBlock(static_cast<uint32_t>((request.offset + request.payload.size() - 1) / kBlockBytes));
+  const std::shared_ptr<Chunk> chunk = table_->Find(request.chunk);
+  if (chunk == nullptr) return;
+  std::vector<uint32_t> due;
+  {
+    MutexLock lock(chunk->map_mutex);
+    for (uint32_t number = first_unit; number <= last_unit; ++number) {
+      const auto unit = chunk->map.units().find(number);
+      if (unit == chunk->map.units().end() || unit->second.rewrite_queued) continue;
+      if (unit->second.value.extents.size() <= kExtentsPerUnitMax) continue;
+      unit->second.rewrite_queued = true;
+      due.push_back(number);
+    }
+  }
+  for (const uint32_t number : due) maintenance_->QueueRewrite(request.chunk, number);
+}
+
+Status LogStructuredStore::Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) {
+  RETURN_IF_ERROR(maintenance_->WaitForRoom());
+  RETURN_IF_ERROR(Told(chunk, writer_->Truncate(chunk, writer, view)));
+  committer_->NoteWritten();
+  return Status::Ok();
+}
+
+Status LogStructuredStore::ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) {
+  const Status read = reader_->Read(plan, bytes);
+  if (read.ok()) return read;
+  return Told(request.chunk, read.WithContext("chunk " + ToString(request.chunk)));
+}
+
+Result<std::vector<ChunkInfo>> LogStructuredStore::StatData(DataId data) {
+  ASSIGN_OR_RETURN(const std::vector<std::shared_ptr<Chunk>> chunks, loader_->LoadAll(data));
+  std::vector<ChunkInfo> infos;
+  for (const auto& chunk : chunks) {
+    MutexLock lock(chunk->map_mutex);
+    infos.push_back(ChunkInfo{chunk->id.index, chunk->head.bytes, chunk->head.version});
+  }
+  return infos;
+}
+
+Result<SpaceReport> LogStructuredStore::Space() {
+  ASSIGN_OR_RETURN(const FileSystemSpace space, segment_directory_->Space());
+  SpaceReport report{.capacity_bytes = space.capacity_bytes};
+  const uint64_t reserve = log_->options().reserve_bytes;
+  report.available_bytes = space.available_bytes > reserve ? space.available_bytes - reserve : 0;
+  for (const auto& segment : segments_.All()) {
+    ASSIGN_OR_RETURN(const uint64_t allocated, segment->file->AllocatedBytes());
+    report.used_bytes += allocated;
+  }
+  ASSIGN_OR_RETURN(report.chunk_count, index_->ChunkCount());
+  return report;
+}
+
+Status LogStructuredStore::Told(ChunkId chunk, const Status& status) const {
+  if (status.code() != StatusCode::kCorruption && status.code() != StatusCode::kIoError) return status;
+  const TargetIdentity identity = target_->identity();
+  spdlog::error("stored data is damaged or unreadable target={} chunk={} error=\"{}\"", identity.target.value(), ToString(chunk),
+                status.message());
+  return status.WithContext("target " + std::to_string(identity.target.value()));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(const StoreOptions& options, const StoreEnvironment& environment) {
+  ASSIGN_OR_RETURN(std::unique_ptr<TargetDirectory> directory, TargetDirectory::Open(options.directory, environment.random));
+  auto store = std::make_unique<LogStructuredStore>(options, environment, std::move(directory));
+  RETURN_IF_ERROR(store->Start());
+  return std::unique_ptr<ChunkStore>(std::move(store));
+}
+
+}  // namespace tarn::store

@@ -1,0 +1,113 @@
+// The chunk store of one target: a directory on ext4 or XFS that keeps chunks in log-structured segments (docs/formats.md, "Chunk store").
+//
+// Promises: a write is readable when it returns and on stable storage after the next commit; after any crash each write is whole or absent,
+// each durable one is there, and the writes of a chunk survive in their order. Space of what is deleted or overwritten goes back to the file
+// system. Data that fails its checksum is never passed off as good.
+//
+//   <directory>/TARGET      whose directory this is
+//   <directory>/LOCK        held while a server uses it
+//   <directory>/CLEAN       there only after a clean shutdown
+//   <directory>/segments/   the log
+//   <directory>/index/      where chunks lie in it (RocksDB); can be rebuilt from the log
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "chunkserver/store/chunk_reader.h"
+#include "chunkserver/store/chunk_writer.h"
+#include "chunkserver/store/segment_file.h"
+#include "chunkserver/store/store_metrics.h"
+#include "chunkserver/store/target_identity.h"
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/base/status.h"
+#include "common/fault/fault_points.h"
+
+namespace tarn::store {
+
+struct StoreOptions {
+  std::string directory;
+  uint64_t reserve_bytes = 0;  // 0: computed from the file system's size
+  uint64_t segment_bytes = 0;  // 0: likewise
+  uint64_t cache_bytes = 256u << 20;  // chunk maps and the index's blocks
+  bool rebuild_index = false;
+  // Off in tests that call Maintain() themselves. Commits have their thread in any case.
+  bool background_maintenance = true;
+  int64_t commit_interval_ms = 1'000;
+  int64_t checkpoint_interval_ms = 10'000;
+  uint64_t dirty_bytes_max = 64u << 20;
+};
+
+// All outlive the store.
+struct StoreEnvironment {
+  Random* random = nullptr;
+  const Clock* clock = nullptr;
+  fault::FaultPoints* faults = nullptr;
+  // Empty: OpenPosixSegmentDirectory.
+  std::function<Result<std::unique_ptr<SegmentDirectory>>(const std::string& path)> open_segments;
+};
+
+struct SpaceReport {
+  uint64_t capacity_bytes = 0;
+  uint64_t used_bytes = 0;       // by this target
+  uint64_t available_bytes = 0;  // for data: the reserve deducted
+  uint64_t chunk_count = 0;      // as of the last checkpoint
+};
+
+struct ChunkInfo {
+  uint32_t index = 0;
+  uint64_t bytes = 0;
+  uint64_t version = 0;
+};
+
+// Thread-safe.
+class ChunkStore {
+ public:
+  // Makes a new target in a directory that is missing or empty. Refuses, with one line that names the file: a directory in use (kBusy), one
+  // that is no target's or is damaged (kCorruption).
+  static Result<std::unique_ptr<ChunkStore>> Open(const StoreOptions& options, const StoreEnvironment& environment);
+  // Without Close: as after a crash; what was not committed may be lost.
+  virtual ~ChunkStore() = default;
+  ChunkStore(const ChunkStore&) = delete;
+  ChunkStore& operator=(const ChunkStore&) = delete;
+  // Makes everything durable and indexed. No other call may be running or follow.
+  virtual Status Close() = 0;
+
+  virtual TargetIdentity identity() const = 0;
+  // At the registration. kPermission if the target belongs to another cluster or has other ids.
+  virtual Status Adopt(const std::string& cluster_id, ServerId server, TargetId target) = 0;
+  // Whether the last stop was a clean one (a new directory: true).
+  virtual bool was_clean() const = 0;
+
+  // See ChunkWriter and ChunkReader. All but PlanReadInMemory may block. Write: kCorruption if the payload does not fit its sums.
+  virtual Result<WriteOutcome> Write(const WriteRequest& request) = 0;
+  virtual Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) = 0;
+  virtual std::optional<Result<ReadPlan>> PlanReadInMemory(const ReadRequest& request) = 0;
+  virtual Result<ReadPlan> PlanRead(const ReadRequest& request) = 0;
+  virtual Status ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) = 0;
+  virtual Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) = 0;
+  // kOk: gone for readers; durably with the next commit.
+  virtual Status DeleteData(std::span<const DataId> data) = 0;
+  virtual Result<std::vector<ChunkInfo>> StatData(DataId data) = 0;
+
+  // Everything that returned before this call is on stable storage when `callback` runs (on the commit thread: it must not block).
+  virtual void WhenDurable(std::function<void(Status)> callback) = 0;
+  virtual Status Commit() = 0;
+
+  virtual Result<SpaceReport> Space() = 0;
+  virtual const StoreMetrics& metrics() const = 0;
+
+  // One round of the background work, a checkpoint included. Only without background_maintenance.
+  virtual Status Maintain() = 0;
+
+ protected:
+  ChunkStore() = default;
+};
+
+}  // namespace tarn::store

@@ -1,0 +1,125 @@
+#include "chunkserver/store/maintenance.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/base/named_thread.h"
+
+namespace tarn::store {
+namespace {
+
+// How often the thread looks around when nobody wakes it.
+constexpr int64_t kTickMs = 100;
+constexpr size_t kRewritesQueuedMax = 4'096;
+constexpr int kRewritesPerTick = 32;
+
+}  // namespace
+
+Maintenance::Maintenance(const MaintenanceParts& parts, const MaintenanceOptions& options) : parts_(parts), options_(options) {
+  last_checkpoint_ms_ = parts_.clock->MonotonicMs();
+  if (options_.with_thread) thread_ = StartNamedThread("maintenance", [this] { Run(); });
+}
+
+Maintenance::~Maintenance() { Stop(); }
+
+void Maintenance::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.NotifyAll();
+  room_.NotifyAll();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Maintenance::Wake() {
+  {
+    MutexLock lock(mutex_);
+    is_woken_ = true;
+  }
+  wake_.NotifyOne();
+}
+
+void Maintenance::Run() {
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    if (!is_woken_) wake_.WaitFor(lock, std::chrono::milliseconds(kTickMs));
+    is_woken_ = false;
+    if (stopping_) return;
+    lock.Unlock();
+    const Status done = RunOnce(false);
+    if (!done.ok() && !failure_is_logged_) spdlog::error("background work of the chunk store fails error=\"{}\"", done.message());
+    if (done.ok() && failure_is_logged_) spdlog::info("background work of the chunk store goes on");
+    failure_is_logged_ = !done.ok();
+    lock.Lock();
+  }
+}
+
+Status Maintenance::RunOnce(bool force_checkpoint) {
+  parts_.log->PrepareSpare();
+  parts_.reclaimer->NoteSegments(parts_.log->TrimFullSegments());
+  RewriteUnits();
+  if (force_checkpoint || CheckpointIsDue()) RETURN_IF_ERROR(Checkpoint());
+  return parts_.reclaimer->Run();
+}
+
+bool Maintenance::CheckpointIsDue() const {
+  if (parts_.table->dirty_bytes() > options_.dirty_bytes_max / 2) return true;
+  if (!parts_.checkpointer->HasWork()) return false;
+  const uint64_t logged = parts_.metrics->bytes_written.load(std::memory_order_relaxed) - bytes_at_checkpoint_;
+  return logged > options_.logged_bytes_max ||
+         parts_.clock->MonotonicMs() - last_checkpoint_ms_ >= options_.checkpoint_interval_ms;
+}
+
+Status Maintenance::Checkpoint() {
+  const uint64_t bytes_written = parts_.metrics->bytes_written.load(std::memory_order_relaxed);
+  const Status done = parts_.checkpointer->Run();
+  last_checkpoint_ms_ = parts_.clock->MonotonicMs();
+  if (done.ok()) bytes_at_checkpoint_ = bytes_written;
+  {
+    MutexLock lock(mutex_);
+    checkpoint_failure_ = done;
+  }
+  room_.NotifyAll();
+  return done;
+}
+
+Status Maintenance::WaitForRoom() {
+  if (parts_.table->dirty_bytes() <= options_.dirty_bytes_max || !options_.with_thread) return Status::Ok();
+  MutexLock lock(mutex_);
+  while (parts_.table->dirty_bytes() > options_.dirty_bytes_max) {
+    if (!checkpoint_failure_.ok()) return checkpoint_failure_;
+    if (stopping_) return Status(StatusCode::kCancelled, "the store is closing");
+    is_woken_ = true;
+    wake_.NotifyOne();
+    room_.WaitFor(lock, std::chrono::milliseconds(kTickMs));
+  }
+  return Status::Ok();
+}
+
+void Maintenance::QueueRewrite(ChunkId chunk, uint32_t unit) {
+  MutexLock lock(mutex_);
+  if (rewrites_.size() < kRewritesQueuedMax) rewrites_.push_back(UnitName{chunk, unit});
+}
+
+void Maintenance::RewriteUnits() {
+  std::deque<UnitName> due;
+  {
+    MutexLock lock(mutex_);
+    const size_t count = std::min<size_t>(rewrites_.size(), kRewritesPerTick);
+    for (size_t i = 0; i < count; ++i) {
+      due.push_back(rewrites_.front());
+      rewrites_.pop_front();
+    }
+  }
+  for (const UnitName& name : due) {
+    const Result<bool> rewritten = parts_.writer->RewriteUnit(name.chunk, name.unit);
+    // The unit is as good as before; a corrupt block is reported by whoever needs it.
+    if (!rewritten.ok()) spdlog::warn("a unit was not rewritten chunk={} error=\"{}\"", ToString(name.chunk), rewritten.status().message());
+  }
+}
+
+}  // namespace tarn::store

@@ -1,0 +1,89 @@
+// Gives dead space back to the file system, when and only when nothing needs it any more.
+//
+// The order that keeps every crash harmless:
+//   1. a change makes space dead; the index batch that stores the change names that space (checkpoint k)
+//   2. once checkpoint k covers the killing record, a checkpoint record in the log says so, and all reads from before are over: punched, synced
+//   3. checkpoint k+1 forgets the names; the tombstones of checkpoint k have nothing left to kill and become dead space themselves
+//   4. a segment without any data is named for removal: checkpoint k+2 forgets it, then its file is unlinked
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "chunkserver/store/chunk.h"
+#include "chunkserver/store/format.h"
+#include "chunkserver/store/read_leases.h"
+#include "chunkserver/store/segment_log.h"
+#include "chunkserver/store/segment_table.h"
+#include "chunkserver/store/store_metrics.h"
+#include "chunkserver/store/tombstones.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+
+namespace tarn::store {
+
+// Dead space that the index names under `key`.
+struct NamedDeadSpace {
+  uint64_t key = 0;
+  DeadSpace space;
+};
+
+// One thread at a time (the maintenance thread), but for the constructor's.
+class Reclaimer {
+ public:
+  // All outlive it.
+  Reclaimer(SegmentDirectory* directory, SegmentTable* segments, SegmentLog* log, ReadLeases* leases, StoreMetrics* metrics)
+      : directory_(directory), segments_(segments), log_(log), leases_(leases), metrics_(metrics) {}
+
+  // What the next checkpoint has to store for it.
+  struct Owed {
+    std::vector<uint64_t> forgotten_keys;
+    std::vector<Tombstone> forgotten_tombstones;
+    std::vector<DeadRange> new_dead;  // to be named, killed by nothing: may go as soon as they are named
+    std::vector<SegmentNumber> forgotten_segments;
+  };
+  const Owed& owed() const { return owed_; }
+  // Whether another checkpoint would get anything on.
+  bool needs_checkpoint() const {
+    const bool is_held_up = !batches_.empty() && batches_.front().killed_through > durable_checkpoint_;
+    return is_held_up || !owed_.forgotten_tombstones.empty() || !owed_.forgotten_segments.empty();
+  }
+
+  // A checkpoint through `through` is durable, with all that was owed, `dead` and `tombstones` in it.
+  void CheckpointIsDurable(RecordSequence through, std::vector<NamedDeadSpace> dead, std::vector<Tombstone> tombstones);
+  // A record that no rebuild needs any more; dead with the next checkpoint.
+  void AddDead(const DeadRange& range) { owed_.new_dead.push_back(range); }
+  // Segments that may be empty.
+  void NoteSegments(const std::vector<SegmentNumber>& numbers) { candidates_.insert(numbers.begin(), numbers.end()); }
+
+  // Punches what may go by now, and looks which segments are empty. Never waits for readers.
+  Status Run();
+  bool idle() const { return batches_.empty(); }
+
+ private:
+  struct FreeBatch {
+    std::vector<NamedDeadSpace> dead;
+    std::vector<Tombstone> tombstones;
+    RecordSequence killed_through;
+    ReadLeases::Barrier readers;
+  };
+  Status Free(const FreeBatch& batch);
+  Status FindEmptySegments();
+  void RemoveForgottenSegments();
+
+  SegmentDirectory* const directory_;
+  SegmentTable* const segments_;
+  SegmentLog* const log_;
+  ReadLeases* const leases_;
+  StoreMetrics* const metrics_;
+
+  Owed owed_;
+  std::deque<FreeBatch> batches_;
+  std::set<SegmentNumber> candidates_;
+  RecordSequence durable_checkpoint_;
+};
+
+}  // namespace tarn::store
