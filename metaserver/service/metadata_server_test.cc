@@ -71,7 +71,8 @@ class MetadataServerTest : public ::testing::Test {
     cluster_ = proto::ClusterService::NewStub(channel);
     // A server that has only just started does not lead yet.
     proto::ListVolumesReply reply;
-    while (Call(Method::kListVolumes, proto::ListVolumesRequest(), &reply).code() == StatusCode::kNotLeader) std::this_thread::yield();
+    while (Call(Method::kListVolumes, proto::ListVolumesRequest(), &reply).code() == StatusCode::kNotLeader)
+      std::this_thread::yield();
   }
 
   void Disconnect() {

@@ -1,0 +1,159 @@
+// What the leader remembers of sessions and chunk servers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "metaserver/service/server_registry.h"
+#include "metaserver/service/session_keeper.h"
+
+namespace tarn::meta {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
+
+TEST(SessionKeeper, SilentSessionExpires) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  clock.AdvanceMs(1000);
+  EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
+  clock.AdvanceMs(1);
+  EXPECT_THAT(keeper.TakeExpired(10), ElementsAre(SessionId(1)));
+}
+
+TEST(SessionKeeper, RequestsKeepASessionAlive) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  for (int i = 0; i < 5; ++i) {
+    clock.AdvanceMs(900);
+    EXPECT_TRUE(keeper.Touch(SessionId(1)));
+  }
+  EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
+}
+
+TEST(SessionKeeper, ExpiredSessionIsTakenOnceUnlessItIsRetried) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  clock.AdvanceMs(1001);
+  EXPECT_THAT(keeper.TakeExpired(10), SizeIs(1));
+  EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
+  keeper.Retry(SessionId(1));
+  EXPECT_THAT(keeper.TakeExpired(10), SizeIs(1));
+}
+
+TEST(SessionKeeper, NewLeaderStartsAllAfresh) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  clock.AdvanceMs(5000);
+  keeper.Reset({SessionId(2), SessionId(3)});
+  EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
+  EXPECT_FALSE(keeper.Touch(SessionId(1)));
+  clock.AdvanceMs(1001);
+  EXPECT_THAT(keeper.TakeExpired(10), UnorderedElementsAre(SessionId(2), SessionId(3)));
+}
+
+TEST(SessionKeeper, AtMostSoManyAreTakenAtOnce) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  for (uint64_t i = 1; i <= 10; ++i) keeper.Add(SessionId(i));
+  clock.AdvanceMs(1001);
+  EXPECT_THAT(keeper.TakeExpired(4), SizeIs(4));
+  EXPECT_THAT(keeper.TakeExpired(40), SizeIs(6));
+}
+
+TEST(SessionKeeper, RemovedSessionIsUnknown) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  keeper.Remove(SessionId(1));
+  EXPECT_FALSE(keeper.Touch(SessionId(1)));
+  EXPECT_EQ(keeper.size(), 0u);
+}
+
+class ServerRegistryTest : public ::testing::Test {
+ protected:
+  ServerRegistryTest() {
+    proto::Target* target = map_.add_targets();
+    target->set_id(1);
+    target->set_server_id(9);
+    target->set_incarnation(77);
+    target->set_state(proto::TARGET_STATE_ONLINE);
+    target->set_capacity_bytes(10);
+    request_.set_server_id(9);
+    request_.set_incarnation(77);
+    request_.add_targets()->set_id(1);
+    request_.mutable_targets(0)->set_capacity_bytes(1000);
+    request_.mutable_targets(0)->set_available_bytes(600);
+    registry_.Reset(map_);
+  }
+
+  FakeClock clock_;
+  ServerRegistry registry_{&clock_, 5000};
+  proto::ClusterMap map_;
+  proto::HeartbeatRequest request_;
+};
+
+TEST_F(ServerRegistryTest, SilentTargetGoesOffline) {
+  clock_.AdvanceMs(5000);
+  EXPECT_THAT(registry_.StateChanges(map_), IsEmpty());
+  clock_.AdvanceMs(1);
+  const auto changes = registry_.StateChanges(map_);
+  ASSERT_THAT(changes, SizeIs(1));
+  EXPECT_EQ(changes[0].id(), 1u);
+  EXPECT_EQ(changes[0].incarnation(), 77u);
+  EXPECT_EQ(changes[0].state(), proto::TARGET_STATE_OFFLINE);
+}
+
+TEST_F(ServerRegistryTest, HeartbeatsKeepATargetOnline) {
+  for (int i = 0; i < 5; ++i) {
+    clock_.AdvanceMs(4000);
+    EXPECT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  }
+  EXPECT_THAT(registry_.StateChanges(map_), IsEmpty());
+}
+
+TEST_F(ServerRegistryTest, OfflineTargetComesBackWithAHeartbeatOnly) {
+  map_.mutable_targets(0)->set_state(proto::TARGET_STATE_OFFLINE);
+  registry_.Reset(map_);
+  EXPECT_THAT(registry_.StateChanges(map_), IsEmpty()) << "a new leader has not heard of it";
+  EXPECT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  const auto changes = registry_.StateChanges(map_);
+  ASSERT_THAT(changes, SizeIs(1));
+  EXPECT_EQ(changes[0].state(), proto::TARGET_STATE_ONLINE);
+}
+
+TEST_F(ServerRegistryTest, DrainingAndRetiredTargetsKeepTheirState) {
+  for (const auto state : {proto::TARGET_STATE_DRAINING, proto::TARGET_STATE_RETIRED}) {
+    map_.mutable_targets(0)->set_state(state);
+    clock_.AdvanceMs(6000);
+    EXPECT_THAT(registry_.StateChanges(map_), IsEmpty());
+  }
+}
+
+TEST_F(ServerRegistryTest, UsageComesFromTheLastHeartbeat) {
+  registry_.FillUsage(&map_);
+  EXPECT_EQ(map_.targets(0).capacity_bytes(), 10u);
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  registry_.FillUsage(&map_);
+  EXPECT_EQ(map_.targets(0).capacity_bytes(), 1000u);
+  EXPECT_EQ(map_.targets(0).available_bytes(), 600u);
+}
+
+TEST_F(ServerRegistryTest, StrangersAndOldLivesAreRefused) {
+  request_.set_incarnation(76);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kWrongIncarnation);
+  request_.set_incarnation(77);
+  request_.set_server_id(8);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kUnknownSession);
+  request_.set_server_id(9);
+  request_.mutable_targets(0)->set_id(2);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kUnknownSession);
+}
+
+}  // namespace
+}  // namespace tarn::meta
