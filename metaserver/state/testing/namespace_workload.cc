@@ -88,10 +88,19 @@ void NamespaceWorkload::ChangeFile(uint64_t kind, proto::Mutation* mutation) {
   }
 }
 
+// The first one, the root, stays; the others make room for new ones, so that many names are found.
+void NamespaceWorkload::LearnDirectory(uint64_t inode) {
+  if (directories_.size() < kDirectoriesMax) {
+    directories_.push_back(inode);
+  } else {
+    directories_[1 + Below(kDirectoriesMax - 1)] = inode;
+  }
+}
+
 void NamespaceWorkload::Learn(const proto::MutationReply& reply) {
   if (!reply.has_attributes()) return;
   const proto::Attributes& inode = reply.attributes();
-  if (inode.type() == proto::FILE_TYPE_DIRECTORY && reply.created()) directories_.push_back(inode.inode());
+  if (inode.type() == proto::FILE_TYPE_DIRECTORY && reply.created()) LearnDirectory(inode.inode());
   if (inode.type() != proto::FILE_TYPE_REGULAR) return;
   for (proto::Attributes& known : files_) {
     if (known.inode() != inode.inode()) continue;

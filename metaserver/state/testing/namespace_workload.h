@@ -28,9 +28,12 @@ class NamespaceWorkload {
   uint64_t Below(uint64_t bound) { return engine_() % bound; }
 
  private:
-  std::string Name() { return "n" + std::to_string(Below(12)); }
+  static constexpr size_t kDirectoriesMax = 8;
+
+  std::string Name() { return "n" + std::to_string(Below(8)); }
   uint64_t Directory() { return directories_[Below(directories_.size())]; }
   proto::Attributes File() { return files_.empty() ? proto::Attributes() : files_[Below(files_.size())]; }
+  void LearnDirectory(uint64_t inode);
   void MakeEntry(uint64_t kind, proto::Mutation* mutation);
   void ChangeEntry(uint64_t kind, proto::Mutation* mutation);
   void ChangeFile(uint64_t kind, proto::Mutation* mutation);
