@@ -79,6 +79,8 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
                           [request, &mount, info = *file](Result<OpenedFile> opened) mutable {
                             mount.changes.fetch_add(1, std::memory_order_acq_rel);
                             if (!opened.ok()) return ReplyStatus(request, opened.status());
+                            if (opened->created)
+                              mount.fresh_files.Add(opened->attributes.inode, mount.clock.MonotonicNs());
                             Admit(mount, opened.value(), &info);
                             const fuse_entry_param entry = ToEntry(opened->attributes, mount.nodes, mount.timeouts);
                             // The caller may have been killed meanwhile; then the kernel sends no RELEASE.

@@ -12,6 +12,7 @@
 #include "common/base/mutex.h"
 #include "fuse-client/operations/attributes.h"
 #include "fuse-client/operations/directory_stream.h"
+#include "fuse-client/operations/fresh_files.h"
 #include "fuse-client/operations/handle_table.h"
 #include "fuse-client/operations/node_ids.h"
 #include "fuse-client/operations/privilege_bits.h"
@@ -43,6 +44,7 @@ class FuseMount {
   const Timeouts timeouts;
   const NodeIds nodes;
   PrivilegeBits privileges;
+  FreshFiles fresh_files;
   HandleTable<OpenedFileEntry> files;
   HandleTable<DirectoryStream> directories;
   // Counts completed changes of anything, so that attributes kept from before can be told.

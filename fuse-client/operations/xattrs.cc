@@ -16,7 +16,10 @@ namespace {
 
 constexpr std::string_view kTrustedPrefix = "trusted.";
 
+constexpr std::string_view kSelinuxLabel = "security.selinux";
+
 bool IsSupported(std::string_view name) {
+  if (name == kSelinuxLabel) return false;
   return name.starts_with("user.") || name.starts_with(kTrustedPrefix) || name.starts_with("security.");
 }
 
@@ -37,6 +40,10 @@ void Get(fuse_req_t request, fuse_ino_t node, const char* name, size_t size) {
     return;
   }
   FuseMount& mount = MountOf(request);
+  if (mount.fresh_files.Contains(mount.nodes.ToInode(node), mount.clock.MonotonicNs())) {
+    fuse_reply_err(request, ENODATA);
+    return;
+  }
   mount.filesystem.GetXattr(mount.nodes.ToInode(node), name, [request, size](Result<std::string> value) {
     if (!value.ok()) return ReplyStatus(request, value.status());
     ReplyBytes(request, value.value(), size);
@@ -64,6 +71,7 @@ void Set(fuse_req_t request, fuse_ino_t node, const char* name, const char* valu
     return;
   }
   FuseMount& mount = MountOf(request);
+  mount.fresh_files.Remove(mount.nodes.ToInode(node));
   client::Filesystem::SetXattrFlags how;
   how.create_only = (flags & XATTR_CREATE) != 0;
   how.replace_only = (flags & XATTR_REPLACE) != 0;
