@@ -53,7 +53,7 @@ struct RaftReplicatorOptions {
   // entries since the last one) and what a restart applies again.
   uint32_t snapshot_entries_max = 16'384;
   uint64_t snapshot_bytes_max = 32u << 20;
-  uint32_t snapshot_trailing = 1024;
+  uint32_t snapshot_trailing = 128;
   uint64_t in_flight_bytes_max = 32u << 20;
   uint64_t disk_reserve_bytes = 64u << 20;
   uint32_t stall_limit_s = 30;
