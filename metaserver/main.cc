@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/base/posix_io.h"
@@ -93,7 +94,12 @@ tarn::Status Run(const tarn::meta::Options& options) {
   if (!IsLoopback(options.listen))
     spdlog::warn("connections are not authenticated, and --listen {} is not loopback", options.listen);
   if (faults->armed()) spdlog::warn("fault points are armed: {}", options.fault);
-  ASSIGN_OR_RETURN(auto server, tarn::meta::MetadataServer::Start(server_options, &clock, &random));
+  auto started = tarn::meta::MetadataServer::Start(server_options, &clock, &random);
+  if (!started.ok()) {
+    if (!options.log_file.empty()) spdlog::error("cannot start: {}", started.status().ToString());
+    return started.status();
+  }
+  std::unique_ptr<tarn::meta::MetadataServer> server = std::move(*started);
   spdlog::info("serves address={} grpc_address={}", server->address(), server->grpc_address());
 
   int received = 0;
