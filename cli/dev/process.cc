@@ -44,10 +44,15 @@ std::vector<std::string> CommandLineOf(pid_t pid) {
   return words;
 }
 
-// A command line survives in a zombie's parent only; a process without one has ended.
+// Zombies have ended. The command line would not tell: it is empty for a moment after exec, too.
 bool IsRunning(pid_t pid) {
-  if (kill(pid, 0) != 0 && errno == ESRCH) return false;
-  return !CommandLineOf(pid).empty();
+  const Result<std::string> text = ReadSmallFile("/proc/" + std::to_string(pid) + "/stat");
+  if (!text.ok()) return false;
+  // PID (NAME) STATE ...; the name may contain anything.
+  const size_t name_end = text.value().rfind(')');
+  if (name_end == std::string::npos || name_end + 2 >= text.value().size()) return false;
+  const char state = text.value()[name_end + 2];
+  return state != 'Z' && state != 'X';
 }
 
 UniqueFd BindLoopback(uint16_t port, uint16_t* bound) {
