@@ -1,7 +1,8 @@
 // The ordered key-value seam under the state machine: RocksDB in production, memory in tests and in the simulator.
 //
-// Keys and values are bytes; keys order as unsigned bytes. A batch is applied whole or not at all. What was written is visible at once but
-// survives a crash only once it has been flushed; a crash falls back to some earlier batch boundary (never between two keys of a batch).
+// Keys and values are bytes; keys order as unsigned bytes. A batch is applied whole or not at all. What was written is
+// visible at once but survives a crash only once it has been flushed; a crash falls back to some earlier batch boundary
+// (never between two keys of a batch).
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ class KvView {
   virtual ~KvView() = default;
   // nullopt: no such key. An error is the storage's (kCorruption, kIoError).
   virtual Result<std::optional<std::string>> Get(std::string_view key) const = 0;
-  // Visits keys with `prefix` in order, from the first one >= `from` (`from` itself starts with the prefix, or is empty: from the start), until
-  // the visitor returns false.
+  // Visits keys with `prefix` in order, from the first one >= `from` (`from` itself starts with the prefix, or is
+  // empty: from the start), until the visitor returns false.
   virtual Status Scan(std::string_view prefix, std::string_view from,
                       const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
 };

@@ -1,8 +1,9 @@
 // The replicated state machine: the namespace, sessions, volumes and the cluster map.
 //
-// Deterministic: Apply(entry) depends on the state and the entry alone (the leader put time, ids and seeds into the commands) and does no I/O but the
-// KvStore's. All commands of an entry, their remembered results and the count of applied entries go into one batch.
-// Threads: Apply from one thread; everything else is thread-safe and sees whole entries only.
+// Deterministic: Apply(entry) depends on the state and the entry alone (the leader put time, ids and seeds into the
+// commands) and does no I/O but the KvStore's. All commands of an entry, their remembered results and the count of
+// applied entries go into one batch. Threads: Apply from one thread; everything else is thread-safe and sees whole
+// entries only.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +22,14 @@ namespace tarn::meta {
 
 class StateMachine {
  public:
-  // Opens the state in `store` (empty: a new one), which outlives it. kCorruption or kNotSupported (format version) if it cannot be read.
+  // Opens the state in `store` (empty: a new one), which outlives it. kCorruption or kNotSupported (format version) if
+  // it cannot be read.
   static Result<std::unique_ptr<StateMachine>> Open(KvStore* store);
   virtual ~StateMachine() = default;
 
   // ---- One thread ----
-  // One reply per command, in order. A Status is a failure of the store: the process must stop. A repeated (session, sequence) gets the
-  // remembered reply and changes nothing.
+  // One reply per command, in order. A Status is a failure of the store: the process must stop. A repeated (session,
+  // sequence) gets the remembered reply and changes nothing.
   virtual Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) = 0;
 
   // ---- Thread-safe: what the leader needs to fill commands ----
@@ -48,11 +50,13 @@ class StateMachine {
   virtual std::shared_ptr<const proto::ClusterMap> cluster_map() const = 0;
   virtual Status ListSessions(std::vector<proto::SessionRecord>* sessions) const = 0;
   // Dead data ids with this target pending, at most `count_max`, only those dead since before `before_ns`.
-  virtual Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max, std::vector<DataId>* data_ids) const = 0;
+  virtual Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max,
+                              std::vector<DataId>* data_ids) const = 0;
   virtual Result<uint64_t> CountDeadData() const = 0;
 };
 
-// How many data ids a command may use; the leader reserves this many when it fills LogCommand.data_id (ReserveDataIds: its count).
+// How many data ids a command may use; the leader reserves this many when it fills LogCommand.data_id (ReserveDataIds:
+// its count).
 uint32_t DataIdsNeeded(const proto::Mutation& mutation);
 bool NeedsInodeId(const proto::Mutation& mutation);
 
