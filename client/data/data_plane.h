@@ -1,8 +1,10 @@
-// The data half of the client: file bytes to and from chunk servers. The namespace half (client/meta) implements MetadataForData and owns it.
+// The data half of the client: file bytes to and from chunk servers. The namespace half (client/meta) implements
+// MetadataForData and owns it.
 //
-// Write path: bytes are copied into the write buffer (a memfd of bounded size), coalesced per stripe unit, sent pipelined, and kept until a durable
-// acknowledgement of the incarnation that took them; a changed incarnation means: send again. Read path: write buffer over
-// read-ahead blocks over chunk servers; every block's sum is checked. Thread-safe; callbacks as in client/types.h.
+// Write path: bytes are copied into the write buffer (a memfd of bounded size), coalesced per stripe unit, sent
+// pipelined, and kept until a durable acknowledgement of the incarnation that took them; a changed incarnation means:
+// send again. Read path: write buffer over read-ahead blocks over chunk servers; every block's sum is checked.
+// Thread-safe; callbacks as in client/types.h.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +17,9 @@
 #include "common/base/byte_range.h"
 #include "common/rpc/event_loop.h"
 
+namespace tarn {
+class Clock;
+}
 namespace tarn::proto {
 class ClusterMap;
 }
@@ -51,6 +56,12 @@ struct DataPlaneOptions {
   uint64_t read_ahead_bytes_max = 16 << 20;
   int64_t retry_deadline_ms = 30'000;
   std::string write_buffer_name = "tarn-write-buffer";
+  // How these connections introduce themselves.
+  std::string peer_name;
+  std::string token;
+  int64_t request_timeout_ms = 10'000;  // of one attempt, then it is repeated
+  int64_t flush_age_ms = 1'000;         // unwritten data goes to the servers at this age at the latest
+  const Clock* clock = nullptr;         // null: the system's; otherwise it outlives the data plane
 };
 
 // Sequential-access history of one open handle. Guarded by the data plane.
@@ -71,9 +82,11 @@ class InodeData {
   virtual void Flush(StatusCallback done) = 0;
   // Flush, on stable storage of every target concerned.
   virtual void Sync(StatusCallback done) = 0;
-  // Fresh attributes from the metadata server: adopts size, data id and truncate view; drops read-ahead blocks if data changed elsewhere.
+  // Fresh attributes from the metadata server: adopts size, data id and truncate view; drops read-ahead blocks if data
+  // changed elsewhere.
   virtual void Adopt(const Attributes& attributes) = 0;
-  // After the server committed a shrink (`attributes` shows it pending): drops buffered bytes beyond, cuts the chunks, reports TruncateDone. To zero: just drops.
+  // After the server committed a shrink (`attributes` shows it pending): drops buffered bytes beyond, cuts the chunks,
+  // reports TruncateDone. To zero: just drops.
   virtual void FinishTruncate(const Attributes& attributes, StatusCallback done) = 0;
   // `attributes` with the size and mtime of what is buffered.
   virtual Attributes Overlay(Attributes attributes) const = 0;
@@ -83,13 +96,16 @@ class InodeData {
 class DataPlane {
  public:
   // `metadata` and the loops outlive it.
-  static Result<std::unique_ptr<DataPlane>> Create(const DataPlaneOptions& options, std::vector<rpc::EventLoop*> loops, MetadataForData* metadata);
+  static Result<std::unique_ptr<DataPlane>> Create(const DataPlaneOptions& options, std::vector<rpc::EventLoop*> loops,
+                                                   MetadataForData* metadata);
   virtual ~DataPlane() = default;
 
   virtual std::shared_ptr<InodeData> Attach(const Attributes& attributes) = 0;
   virtual std::shared_ptr<ReadAheadState> NewReadAhead() = 0;
-  // Whole small file under a data id that no inode shows yet, durable when done. `bytes` stays alive until the callback.
-  virtual void WriteWhole(DataId data, const FileLayout& layout, std::span<const uint8_t> bytes, StatusCallback done) = 0;
+  // Whole small file under a data id that no inode shows yet, durable when done. `bytes` stays alive until the
+  // callback.
+  virtual void WriteWhole(DataId data, const FileLayout& layout, std::span<const uint8_t> bytes,
+                          StatusCallback done) = 0;
   virtual void SyncAll(StatusCallback done) = 0;
 
   struct Counters {

@@ -1,0 +1,102 @@
+// Requests to chunk servers: finds the server of a chunk, keeps connections, retries, checks every sum.
+//
+// A request is repeated after a lost connection, a time-out, a stale epoch (with a fresh cluster map) or a busy server,
+// until it has been tried for the retry deadline; then it fails with a text that names chunk, target and address.
+// Writes and truncates carry a number per session and target, so that a repeat has no second effect. What a server
+// refuses for a reason of its own (kNoSpace, kStaleTruncate, kFenced ...) is passed on at once.
+//
+// Thread-safe. Callbacks run on an event loop's thread, or on the caller's before the call returns (closed); none is
+// lost.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "client/data/data_plane.h"
+#include "client/data/metadata_gate.h"
+#include "client/types.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/rpc/event_loop.h"
+
+namespace tarn::client {
+
+struct ChunkClientOptions {
+  int64_t retry_deadline_ms = 30'000;
+  int64_t request_timeout_ms = 10'000;  // of one attempt
+  std::string peer_name;
+  std::string token;
+  // Of the writes under way to one server; more wait in the order in which they came. Bounded so that a read is not
+  // held up behind the whole write buffer.
+  uint64_t server_write_bytes_max = 16 << 20;
+  uint32_t server_writes_max = 192;
+};
+
+// A chunk as the inode's attributes describe it now.
+struct ChunkReference {
+  DataId data;
+  uint32_t chunk_index = 0;
+  FileLayout layout;
+  uint64_t truncate_generation = 0;
+  uint64_t truncated_chunk_bytes = 0;  // what a chunk last touched under an older generation may show
+  uint64_t data_generation = 0;
+};
+
+struct WriteAck {
+  TargetId target;
+  Incarnation incarnation;
+  bool durable = false;
+};
+
+struct StoredChunk {
+  uint32_t index = 0;
+  uint64_t bytes = 0;
+};
+
+class ChunkClient {
+ public:
+  struct Counters {
+    std::atomic<uint64_t> requests{0};  // repeats included
+    std::atomic<uint64_t> bytes_read{0};
+    std::atomic<uint64_t> bytes_written{0};
+    std::atomic<uint64_t> checksum_failures{0};
+  };
+
+  // `loops` outlive Close; there is at least one.
+  ChunkClient(const ChunkClientOptions& options, std::vector<rpc::EventLoop*> loops,
+              std::shared_ptr<MetadataGate> metadata, std::shared_ptr<const Clock> clock);
+  ~ChunkClient();
+  ChunkClient(const ChunkClient&) = delete;
+  ChunkClient& operator=(const ChunkClient&) = delete;
+
+  // Fills all of `destination`: what the chunk does not have is zeros. `offset` and the length are multiples of 4096,
+  // at most 4 MiB. `destination` stays alive until the callback. kCorruption if a sum does not hold, even read again at
+  // the source.
+  void Read(const ChunkReference& chunk, uint64_t offset, std::span<uint8_t> destination, StatusCallback done);
+  // `bytes` (at most 4 MiB) stay alive and unchanged until the callback.
+  void Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes, bool durable,
+             Callback<WriteAck> done);
+  // Cuts the chunk as the reference says.
+  void Truncate(const ChunkReference& chunk, Callback<WriteAck> done);
+  // Everything this target acknowledged before is on stable storage. The answer is its incarnation: what another one
+  // acknowledged is not.
+  void CommitTarget(TargetId target, Callback<Incarnation> done);
+  // The chunks of a data id on the target of a column.
+  void ListChunks(const FileLayout& layout, uint32_t column, DataId data, Callback<std::vector<StoredChunk>> done);
+
+  // Fails everything, in flight or later, with kCancelled, and returns when the last callback has. Not on a loop's
+  // thread.
+  void Close();
+  const Counters& counters() const;
+
+  class Core;
+
+ private:
+  const std::shared_ptr<Core> core_;
+};
+
+}  // namespace tarn::client

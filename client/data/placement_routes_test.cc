@@ -1,0 +1,67 @@
+#include "client/data/placement_routes.h"
+
+#include <gmock/gmock.h>
+
+#include "client/data/target_sequences.h"
+#include "proto/cluster.pb.h"
+
+namespace tarn::client {
+namespace {
+
+proto::ClusterMap ExampleMap() {
+  proto::ClusterMap map;
+  map.set_version(7);
+  auto* set = map.add_group_sets();
+  set->set_version(1);
+  for (uint32_t i = 1; i <= 3; ++i) {
+    set->add_groups(i);
+    auto* group = map.add_groups();
+    group->set_id(i);
+    group->set_epoch(10 + i);
+    if (i < 3) group->add_targets(100 + i);
+    auto* target = map.add_targets();
+    target->set_id(100 + i);
+    target->set_address("127.0.0.1:" + std::to_string(7000 + i));
+  }
+  return map;
+}
+
+TEST(PlacementRoutes, AColumnLeadsToThePrimaryOfItsGroup) {
+  const PlacementRoutes routes(ExampleMap());
+  const FileLayout layout{
+      .group_set = GroupSetVersion(1), .seed = 4, .stripe_unit_bytes = 4096, .width = 2, .chunk_size_bytes = 4096};
+  const auto route = routes.OfColumn(layout, 0);
+  ASSERT_TRUE(route.ok());
+  EXPECT_EQ(route->group, GroupId(2));
+  EXPECT_EQ(route->epoch, Epoch(12));
+  EXPECT_EQ(route->target, TargetId(102));
+  EXPECT_EQ(route->address, "127.0.0.1:7002");
+}
+
+TEST(PlacementRoutes, SaysWhatTheMapLacks) {
+  const PlacementRoutes routes(ExampleMap());
+  FileLayout layout{
+      .group_set = GroupSetVersion(1), .seed = 2, .stripe_unit_bytes = 4096, .width = 2, .chunk_size_bytes = 4096};
+  EXPECT_THAT(routes.OfColumn(layout, 0).status().message(), testing::HasSubstr("map 7 has no target for group 3"));
+  layout.group_set = GroupSetVersion(9);
+  EXPECT_THAT(routes.OfColumn(layout, 0).status().message(), testing::HasSubstr("group set 9"));
+  EXPECT_EQ(routes.OfTarget(TargetId(55)).status().code(), StatusCode::kUnavailable);
+}
+
+TEST(TargetSequences, AckedThroughStopsBeforeTheFirstOpenNumber) {
+  TargetSequences sequences;
+  EXPECT_EQ(sequences.Begin(), 1u);
+  EXPECT_EQ(sequences.Begin(), 2u);
+  EXPECT_EQ(sequences.Begin(), 3u);
+  sequences.End(2);
+  EXPECT_EQ(sequences.acked_through(), 0u);
+  sequences.End(1);
+  EXPECT_EQ(sequences.acked_through(), 2u);
+  sequences.End(1);
+  sequences.End(99);
+  EXPECT_EQ(sequences.acked_through(), 2u);
+  EXPECT_EQ(sequences.Begin(), 4u);
+}
+
+}  // namespace
+}  // namespace tarn::client

@@ -1,0 +1,49 @@
+#include "client/data/server_link.h"
+
+#include <algorithm>
+
+namespace tarn::client {
+
+ServerLink::Connection ServerLink::Get(int64_t now_ns) {
+  std::shared_ptr<rpc::FrameClient> broken;  // destroyed after the lock is released
+  MutexLock lock(mutex_);
+  if (client_ != nullptr && client_->usable()) return {client_, 0};
+  if (closed_) return {nullptr, kBackoffMaxMs};
+  if (now_ns < not_before_ns_) return {nullptr, (not_before_ns_ - now_ns) / 1'000'000 + 1};
+  broken = std::move(client_);
+  client_ = make_client_();
+  not_before_ns_ = now_ns + backoff_ms_ * 1'000'000;
+  backoff_ms_ = std::min(backoff_ms_ * 2, kBackoffMaxMs);
+  return {client_, 0};
+}
+
+void ServerLink::NoteAnswer(int64_t now_ns) {
+  MutexLock lock(mutex_);
+  last_answer_ns_ = now_ns;
+  backoff_ms_ = kBackoffMinMs;
+}
+
+void ServerLink::NoteTimeout(const std::shared_ptr<rpc::FrameClient>& client, int64_t sent_ns) {
+  {
+    MutexLock lock(mutex_);
+    if (last_answer_ns_ >= sent_ns || client_ != client) return;
+  }
+  client->Close();
+}
+
+int64_t ServerLink::last_answer_ns() const {
+  MutexLock lock(mutex_);
+  return last_answer_ns_;
+}
+
+void ServerLink::Close() {
+  std::shared_ptr<rpc::FrameClient> client;
+  {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    client = std::move(client_);
+  }
+  if (client != nullptr) client->Close();
+}
+
+}  // namespace tarn::client

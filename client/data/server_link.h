@@ -1,0 +1,55 @@
+// The connection to one chunk server for one purpose, made on demand and made anew, with growing pauses, after it
+// broke.
+//
+// Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/base/mutex.h"
+#include "common/rpc/event_loop.h"
+#include "common/rpc/frame_client.h"
+
+namespace tarn::client {
+
+class ServerLink {
+ public:
+  using MakeClient = std::function<std::shared_ptr<rpc::FrameClient>()>;
+
+  ServerLink(MakeClient make_client, int64_t now_ns) : make_client_(std::move(make_client)), last_answer_ns_(now_ns) {}
+  ServerLink(const ServerLink&) = delete;
+  ServerLink& operator=(const ServerLink&) = delete;
+
+  struct Connection {
+    std::shared_ptr<rpc::FrameClient> client;  // null: none may be made yet
+    int64_t wait_ms = 0;                       // then: ask again after this
+  };
+  Connection Get(int64_t now_ns);
+
+  // The server answered, whatever it said.
+  void NoteAnswer(int64_t now_ns);
+  // A call that was sent at `sent_ns` timed out. A connection on which nothing came since is taken for dead.
+  void NoteTimeout(const std::shared_ptr<rpc::FrameClient>& client, int64_t sent_ns);
+  int64_t last_answer_ns() const;
+
+  // Fails what is in flight; no connection is made any more.
+  void Close();
+
+ private:
+  static constexpr int64_t kBackoffMinMs = 5;
+  static constexpr int64_t kBackoffMaxMs = 500;
+
+  const MakeClient make_client_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<rpc::FrameClient> client_ GUARDED_BY(mutex_);
+  int64_t not_before_ns_ GUARDED_BY(mutex_) = 0;
+  int64_t backoff_ms_ GUARDED_BY(mutex_) = kBackoffMinMs;
+  int64_t last_answer_ns_ GUARDED_BY(mutex_);
+  bool closed_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace tarn::client

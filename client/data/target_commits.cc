@@ -1,0 +1,73 @@
+#include "client/data/target_commits.h"
+
+#include <vector>
+
+namespace tarn::client {
+
+void TargetCommits::Add(TargetId target, const std::shared_ptr<CommitListener>& listener) {
+  MutexLock lock(mutex_);
+  if (!closed_) targets_[target].listeners.insert(listener);
+}
+
+void TargetCommits::Request(TargetId target) {
+  {
+    MutexLock lock(mutex_);
+    if (closed_) return;
+    Target& state = targets_[target];
+    if (state.under_way) {
+      state.again = true;
+      return;
+    }
+    state.under_way = true;
+  }
+  Begin(target);
+}
+
+void TargetCommits::RequestAll() {
+  std::vector<TargetId> targets;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [target, state] : targets_) {
+      if (!state.listeners.empty()) targets.push_back(target);
+    }
+  }
+  for (const TargetId target : targets) Request(target);
+}
+
+void TargetCommits::Close() {
+  std::vector<std::shared_ptr<CommitListener>> released;  // after the lock
+  MutexLock lock(mutex_);
+  closed_ = true;
+  for (auto& [target, state] : targets_) {
+    released.insert(released.end(), state.listeners.begin(), state.listeners.end());
+    state.listeners.clear();
+  }
+  lock.Unlock();
+}
+
+void TargetCommits::Begin(TargetId target) {
+  const uint64_t stamp = last_stamp_.load();
+  chunks_->CommitTarget(target, [self = shared_from_this(), target, stamp](const Result<Incarnation>& incarnation) {
+    self->OnCommitted(target, stamp, incarnation);
+  });
+}
+
+void TargetCommits::OnCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation) {
+  std::unordered_set<std::shared_ptr<CommitListener>> listeners;
+  {
+    MutexLock lock(mutex_);
+    listeners.swap(targets_[target].listeners);
+  }
+  for (const auto& listener : listeners) listener->OnTargetCommitted(target, stamp, incarnation);
+  bool again = false;
+  {
+    MutexLock lock(mutex_);
+    Target& state = targets_[target];
+    again = state.again && !closed_;
+    state.again = false;
+    state.under_way = again;
+  }
+  if (again) Begin(target);
+}
+
+}  // namespace tarn::client
