@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,8 @@ def tree_digest(top):
                 result[key] = ("link", os.readlink(path))
             elif os.path.isdir(path):
                 result[key] = ("directory", status.st_mode, status.st_mtime_ns)
+            elif not os.path.isfile(path):
+                result[key] = ("special", status.st_mode)  # opening a pipe would wait for its other end
             else:
                 with open(path, "rb") as file:
                     result[key] = ("file", status.st_mode, status.st_mtime_ns, hashlib.sha256(file.read()).hexdigest())
@@ -94,6 +97,9 @@ class Cluster:
         self.chunkservers = chunkservers
         self.mounted = mounted
         os.mkdir(self.mount_point)
+        # Servers are restarted by a shell that was there before any file on the mount was open: a child of this process would close
+        # inherited descriptors before it becomes the server, and so wait for the very server it is to become.
+        self.launcher = subprocess.Popen(["bash"], stdin=subprocess.PIPE, text=True, cwd="/")
 
     def __enter__(self):
         try:
@@ -132,6 +138,8 @@ class Cluster:
             for server in self.config()["servers"]:
                 for pid in pids_of(server["command"]):
                     os.kill(pid, signal.SIGKILL)
+        self.launcher.stdin.close()
+        self.launcher.wait()
         run(["umount", "-l", self.mount_point], check=False)
         shutil.rmtree(self.top, ignore_errors=True)
 
@@ -161,8 +169,10 @@ class Cluster:
 
     def start(self, name):
         """As a supervisor would: the recorded command line, from anywhere, with nothing inherited."""
-        with open(f"{self.directory}/log/{name}.out", "a") as log:
-            subprocess.Popen(self.command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env={}, start_new_session=True)
+        command = " ".join(shlex.quote(word) for word in self.command(name))
+        log = shlex.quote(f"{self.directory}/log/{name}.out")
+        self.launcher.stdin.write(f"env -i setsid {command} </dev/null >>{log} 2>&1 &\n")
+        self.launcher.stdin.flush()
 
     def kill_and_restart(self, name):
         self.kill(name)
