@@ -19,9 +19,9 @@ TEST(WorkerPool, RunsEverythingBeforeItEnds) {
 }
 
 TEST(WorkerPool, RefusesWhenTheQueueIsFull) {
-  auto pool = WorkerPool::Start("workers", 1, 2);
   std::promise<void> started;
   std::promise<void> release;
+  auto pool = WorkerPool::Start("workers", 1, 2);
   EXPECT_TRUE(pool->Submit([&] {
     started.set_value();
     release.get_future().wait();

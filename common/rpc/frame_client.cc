@@ -38,14 +38,14 @@ std::shared_ptr<FrameClient> FrameClient::Create(EventLoop* loop, const FrameCli
 
 Status FrameClient::CallAndWait(Method method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
                                 int64_t timeout_ms) {
-  std::promise<Status> answered;
+  // Shared, so that it lives until set_value has returned on the loop. The callback runs exactly once, so `reply` need not be.
+  const auto answered = std::make_shared<std::promise<Status>>();
   CallOptions options;
   options.timeout_ms = timeout_ms;
-  // The callback runs exactly once, so nothing here ends before it.
-  Call(method, request, options, [&answered, reply](const Reply& got) {
-    answered.set_value(reply != nullptr ? ParseReply(got, reply) : got.status);
+  Call(method, request, options, [answered, reply](const Reply& got) {
+    answered->set_value(reply != nullptr ? ParseReply(got, reply) : got.status);
   });
-  return answered.get_future().get();
+  return answered->get_future().get();
 }
 
 Status ParseReply(const Reply& reply, google::protobuf::MessageLite* message) {

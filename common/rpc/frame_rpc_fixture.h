@@ -118,6 +118,7 @@ class FrameRpc : public testing::Test {
   }
 
   proto::HelloRequest hello_;
+  HeldResponders held_;  // outlives the server, whose handlers may use it until it has ended
   std::unique_ptr<EventLoop> client_loop_;
   std::unique_ptr<FrameServer> server_;
 };

@@ -83,8 +83,7 @@ TEST_F(FrameRpc, ARefusedHelloFailsTheCallsWithTheServersStatus) {
 }
 
 TEST_F(FrameRpc, AnswersComeInAnyOrder) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   const auto client = Connect();
   constexpr int kCalls = 200;
   CallCounter counter;
@@ -97,7 +96,7 @@ TEST_F(FrameRpc, AnswersComeInAnyOrder) {
       counter.Add();
     });
   }
-  auto responders = held.WaitForAndTake(kCalls);
+  auto responders = held_.WaitForAndTake(kCalls);
   for (size_t i = kCalls; i-- > 0;) responders[i]->Reply(Named("answer " + std::to_string(i)));
   counter.Wait(kCalls);
   for (size_t i = 0; i < kCalls; ++i) EXPECT_EQ(answers[i], "answer " + std::to_string(i));
@@ -299,24 +298,22 @@ TEST_F(FrameRpc, AFileThatIsTooShortEndsTheConnection) {
 }
 
 TEST_F(FrameRpc, ACallTimesOutAndItsLateAnswerIsDropped) {
-  HeldResponders held;
   StartServer([&](const Request& request, std::unique_ptr<Responder> responder) {
     if (request.method == Method::kGetAttr) return Echo(request, *responder);
-    held.Hold(std::move(responder));
+    held_.Hold(std::move(responder));
   });
   const auto client = Connect();
   const Status status = client->CallAndWait(Method::kLookup, Named("x"), nullptr, 20);
   EXPECT_EQ(status.code(), StatusCode::kTimeout);
   EXPECT_THAT(status.message(), HasSubstr("kLookup to 127.0.0.1:"));
-  for (auto& responder : held.WaitForAndTake(1)) responder->Reply(Named("late"));
+  for (auto& responder : held_.WaitForAndTake(1)) responder->Reply(Named("late"));
   proto::LookupRequest reply;
   ASSERT_TRUE(client->CallAndWait(Method::kGetAttr, Named("next"), &reply).ok());
   EXPECT_EQ(reply.name(), "next");
 }
 
 TEST_F(FrameRpc, TimeOutsOfDifferentLengthsFireEach) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   const auto client = Connect();
   CallCounter counter;
   std::vector<int64_t> order;
@@ -334,8 +331,7 @@ TEST_F(FrameRpc, TimeOutsOfDifferentLengthsFireEach) {
 }
 
 TEST_F(FrameRpc, AServerThatGoesAwayFailsTheCallsInFlight) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   const auto client = Connect();
   CallCounter counter;
   for (int i = 0; i < 10; ++i) {
@@ -344,7 +340,7 @@ TEST_F(FrameRpc, AServerThatGoesAwayFailsTheCallsInFlight) {
       counter.Add();
     });
   }
-  auto responders = held.WaitForAndTake(10);
+  auto responders = held_.WaitForAndTake(10);
   server_.reset();
   counter.Wait(10);
   EXPECT_FALSE(client->usable());
@@ -375,8 +371,7 @@ TEST_F(FrameRpc, NamesAreResolvedAndBadAddressesRefused) {
 }
 
 TEST_F(FrameRpc, ClosingFailsWhatIsInFlightAndWhatComesLater) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   const auto client = Connect();
   CallCounter counter;
   client->Call(Method::kLookup, Named("x"), {}, [&](const Reply& reply) {
@@ -390,19 +385,17 @@ TEST_F(FrameRpc, ClosingFailsWhatIsInFlightAndWhatComesLater) {
 }
 
 TEST_F(FrameRpc, DroppingTheClientFailsItsCalls) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   auto client = Connect();
   std::promise<StatusCode> code;
   client->Call(Method::kLookup, Named("x"), {}, [&](const Reply& reply) { code.set_value(reply.status.code()); });
-  const auto responders = held.WaitForAndTake(1);
+  const auto responders = held_.WaitForAndTake(1);
   client.reset();
   EXPECT_EQ(code.get_future().get(), StatusCode::kUnavailable);
 }
 
 TEST_F(FrameRpc, DestroyingTheLoopRunsEveryCallback) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   auto client = Connect();
   std::atomic<int> called = 0;
   for (int i = 0; i < 20; ++i) {
@@ -411,15 +404,14 @@ TEST_F(FrameRpc, DestroyingTheLoopRunsEveryCallback) {
       ++called;
     });
   }
-  const auto responders = held.WaitForAndTake(20);
+  const auto responders = held_.WaitForAndTake(20);
   client.reset();
   client_loop_.reset();
   EXPECT_EQ(called, 20);
 }
 
 TEST_F(FrameRpc, CallsBeyondTheBoundAreRefused) {
-  HeldResponders held;
-  StartServer([&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer([&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   FrameClientOptions options = Options();
   options.requests_in_flight_max = 3;
   const auto client = Connect(options);
@@ -431,15 +423,14 @@ TEST_F(FrameRpc, CallsBeyondTheBoundAreRefused) {
     });
   }
   EXPECT_EQ(client->CallAndWait(Method::kLookup, Named("x"), nullptr).code(), StatusCode::kResourceExhausted);
-  for (auto& responder : held.WaitForAndTake(3)) responder->Reply(Named("x"));
+  for (auto& responder : held_.WaitForAndTake(3)) responder->Reply(Named("x"));
   answered.Wait(3);
 }
 
 TEST_F(FrameRpc, TheServerStopsReadingAtItsBound) {
-  HeldResponders held;
   FrameServerOptions options;
   options.requests_in_flight_max = 4;
-  StartServer(options, [&](Request, std::unique_ptr<Responder> responder) { held.Hold(std::move(responder)); });
+  StartServer(options, [&](Request, std::unique_ptr<Responder> responder) { held_.Hold(std::move(responder)); });
   const auto client = Connect();
   constexpr int kCalls = 50;
   CallCounter counter;
@@ -451,7 +442,7 @@ TEST_F(FrameRpc, TheServerStopsReadingAtItsBound) {
   }
   int answered = 0;
   while (answered < kCalls) {
-    auto responders = held.WaitForAndTake(1);
+    auto responders = held_.WaitForAndTake(1);
     EXPECT_LE(responders.size(), 4u);
     // All but one of those in flight were taken here, so no more than the bound can be out together.
     for (auto& responder : responders) responder->Reply(Named("x"));

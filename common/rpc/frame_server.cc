@@ -82,12 +82,13 @@ SocketFrameServer::~SocketFrameServer() {
 }
 
 void SocketFrameServer::RunAndWait(EventLoop* loop, const std::function<void()>& task) {
-  std::promise<void> done;
-  loop->Post([&] {
+  // Shared, so that it lives until set_value has returned there.
+  const auto done = std::make_shared<std::promise<void>>();
+  loop->Post([&task, done] {
     task();
-    done.set_value();
+    done->set_value();
   });
-  done.get_future().wait();
+  done->get_future().wait();
 }
 
 Status SocketFrameServer::Listen() {

@@ -83,7 +83,7 @@ struct FrameServerOptions {
 
 class FrameServer {
  public:
-  // Listens at once. kBusy with the address in the text if the port is taken.
+  // The handlers, and what they refer to, live until the server is destroyed. Listens at once. kBusy with the address in the text if the port is taken.
   static Result<std::unique_ptr<FrameServer>> Start(const FrameServerOptions& options, HelloHandler hello, RequestHandler handler);
   // Closes every connection and joins the threads; responders still held elsewhere become no-ops. Not on a loop thread.
   virtual ~FrameServer() = default;

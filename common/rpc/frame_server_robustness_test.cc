@@ -1,81 +1,16 @@
 // A server against peers that do not keep to the protocol: garbage, broken bounds, half a frame, no hello. It must answer with a status or
 // close that connection, and serve the others as before.
 #include <gmock/gmock.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <optional>
 #include <random>
 #include <string>
 
 #include "common/rpc/frame.h"
 #include "common/rpc/frame_rpc_fixture.h"
-#include "common/rpc/socket_address.h"
+#include "common/rpc/raw_peer.h"
 
 namespace tarn::rpc {
 namespace {
-
-// A blocking socket, and frames by hand.
-class RawPeer {
- public:
-  explicit RawPeer(const std::string& address) {
-    const auto addresses = ResolveNumeric(*ParseEndpoint(address));
-    const SocketAddress& first = addresses->front();
-    fd_ = UniqueFd(socket(first.storage.ss_family, SOCK_STREAM, 0));
-    EXPECT_EQ(connect(fd_.get(), reinterpret_cast<const sockaddr*>(&first.storage), first.length), 0);
-  }
-
-  // False once the server has closed.
-  bool Send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return false;
-      bytes.remove_prefix(static_cast<size_t>(sent));
-    }
-    return true;
-  }
-  bool SendFrame(FrameHeader header, const std::string& message, const std::string& payload = "") {
-    header.message_bytes = static_cast<uint32_t>(message.size());
-    header.payload_bytes = static_cast<uint32_t>(payload.size());
-    const auto bytes = EncodeFrameHeader(header);
-    return Send(std::string(bytes.begin(), bytes.end()) + message + payload);
-  }
-  bool SayHello() {
-    proto::HelloRequest hello;
-    hello.set_protocol_version(1);
-    hello.set_protocol_version_min(1);
-    return SendFrame({.kind = FrameKind::kRequest, .method = Method::kHello, .request_id = 0}, hello.SerializeAsString()) &&
-           ReceiveStatus() == StatusCode::kOk;
-  }
-  // The status of the next reply; nullopt if the server has closed.
-  std::optional<StatusCode> ReceiveStatus() {
-    std::array<uint8_t, kFrameHeaderBytes> bytes{};
-    if (!Receive(bytes.data(), bytes.size())) return std::nullopt;
-    const auto header = DecodeFrameHeader(bytes);
-    EXPECT_TRUE(header.ok()) << header.status().ToString();
-    message_.resize(header->message_bytes + header->payload_bytes);
-    if (!Receive(message_.data(), message_.size())) return std::nullopt;
-    return header->status;
-  }
-  std::string detail() const {
-    proto::ErrorDetail detail;
-    EXPECT_TRUE(detail.ParseFromString(message_));
-    return detail.message();
-  }
-  bool IsClosed() {
-    char byte = 0;
-    return !Receive(&byte, 1);
-  }
-  void EndSending() { shutdown(fd_.get(), SHUT_WR); }
-
- private:
-  bool Receive(void* bytes, size_t size) { return size == 0 || recv(fd_.get(), bytes, size, MSG_WAITALL) == static_cast<ssize_t>(size); }
-
-  UniqueFd fd_;
-  std::string message_;
-};
 
 class FrameServerRobustness : public FrameRpc {
  protected:
