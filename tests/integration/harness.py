@@ -96,6 +96,7 @@ class Cluster:
         self.mount_point = os.path.join(self.top, "mnt")
         self.chunkservers = chunkservers
         self.mounted = mounted
+        self.started = []  # command lines, for a clean-up that cannot read cluster.json any more
         os.mkdir(self.mount_point)
         # Servers are restarted by a shell that was there before any file on the mount was open: a child of this process would close
         # inherited descriptors before it becomes the server, and so wait for the very server it is to become.
@@ -124,7 +125,11 @@ class Cluster:
             arguments += ["--chunkservers", str(self.chunkservers)]
         if self.mounted:
             arguments += ["--mount", self.mount_point]
-        self.tarn(*arguments)
+        try:
+            self.tarn(*arguments)
+        finally:
+            with contextlib.suppress(OSError):
+                self.started += self.commands()
 
     def down(self):
         self.tarn("dev", "down")
@@ -134,10 +139,11 @@ class Cluster:
             if os.path.exists(f"{self.directory}/cluster.json"):
                 self.tarn("dev", "down", check=False, timeout=90)
         # `dev down` is itself under test: whatever it may have left goes here.
-        with contextlib.suppress(Exception):
-            for server in self.config()["servers"]:
-                for pid in pids_of(server["command"]):
-                    os.kill(pid, signal.SIGKILL)
+        for command in self.started:
+            for pid in pids_of(command):
+                os.kill(pid, signal.SIGKILL)
+        for pid in self.client_pids():
+            os.kill(pid, signal.SIGKILL)
         self.launcher.stdin.close()
         self.launcher.wait()
         run(["umount", "-l", self.mount_point], check=False)
@@ -181,6 +187,17 @@ class Cluster:
     def kill_everything(self):
         for name in self.names():
             self.kill(name)
+        self.kill_client()
+
+    def commands(self):
+        return [server["command"] for server in self.config()["servers"]]
+
+    def kill_what_runs(self, commands):
+        """After a power cut: the configuration cannot be read, and servers whose disk is gone may have ended."""
+        for command in commands:
+            for pid in pids_of(command):
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda command=command: not pids_of(command), 30, f"the end of {command[0]}")
         self.kill_client()
 
     def client_pids(self):
