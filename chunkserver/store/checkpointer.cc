@@ -38,6 +38,8 @@ Status Checkpointer::Run() {
   parts_.log->PositionIsDurable(position);
   parts_.dead_data->Age();
   parts_.reclaimer->CheckpointIsDurable(position.through, std::move(taken.dead), std::move(taken.tombstones));
+  taken.chunks.clear();
+  parts_.table->Trim();
   parts_.metrics->checkpoints.fetch_add(1, std::memory_order_relaxed);
   return Status::Ok();
 }

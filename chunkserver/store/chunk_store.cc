@@ -199,7 +199,7 @@ Status LogStructuredStore::Recover() {
   reclaimer_->CheckpointIsDurable(found.checkpoint, std::move(found.dead), std::move(found.tombstones));
   for (const DeadRange& range : found.obsolete) reclaimer_->AddDead(range);
   reclaimer_->NoteSegments(found.segments);
-  const bool is_unchanged = found.tails.empty() && !options_.rebuild_index && target_->identity().index_made;
+  const bool is_unchanged = found.is_as_checkpointed && !options_.rebuild_index && target_->identity().index_made;
   log_->Start(found.next_sequence, found.next_segment, std::move(found.tails), [this](const Segment& segment) {
     Index::Batch batch;
     batch.Put(NumberKey(kSegmentKeyTag, segment.number.value()),

@@ -62,6 +62,20 @@ void ChunkTable::Account(const std::shared_ptr<Chunk>& chunk, size_t memory_byte
   lock.Unlock();
 }
 
+void ChunkTable::Trim() {
+  bool has_evicted = true;
+  while (has_evicted && memory_bytes_.load(std::memory_order_relaxed) > memory_bytes_max_) {
+    has_evicted = false;
+    for (Shard& shard : shards_) {
+      std::vector<std::shared_ptr<Chunk>> evicted;
+      MutexLock lock(shard.mutex);
+      Evict(shard, &evicted);
+      lock.Unlock();
+      has_evicted |= !evicted.empty();
+    }
+  }
+}
+
 void ChunkTable::Evict(Shard& shard, std::vector<std::shared_ptr<Chunk>>* evicted) {
   for (int tried = 0; tried < kEvictionsTriedMax; ++tried) {
     if (memory_bytes_.load(std::memory_order_relaxed) <= memory_bytes_max_ || shard.by_recency.empty()) return;

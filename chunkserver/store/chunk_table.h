@@ -27,6 +27,9 @@ class ChunkTable {
   // Those of a data id that are in memory.
   std::vector<std::shared_ptr<Chunk>> FindAll(DataId data);
 
+  // Evicts until all fit, or nothing more can go: after a checkpoint, when many chunks became clean.
+  void Trim();
+
   // To be called after its map grew or shrank (without map_mutex).
   void Account(const std::shared_ptr<Chunk>& chunk, size_t memory_bytes);
 

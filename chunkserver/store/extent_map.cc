@@ -135,13 +135,13 @@ bool ExtentMap::IsReferenced(const RecordPlace& place) const {
 }
 
 void ExtentMap::CollectDead(const std::vector<Extent>& displaced, const RecordPlace* replaced_by, std::vector<DeadRange>* dead) const {
-  const RecordPlace* judged = nullptr;
+  std::vector<RecordPlace> judged;
   for (const Extent& extent : displaced) {
     // Placing a record over itself (replay) kills nothing.
     if (replaced_by != nullptr && extent.place.SameRecord(*replaced_by)) continue;
-    const bool is_new_record = judged == nullptr || !judged->SameRecord(extent.place);
-    judged = &extent.place;
-    if (is_new_record && !IsReferenced(extent.place)) {
+    const bool was_judged = std::any_of(judged.begin(), judged.end(), [&](const RecordPlace& place) { return place.SameRecord(extent.place); });
+    if (!was_judged) judged.push_back(extent.place);
+    if (!was_judged && !IsReferenced(extent.place)) {
       AppendDead(DeadRange{extent.place.segment, extent.place.header_block, extent.place.header_blocks}, dead);
     }
     if (!extent.place.is_inline()) AppendDead(DataBlocks(extent), dead);

@@ -176,6 +176,7 @@ Status Recovery::Replay() {
         break;
     }
     ++result_.records_replayed;
+    if (record.header.kind != RecordKind::kCheckpoint) result_.is_as_checkpointed = false;
     if (options_.rebuild && parts_.table->dirty_bytes() > options_.dirty_bytes_max) {
       RETURN_IF_ERROR(parts_.checkpointer->IndexDirtyChunks());
     }

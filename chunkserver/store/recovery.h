@@ -57,6 +57,7 @@ struct RecoveryResult {
   std::vector<DeadRange> obsolete;      // checkpoint and void records that were found
   std::vector<SegmentNumber> segments;  // all of them: some may turn out empty
   std::vector<SegmentLog::Position::Tail> tails;  // of those that were scanned: no record lies behind any more
+  bool is_as_checkpointed = true;       // nothing but the checkpoint's own record lies behind it
   uint64_t records_replayed = 0;
   uint64_t records_dropped = 0;
 };
