@@ -147,31 +147,27 @@ bool SyncWithin(client::Filesystem& filesystem, int64_t deadline_ms, Status* res
   return true;
 }
 
-// Returns when the mount is gone. A signal detaches it: programs that still use it get kDrainMs to finish.
+// Returns when the mount is gone. A signal detaches it: programs that still use it get kDrainMs to finish, none after a
+// second signal.
 void WaitForEnd(EndSignals& signals, const ServingThread& serving, FuseSession& session, const std::string& mount_point,
                 bool foreground) {
-  int timeout_ms = -1;
+  bool detached = false;
   while (true) {
     std::array<pollfd, 2> events = {pollfd{signals.descriptor(), POLLIN, 0}, pollfd{serving.ended(), POLLIN, 0}};
-    const int ready = poll(events.data(), events.size(), timeout_ms);
+    const int ready = poll(events.data(), events.size(), detached ? kDrainMs : -1);
     if (ready < 0 && errno == EINTR) continue;
     if (events[1].revents != 0) return;
-    if (ready == 0) {
+    const int number = ready > 0 ? signals.Take() : 0;
+    if (number == SIGHUP && !foreground) continue;  // the terminal that started us is gone, as expected
+    if (detached) {
       spdlog::warn("mount still in use, its open files are cut off path={}", mount_point);
       session.Stop();
-      timeout_ms = -1;
-      continue;
-    }
-    const int number = signals.Take();
-    if (number == SIGHUP && !foreground) continue;  // the terminal that started us is gone, as expected
-    if (timeout_ms >= 0) {
-      spdlog::error("second signal: ending at once, unwritten data is lost path={}", mount_point);
-      _exit(1);
+      return;
     }
     spdlog::info("unmounting on signal={} path={}", number, mount_point);
-    if (const Status status = DetachMount(mount_point, session.device()); !status.ok())
-      spdlog::warn("detach error={}", status.message());
-    timeout_ms = kDrainMs;
+    const Status status = DetachMount(mount_point, session.device());
+    if (!status.ok()) spdlog::warn("detach error={}", status.message());
+    detached = true;
   }
 }
 

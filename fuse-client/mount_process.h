@@ -15,7 +15,8 @@ using FilesystemOpener = std::function<Result<std::unique_ptr<client::Filesystem
 // Returns the exit status of the daemon (or foreground process); the process that the user started exits inside, as
 // soon as the mount serves (0) or cannot (1, one line on stderr). Call it before any thread exists.
 //
-// SIGTERM, SIGINT: unmounts, writes everything back, ends. The same signal again: ends at once.
+// SIGTERM, SIGINT: unmounts, cutting off users after a second or at a second signal, writes everything back, ends.
+// Nothing but SIGKILL skips the write-back, which ends by itself when the servers do not answer.
 int RunMount(const Options& options, const FilesystemOpener& open);
 
 // -o and --... as the library wants them.
