@@ -35,7 +35,8 @@ std::string HolderPid(int fd) {
   const ssize_t got = pread(fd, text, sizeof(text), 0);
   const std::string_view all(text, got > 0 ? static_cast<size_t>(got) : 0);
   const std::string_view line = all.substr(0, all.find('\n'));
-  const bool is_number = !line.empty() && std::all_of(line.begin(), line.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool is_number =
+      !line.empty() && std::all_of(line.begin(), line.end(), [](char c) { return c >= '0' && c <= '9'; });
   return is_number ? std::string(line) : std::string();
 }
 
@@ -56,7 +57,8 @@ Status PreadFull(int fd, std::span<uint8_t> bytes, uint64_t offset, std::string_
     if (got > 0) {
       done += static_cast<size_t>(got);
     } else if (got == 0) {
-      return Status(StatusCode::kCorruption, "read " + std::string(what) + ": ends at byte " + std::to_string(offset + done) + ", " +
+      return Status(StatusCode::kCorruption, "read " + std::string(what) + ": ends at byte " +
+                                                 std::to_string(offset + done) + ", " +
                                                  std::to_string(bytes.size() - done) + " bytes are missing");
     } else if (errno != EINTR) {
       return Status::FromErrno(errno, "read " + std::string(what) + " at " + std::to_string(offset + done));

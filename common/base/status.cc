@@ -13,7 +13,8 @@ struct CodeRow {
   int error_number;
 };
 
-// The one table of codes. FromErrno takes the first row with the errno it looks for, so the plainest meaning comes first.
+// The one table of codes. FromErrno takes the first row with the errno it looks for, so the plainest meaning comes
+// first.
 constexpr std::array kCodes = {
     CodeRow{StatusCode::kOk, "kOk", 0},
     CodeRow{StatusCode::kNotFound, "kNotFound", ENOENT},
@@ -95,8 +96,6 @@ Status Status::WithContext(std::string_view context) const {
   return Status(code_, std::string(context) + ": " + message_);
 }
 
-std::string Status::ToString() const {
-  return ok() ? "kOk" : StatusCodeName(code_) + ": " + message_;
-}
+std::string Status::ToString() const { return ok() ? "kOk" : StatusCodeName(code_) + ": " + message_; }
 
 }  // namespace tarn

@@ -78,7 +78,8 @@ TEST(Status, ErrnoBecomesThePlainestCode) {
   EXPECT_EQ(Status::FromErrno(EIO, "read x").code(), StatusCode::kIoError);
   EXPECT_EQ(Status::FromErrno(ESTALE, "x").code(), StatusCode::kStaleHandle);
   EXPECT_EQ(Status::FromErrno(ENOTCONN, "x").code(), StatusCode::kIoError);
-  EXPECT_EQ(Status::FromErrno(ENOENT, "open /data/LOCK").ToString(), "kNotFound: open /data/LOCK: No such file or directory");
+  EXPECT_EQ(Status::FromErrno(ENOENT, "open /data/LOCK").ToString(),
+            "kNotFound: open /data/LOCK: No such file or directory");
 }
 
 TEST(Status, ContextIsAddedInFront) {

@@ -29,7 +29,8 @@ TEST(BlockSums, GoldenValues) {
 
 TEST(BlockSums, KernelsAgree) {
   std::mt19937_64 random(1);
-  for (size_t length : {0u, 1u, 3u, 16u, 17u, 128u, 129u, 240u, 241u, 1023u, 1024u, 1025u, 4095u, 4096u, 4097u, 70'000u}) {
+  for (size_t length :
+       {0u, 1u, 3u, 16u, 17u, 128u, 129u, 240u, 241u, 1023u, 1024u, 1025u, 4095u, 4096u, 4097u, 70'000u}) {
     std::vector<uint8_t> bytes(length);
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     EXPECT_EQ(Xxh3(bytes), checksum::Xxh3Baseline(bytes.data(), bytes.size())) << length;

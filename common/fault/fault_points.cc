@@ -44,7 +44,8 @@ Result<std::unique_ptr<FaultPoints>> FaultPoints::Parse(std::string_view spec, s
 Result<FaultPoints::Rule> FaultPoints::ParseRule(std::string_view text, std::span<const FaultPointName> known) {
   std::string_view mode = text;
   const std::string_view name = TakeUntil(&mode, '=');
-  const bool is_known = std::any_of(known.begin(), known.end(), [&](FaultPointName point) { return point.text == name; });
+  const bool is_known =
+      std::any_of(known.begin(), known.end(), [&](FaultPointName point) { return point.text == name; });
   if (!is_known) {
     std::string names;
     for (const FaultPointName& point : known) names.append(names.empty() ? "" : ", ").append(point.text);
@@ -76,7 +77,8 @@ Status FaultPoints::ParseMode(std::string_view mode, Rule* rule) {
       return Status::Ok();
     }
   }
-  return Status(StatusCode::kInvalidArgument, "the mode must be always, once, nth:N (from 1) or probability:P:SEED (P from 0 to 1)");
+  return Status(StatusCode::kInvalidArgument,
+                "the mode must be always, once, nth:N (from 1) or probability:P:SEED (P from 0 to 1)");
 }
 
 bool FaultPoints::FiresArmed(FaultPointName name) {

@@ -52,9 +52,10 @@ TEST(FaultPoints, ProbabilityIsRepeatable) {
 }
 
 TEST(FaultPoints, BadSpecsAreRefusedAndNamed) {
-  for (const char* spec : {"store.skip_sync", "store.skip_sync=", "store.skip_sync=sometimes", "store.skip_sync=nth:0", "store.skip_sync=nth:x",
-                           "store.skip_sync=probability:2:1", "store.skip_sync=probability:0.5", "no.such=always", "=always",
-                           "store.skip_sync=always,store.skip_sync=once"}) {
+  for (const char* spec :
+       {"store.skip_sync", "store.skip_sync=", "store.skip_sync=sometimes", "store.skip_sync=nth:0",
+        "store.skip_sync=nth:x", "store.skip_sync=probability:2:1", "store.skip_sync=probability:0.5", "no.such=always",
+        "=always", "store.skip_sync=always,store.skip_sync=once"}) {
     auto faults = FaultPoints::Parse(spec, kKnown);
     EXPECT_EQ(faults.status().code(), StatusCode::kInvalidArgument) << spec;
     EXPECT_NE(faults.status().message().find("fault '"), std::string::npos) << faults.status().ToString();

@@ -35,12 +35,13 @@ Status ValidateLayout(const FileLayout& layout) {
     return Invalid("stripe_unit_bytes is " + std::to_string(unit) + ", must be a power of two from 4096 to 4194304");
   }
   if (layout.width < 1 || layout.width > kStripeWidthMax) {
-    return Invalid("width is " + std::to_string(layout.width) + ", must be from 1 to " + std::to_string(kStripeWidthMax));
+    return Invalid("width is " + std::to_string(layout.width) + ", must be from 1 to " +
+                   std::to_string(kStripeWidthMax));
   }
   const uint64_t chunk = layout.chunk_size_bytes;
   if (chunk < unit || chunk > kChunkSizeBytesMax || chunk % unit != 0) {
-    return Invalid("chunk_size_bytes is " + std::to_string(chunk) + ", must be a multiple of stripe_unit_bytes (" + std::to_string(unit) +
-                   ") up to " + std::to_string(kChunkSizeBytesMax));
+    return Invalid("chunk_size_bytes is " + std::to_string(chunk) + ", must be a multiple of stripe_unit_bytes (" +
+                   std::to_string(unit) + ") up to " + std::to_string(kChunkSizeBytesMax));
   }
   return Status::Ok();
 }

@@ -32,9 +32,10 @@ TEST(Layout, TableOfPieces) {
   };
   // Two units to a chunk, three columns: units 0..5 are row 0 of chunks, 6..11 row 1.
   const Row rows[] = {
-      {0, 0, 0, 0, 4096},           {1, 0, 0, 1, 4095},        {4096, 1, 1, 0, 4096},         {8192, 2, 2, 0, 4096},
-      {3 * 4096, 0, 0, 4096, 4096}, {5 * 4096 + 7, 2, 2, 4103, 4089}, {6 * 4096, 3, 0, 0, 4096}, {7 * 4096, 4, 1, 0, 4096},
-      {9 * 4096, 3, 0, 4096, 4096}, {12 * 4096, 6, 0, 0, 4096},
+      {0, 0, 0, 0, 4096},         {1, 0, 0, 1, 4095},           {4096, 1, 1, 0, 4096},
+      {8192, 2, 2, 0, 4096},      {3 * 4096, 0, 0, 4096, 4096}, {5 * 4096 + 7, 2, 2, 4103, 4089},
+      {6 * 4096, 3, 0, 0, 4096},  {7 * 4096, 4, 1, 0, 4096},    {9 * 4096, 3, 0, 4096, 4096},
+      {12 * 4096, 6, 0, 0, 4096},
   };
   for (const Row& row : rows) {
     const ChunkPiece piece = PieceAt(SmallLayout(), row.file_offset, 1 << 30);
@@ -165,7 +166,8 @@ TEST(Layout, ChunkBytesAgreeWithSplitRange) {
     ASSERT_EQ(end, chunk_bytes.empty() ? 0u : chunk_bytes.rbegin()->first + 1);
     for (uint32_t chunk = 0; chunk < end + 2 * layout.width; ++chunk) {
       const auto found = chunk_bytes.find(chunk);
-      ASSERT_EQ(ChunkBytesForFileSize(layout, chunk, size), found == chunk_bytes.end() ? 0 : found->second) << chunk << " of " << size;
+      ASSERT_EQ(ChunkBytesForFileSize(layout, chunk, size), found == chunk_bytes.end() ? 0 : found->second)
+          << chunk << " of " << size;
     }
   }
 }

@@ -45,7 +45,8 @@ Status SetUpLogging(const LogOptions& options) {
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
   } catch (const spdlog::spdlog_ex& error) {
-    return Status(StatusCode::kIoError, "cannot log to " + (options.file.empty() ? "stderr" : options.file) + ": " + error.what());
+    return Status(StatusCode::kIoError,
+                  "cannot log to " + (options.file.empty() ? "stderr" : options.file) + ": " + error.what());
   }
   return Status::Ok();
 }

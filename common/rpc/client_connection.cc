@@ -14,7 +14,8 @@ namespace tarn::rpc {
 namespace {
 
 constexpr int64_t kNsPerMs = 1'000'000;
-// Frames queued on the loop thread wait for the end of its turn, but not beyond this: then they would only leave the cache.
+// Frames queued on the loop thread wait for the end of its turn, but not beyond this: then they would only leave the
+// cache.
 constexpr size_t kFlushAtBytes = 64 << 10;
 constexpr int64_t kTimeOutRetryMs = 1;
 
@@ -46,7 +47,8 @@ ClientConnection::~ClientConnection() {
 
 void ClientConnection::Call(Method method, const google::protobuf::MessageLite& request, const CallOptions& options,
                             ReplyCallback callback) {
-  Result<OutgoingFrame> frame = MakeFrame({.kind = FrameKind::kRequest, .method = method}, options.payload.size(), &request);
+  Result<OutgoingFrame> frame =
+      MakeFrame({.kind = FrameKind::kRequest, .method = method}, options.payload.size(), &request);
   if (!frame.ok()) return FailLater(std::move(callback), frame.status());
   frame->borrowed_payload = options.payload;
   const int64_t deadline_ns = clock_.MonotonicNs() + std::max<int64_t>(options.timeout_ms, 1) * kNsPerMs;
@@ -59,8 +61,9 @@ void ClientConnection::Call(Method method, const google::protobuf::MessageLite& 
     if (closed_) {
       refused = why_closed_;
     } else if (calls_.full()) {
-      refused = Status(StatusCode::kResourceExhausted,
-                       options_.address + ": " + std::to_string(options_.requests_in_flight_max) + " requests are in flight already");
+      refused = Status(StatusCode::kResourceExhausted, options_.address + ": " +
+                                                           std::to_string(options_.requests_in_flight_max) +
+                                                           " requests are in flight already");
     } else {
       const uint64_t id = calls_.Add({.method = method,
                                       .deadline_ns = deadline_ns,
@@ -145,7 +148,8 @@ Status ClientConnection::StartConnecting(const SocketAddress& address) {
   const int result = connect(connecting_.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length);
   if (result != 0 && errno != EINPROGRESS) return Status::FromErrno(errno, "connect " + address.ToString());
   interest_ = EPOLLOUT;
-  return loop_->Watch(connecting_.get(), interest_, [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
+  return loop_->Watch(connecting_.get(), interest_,
+                      [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
 }
 
 void ClientConnection::OnConnectable() {
@@ -178,7 +182,9 @@ void ClientConnection::SayHello() {
 Status ClientConnection::OnHelloReply(const FrameHeader& header, std::span<const uint8_t> message) {
   if (hello_answered_) return Status(StatusCode::kCorruption, "a second answer to the hello");
   if (header.status != StatusCode::kOk) {
-    refusal_ = Status(header.status, ParseErrorDetail({.status = Status(header.status, ""), .message = message, .payload = {}}).message());
+    refusal_ =
+        Status(header.status,
+               ParseErrorDetail({.status = Status(header.status, ""), .message = message, .payload = {}}).message());
     return *refusal_;
   }
   proto::HelloReply reply;
@@ -186,7 +192,8 @@ Status ClientConnection::OnHelloReply(const FrameHeader& header, std::span<const
     return Status(StatusCode::kCorruption, "the answer to the hello is no HelloReply");
   }
   if (reply.protocol_version() < kProtocolVersionMin || reply.protocol_version() > kProtocolVersion) {
-    refusal_ = Status(StatusCode::kNotSupported, "the server chose protocol version " + std::to_string(reply.protocol_version()));
+    refusal_ = Status(StatusCode::kNotSupported,
+                      "the server chose protocol version " + std::to_string(reply.protocol_version()));
     return *refusal_;
   }
   hello_answered_ = true;
@@ -198,7 +205,8 @@ Status ClientConnection::OnHelloReply(const FrameHeader& header, std::span<const
 void ClientConnection::OnConnectTimeout() {
   if (hello_answered_ || phase_ == Phase::kClosed) return;
   const char* const what = phase_ == Phase::kOpen ? ": no answer to the hello within " : ": not connected within ";
-  Break(Status(StatusCode::kUnavailable, "connect " + options_.address + what + std::to_string(options_.connect_timeout_ms) + " ms"));
+  Break(Status(StatusCode::kUnavailable,
+               "connect " + options_.address + what + std::to_string(options_.connect_timeout_ms) + " ms"));
 }
 
 // ---- Traffic ----
@@ -239,12 +247,15 @@ PayloadPlace ClientConnection::PlacePayload(const FrameHeader& header, std::span
   const PendingCall* const call = calls_.Find(header.request_id);
   if (call == nullptr) return {.kind = PayloadPlace::Kind::kDiscard, .destination = {}};
   if (call->payload_destination.empty()) return {.kind = PayloadPlace::Kind::kReader, .destination = {}};
-  if (call->payload_destination.size() < header.payload_bytes) return {.kind = PayloadPlace::Kind::kDiscard, .destination = {}};
+  if (call->payload_destination.size() < header.payload_bytes)
+    return {.kind = PayloadPlace::Kind::kDiscard, .destination = {}};
   receiving_id_ = header.request_id;
-  return {.kind = PayloadPlace::Kind::kDestination, .destination = call->payload_destination.first(header.payload_bytes)};
+  return {.kind = PayloadPlace::Kind::kDestination,
+          .destination = call->payload_destination.first(header.payload_bytes)};
 }
 
-Status ClientConnection::OnFrame(const FrameHeader& header, std::span<const uint8_t> message, std::span<const uint8_t> payload) {
+Status ClientConnection::OnFrame(const FrameHeader& header, std::span<const uint8_t> message,
+                                 std::span<const uint8_t> payload) {
   receiving_id_ = kNoCall;
   if (header.kind == FrameKind::kPush) {
     if (options_.push_handler) options_.push_handler(header.method, message);
@@ -328,7 +339,8 @@ void ClientConnection::StartTimer(int64_t deadline_ns) {
 }
 
 void ClientConnection::OnDeadline(int64_t deadline_ns) {
-  // Looking through all calls is rare: answered calls leave their timer behind, so one timer serves the calls of a whole time-out.
+  // Looking through all calls is rare: answered calls leave their timer behind, so one timer serves the calls of a
+  // whole time-out.
   const int64_t now = clock_.MonotonicNs();
   CallTable::Expiry expiry;
   {
@@ -363,7 +375,8 @@ bool ClientConnection::TimeOut(uint64_t id) {
     reader_.DiscardPayload();
     receiving_id_ = kNoCall;
   }
-  call->callback(Reply{.status = Status(StatusCode::kTimeout, MethodName(call->method) + " to " + options_.address + ": no answer in time"),
+  call->callback(Reply{.status = Status(StatusCode::kTimeout,
+                                        MethodName(call->method) + " to " + options_.address + ": no answer in time"),
                        .message = {},
                        .payload = {}});
   return true;

@@ -42,7 +42,9 @@ class EpollLoop final : public EventLoop {
   void Post(Task task) override;
   void PostAfter(int64_t delay_ms, Task task) override;
   Status PostBlocking(Task task) override;
-  bool InLoopThread() const override { return std::this_thread::get_id() == thread_id_.load(std::memory_order_relaxed); }
+  bool InLoopThread() const override {
+    return std::this_thread::get_id() == thread_id_.load(std::memory_order_relaxed);
+  }
   void DeferToEndOfTurn(Task task) override { deferred_.push_back(std::move(task)); }
 
   Status Watch(int fd, uint32_t events, std::function<void(uint32_t)> handler) override;
@@ -130,7 +132,8 @@ void EpollLoop::Post(Task task) {
     if (stopped_) return;
     posted_.push_back(std::move(task));
   }
-  // Either the loop sees the task before it sleeps, or this sees that it sleeps: SleepMs() does the two in the opposite order.
+  // Either the loop sees the task before it sleeps, or this sees that it sleeps: SleepMs() does the two in the opposite
+  // order.
   if (sleeping_.exchange(false)) Wake();
 }
 
@@ -147,7 +150,8 @@ Status EpollLoop::PostBlocking(Task task) {
   MutexLock lock(mutex_);
   if (stopped_) return Status(StatusCode::kCancelled, "the event loop is stopping");
   if (blocking_ == nullptr) blocking_ = WorkerPool::Start(name_ + "-wait", 1, kBlockingTasksMax);
-  if (!blocking_->Submit(std::move(task))) return Status(StatusCode::kResourceExhausted, "too many blocking tasks wait");
+  if (!blocking_->Submit(std::move(task)))
+    return Status(StatusCode::kResourceExhausted, "too many blocking tasks wait");
   return Status::Ok();
 }
 

@@ -107,13 +107,15 @@ TEST(EventLoop, DescriptorsAreWatchedUntilUnwatched) {
   std::promise<char> got;
   std::atomic<int> events = 0;
   RunOn(*loop, [&] {
-    ASSERT_TRUE(loop->Watch(sockets.ours.get(), EPOLLIN, [&](uint32_t) {
-                      ++events;
-                      char byte = 0;
-                      EXPECT_EQ(read(sockets.ours.get(), &byte, 1), 1);
-                      loop->Unwatch(sockets.ours.get());
-                      got.set_value(byte);
-                    }).ok());
+    ASSERT_TRUE(loop->Watch(sockets.ours.get(), EPOLLIN,
+                            [&](uint32_t) {
+                              ++events;
+                              char byte = 0;
+                              EXPECT_EQ(read(sockets.ours.get(), &byte, 1), 1);
+                              loop->Unwatch(sockets.ours.get());
+                              got.set_value(byte);
+                            })
+                    .ok());
   });
   ASSERT_EQ(write(sockets.theirs.get(), "ab", 2), 2);
   EXPECT_EQ(got.get_future().get(), 'a');
@@ -152,7 +154,8 @@ TEST(EventLoop, BlockingTasksDoNotHoldItUp) {
                     EXPECT_FALSE(loop->InLoopThread());
                     release.get_future().wait();
                     loop->Post([&] { back.set_value(); });
-                  }).ok());
+                  })
+                  .ok());
   RunOn(*loop, [] {});
   release.set_value();
   back.get_future().wait();

@@ -67,12 +67,14 @@ Status Refused(StatusCode code, std::string text) { return Status(code, "frame h
 
 Status CheckBounds(const WireHeader& wire) {
   if (wire.message_bytes > kMessageBytesMax) {
-    return Refused(StatusCode::kInvalidArgument, "message of " + std::to_string(wire.message_bytes) + " bytes, at most " +
-                                                     std::to_string(kMessageBytesMax) + " are allowed");
+    return Refused(StatusCode::kInvalidArgument, "message of " + std::to_string(wire.message_bytes) +
+                                                     " bytes, at most " + std::to_string(kMessageBytesMax) +
+                                                     " are allowed");
   }
   if (wire.payload_bytes > kPayloadBytesMax) {
-    return Refused(StatusCode::kInvalidArgument, "payload of " + std::to_string(wire.payload_bytes) + " bytes, at most " +
-                                                     std::to_string(kPayloadBytesMax) + " are allowed");
+    return Refused(StatusCode::kInvalidArgument, "payload of " + std::to_string(wire.payload_bytes) +
+                                                     " bytes, at most " + std::to_string(kPayloadBytesMax) +
+                                                     " are allowed");
   }
   const uint32_t status_max = wire.kind == static_cast<uint8_t>(FrameKind::kReply) ? UINT16_MAX : 0;
   if (wire.status > status_max) return Refused(StatusCode::kInvalidArgument, "status " + std::to_string(wire.status));
@@ -112,8 +114,8 @@ Result<FrameHeader> DecodeFrameHeader(std::span<const uint8_t, kFrameHeaderBytes
   std::memcpy(&wire, bytes.data(), sizeof(wire));
   if (wire.magic != kFrameMagic) return Refused(StatusCode::kCorruption, "bad magic, this is not the frame protocol");
   if (wire.version != kFrameVersion) {
-    return Refused(StatusCode::kNotSupported,
-                   "version " + std::to_string(wire.version) + ", only " + std::to_string(kFrameVersion) + " is understood");
+    return Refused(StatusCode::kNotSupported, "version " + std::to_string(wire.version) + ", only " +
+                                                  std::to_string(kFrameVersion) + " is understood");
   }
   if (wire.sum != HeaderSum(bytes)) return Refused(StatusCode::kCorruption, "bad checksum");
   if (wire.kind < static_cast<uint8_t>(FrameKind::kRequest) || wire.kind > static_cast<uint8_t>(FrameKind::kPush)) {

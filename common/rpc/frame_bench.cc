@@ -1,7 +1,7 @@
 // Lean frames over loopback, client and server in this process (so both share the machine's cores):
 //   frame_bench --benchmark_min_time=1
-// Reads: size in bytes / calls in flight / way of the payload. `items_per_second` is calls, `bytes_per_second` payload, CPU is the whole
-// process's (both ends).
+// Reads: size in bytes / calls in flight / way of the payload. `items_per_second` is calls, `bytes_per_second` payload,
+// CPU is the whole process's (both ends).
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 
@@ -181,7 +181,11 @@ BENCHMARK(BM_Read)
     ->Args({1 << 20, 4, kSendfileOverUnixSocket})
     ->Args({4096, 1, kBufferOverUnixSocket})
     ->Args({4096, 32, kBufferOverUnixSocket});
-BENCHMARK(BM_ReadVerified)->Apply(ReadArguments)->Args({1 << 20, 4, kBuffer})->Args({1 << 20, 4, kSendfile})->Args({4096, 32, kBuffer});
+BENCHMARK(BM_ReadVerified)
+    ->Apply(ReadArguments)
+    ->Args({1 << 20, 4, kBuffer})
+    ->Args({1 << 20, 4, kSendfile})
+    ->Args({4096, 32, kBuffer});
 
 // Each thread waits for its answer before it asks again; all of them use one client.
 void BM_Lookup(benchmark::State& state) {
@@ -211,7 +215,8 @@ BENCHMARK(BM_Lookup)->Apply(ReadArguments)->Arg(1)->Arg(4)->Arg(16);
 // As a FUSE client calls: answers on the loop thread start the next call. Calls in flight.
 class LookupRun {
  public:
-  LookupRun(BenchClient* client, int in_flight, int count) : client_(client), in_flight_(in_flight), left_(count), unanswered_(count) {}
+  LookupRun(BenchClient* client, int in_flight, int count)
+      : client_(client), in_flight_(in_flight), left_(count), unanswered_(count) {}
   void Run() {
     client_->loop().Post([this] {
       for (int i = 0; i < in_flight_; ++i) Next();

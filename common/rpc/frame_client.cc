@@ -18,7 +18,8 @@ class ConnectionHandle final : public FrameClient {
   explicit ConnectionHandle(std::shared_ptr<ClientConnection> connection) : connection_(std::move(connection)) {}
   ~ConnectionHandle() override { connection_->Close(); }
 
-  void Call(Method method, const google::protobuf::MessageLite& request, const CallOptions& options, ReplyCallback callback) override {
+  void Call(Method method, const google::protobuf::MessageLite& request, const CallOptions& options,
+            ReplyCallback callback) override {
     connection_->Call(method, request, options, std::move(callback));
   }
   void Close() override { connection_->Close(); }
@@ -32,13 +33,15 @@ class ConnectionHandle final : public FrameClient {
 
 }  // namespace
 
-std::shared_ptr<FrameClient> FrameClient::Create(EventLoop* loop, const FrameClientOptions& options, const proto::HelloRequest& hello) {
+std::shared_ptr<FrameClient> FrameClient::Create(EventLoop* loop, const FrameClientOptions& options,
+                                                 const proto::HelloRequest& hello) {
   return std::make_shared<ConnectionHandle>(std::make_shared<ClientConnection>(loop, options, hello));
 }
 
-Status FrameClient::CallAndWait(Method method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply,
-                                int64_t timeout_ms) {
-  // Shared, so that it lives until set_value has returned on the loop. The callback runs exactly once, so `reply` need not be.
+Status FrameClient::CallAndWait(Method method, const google::protobuf::MessageLite& request,
+                                google::protobuf::MessageLite* reply, int64_t timeout_ms) {
+  // Shared, so that it lives until set_value has returned on the loop. The callback runs exactly once, so `reply` need
+  // not be.
   const auto answered = std::make_shared<std::promise<Status>>();
   CallOptions options;
   options.timeout_ms = timeout_ms;

@@ -26,7 +26,8 @@ class FrameClientRobustness : public FrameRpc {
 
   static std::future<Status> Start(FrameClient& client, const CallOptions& options) {
     auto answered = std::make_shared<std::promise<Status>>();
-    client.Call(Method::kReadChunk, proto::ReadChunkRequest(), options, [answered](const Reply& reply) { answered->set_value(reply.status); });
+    client.Call(Method::kReadChunk, proto::ReadChunkRequest(), options,
+                [answered](const Reply& reply) { answered->set_value(reply.status); });
     return answered->get_future();
   }
 };
@@ -66,7 +67,8 @@ TEST_F(FrameClientRobustness, AnAnswerToAnotherMethodEndsTheConnection) {
   ASSERT_TRUE(server.AnswerHello());
   const auto request = server.ReceiveFrame();
   ASSERT_TRUE(request.has_value());
-  ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kLookup, .request_id = request->request_id}, ""));
+  ASSERT_TRUE(
+      server.SendFrame({.kind = FrameKind::kReply, .method = Method::kLookup, .request_id = request->request_id}, ""));
   EXPECT_EQ(answer.get().code(), StatusCode::kCorruption);
   EXPECT_TRUE(server.IsClosed());
   EXPECT_FALSE(client->usable());
@@ -81,9 +83,11 @@ TEST_F(FrameClientRobustness, AnswersToNobodyAreDropped) {
   const auto request = server.ReceiveFrame();
   ASSERT_TRUE(request.has_value());
   for (const uint64_t id : {request->request_id + 1, request->request_id + (uint64_t{1} << 32), ~uint64_t{0}}) {
-    ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = id}, "", std::string(100'000, 'x')));
+    ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = id}, "",
+                                 std::string(100'000, 'x')));
   }
-  ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = request->request_id}, ""));
+  ASSERT_TRUE(server.SendFrame(
+      {.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = request->request_id}, ""));
   EXPECT_TRUE(answer.get().ok());
 }
 
@@ -109,7 +113,8 @@ TEST_F(FrameClientRobustness, AfterATimeOutNobodyWritesIntoTheDestination) {
   ASSERT_TRUE(server.Send(std::string(600'000, 'b')));
   const auto next_request = server.ReceiveFrame();
   ASSERT_TRUE(next_request.has_value());
-  ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = next_request->request_id}, ""));
+  ASSERT_TRUE(server.SendFrame(
+      {.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = next_request->request_id}, ""));
   EXPECT_TRUE(next.get().ok());
   EXPECT_EQ(destination, std::vector<uint8_t>(1'000'000, 0x77));
 }
@@ -117,12 +122,14 @@ TEST_F(FrameClientRobustness, AfterATimeOutNobodyWritesIntoTheDestination) {
 TEST_F(FrameClientRobustness, AfterATimeOutThePayloadIsNotReadAnyMore) {
   RawListener listener;
   const auto client = ConnectTo(listener);
-  // More than the sockets take while the server does not read: the first frames are sent in part or not at all when their time is up.
+  // More than the sockets take while the server does not read: the first frames are sent in part or not at all when
+  // their time is up.
   constexpr int kCalls = 6;
   std::vector<std::vector<uint8_t>> payloads(kCalls, std::vector<uint8_t>(kPayloadBytesMax, 'p'));
   std::vector<std::future<Status>> answers;
   RawPeer server = [&] {
-    for (auto& payload : payloads) answers.push_back(Start(*client, {.timeout_ms = 200, .payload = payload, .payload_destination = {}}));
+    for (auto& payload : payloads)
+      answers.push_back(Start(*client, {.timeout_ms = 200, .payload = payload, .payload_destination = {}}));
     return listener.Accept();
   }();
   ASSERT_TRUE(server.AnswerHello());
@@ -140,7 +147,8 @@ TEST_F(FrameClientRobustness, AfterATimeOutThePayloadIsNotReadAnyMore) {
   }
   EXPECT_LT(whole, kCalls);
   ASSERT_TRUE(request.has_value());
-  ASSERT_TRUE(server.SendFrame({.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = request->request_id}, ""));
+  ASSERT_TRUE(server.SendFrame(
+      {.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = request->request_id}, ""));
   EXPECT_TRUE(next.get().ok());
 }
 
@@ -160,7 +168,8 @@ TEST_F(FrameClientRobustness, ClosingWhileThreadsWriteFailsEveryCallOnce) {
       threads.emplace_back([&] {
         for (int i = 0; i < kCallsPerThread; ++i) {
           auto payload = std::make_shared<std::vector<uint8_t>>(100'000, 'p');
-          client->Call(Method::kWriteChunk, proto::WriteChunkRequest(), {.timeout_ms = 60'000, .payload = *payload, .payload_destination = {}},
+          client->Call(Method::kWriteChunk, proto::WriteChunkRequest(),
+                       {.timeout_ms = 60'000, .payload = *payload, .payload_destination = {}},
                        [&counter, payload](const Reply& reply) mutable {
                          EXPECT_FALSE(reply.status.ok());
                          // Writing it here shows (to a sanitizer) whether anybody still reads it.

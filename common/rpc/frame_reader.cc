@@ -109,7 +109,8 @@ Status FrameReader::ParseBuffered(FrameSink& sink) {
 }
 
 Result<bool> FrameReader::ParseHeader() {
-  ASSIGN_OR_RETURN(header_, DecodeFrameHeader(std::span<const uint8_t, kFrameHeaderBytes>(buffer_.get() + begin_, kFrameHeaderBytes)));
+  ASSIGN_OR_RETURN(header_, DecodeFrameHeader(std::span<const uint8_t, kFrameHeaderBytes>(buffer_.get() + begin_,
+                                                                                          kFrameHeaderBytes)));
   begin_ += kFrameHeaderBytes;
   if (header_.message_bytes <= kReceiveBufferBytes - kShortReadAheadBytes) {
     state_ = State::kMessage;

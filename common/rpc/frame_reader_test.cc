@@ -1,4 +1,5 @@
-// The reader against a model: whatever the frames, however the bytes arrive, the sink sees the frames as they were sent.
+// The reader against a model: whatever the frames, however the bytes arrive, the sink sees the frames as they were
+// sent.
 #include "common/rpc/frame_reader.h"
 
 #include <gtest/gtest.h>
@@ -59,7 +60,9 @@ std::string BytesOf(const ModelFrame& frame) {
   return std::string(header.begin(), header.end()) + frame.message + frame.payload;
 }
 
-std::string_view TextOf(std::span<const uint8_t> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string_view TextOf(std::span<const uint8_t> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 // Places payloads by turns, pauses now and then, and compares with the model.
 class CheckingSink : public FrameSink {
@@ -76,9 +79,12 @@ class CheckingSink : public FrameSink {
     kind_ = static_cast<PayloadPlace::Kind>(random_() % 3);
     destination_.assign(header.payload_bytes, '\0');
     auto* const bytes = reinterpret_cast<uint8_t*>(destination_.data());
-    return {.kind = kind_, .destination = kind_ == PayloadPlace::Kind::kDestination ? std::span(bytes, destination_.size()) : std::span(bytes, 0)};
+    return {.kind = kind_,
+            .destination = kind_ == PayloadPlace::Kind::kDestination ? std::span(bytes, destination_.size())
+                                                                     : std::span(bytes, 0)};
   }
-  Status OnFrame(const FrameHeader& header, std::span<const uint8_t> message, std::span<const uint8_t> payload) override {
+  Status OnFrame(const FrameHeader& header, std::span<const uint8_t> message,
+                 std::span<const uint8_t> payload) override {
     const ModelFrame& expected = frames_->at(seen_++);
     EXPECT_EQ(header.request_id, expected.header.request_id);
     EXPECT_TRUE(TextOf(message) == expected.message) << seen_;
@@ -121,7 +127,8 @@ struct SocketPair {
 };
 
 // Sends `bytes` in pieces cut at random and reads after each.
-void SendInPieces(const std::string& bytes, size_t piece_max, std::mt19937_64& random, FrameReader& reader, CheckingSink& sink) {
+void SendInPieces(const std::string& bytes, size_t piece_max, std::mt19937_64& random, FrameReader& reader,
+                  CheckingSink& sink) {
   const SocketPair sockets;
   size_t sent = 0;
   while (sent < bytes.size()) {
@@ -193,7 +200,11 @@ TEST(FrameReader, ADiscardedPayloadIsNotWrittenAnyMore) {
   std::mt19937_64 random(9);
   ModelFrame frame;
   frame.payload = RandomBytes(random, 100'000);
-  frame.header = {.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = 1, .message_bytes = 0, .payload_bytes = 100'000};
+  frame.header = {.kind = FrameKind::kReply,
+                  .method = Method::kReadChunk,
+                  .request_id = 1,
+                  .message_bytes = 0,
+                  .payload_bytes = 100'000};
 
   class PlacingSink : public FrameSink {
    public:
@@ -216,7 +227,8 @@ TEST(FrameReader, ADiscardedPayloadIsNotWrittenAnyMore) {
   ASSERT_TRUE(reader.ReadAvailable(sockets.ours.get(), sink).ok());
   reader.DiscardPayload();
   sink.destination.assign(100'000, 0x77);
-  ASSERT_EQ(write(sockets.theirs.get(), bytes.data() + 50'000, bytes.size() - 50'000), static_cast<ssize_t>(bytes.size() - 50'000));
+  ASSERT_EQ(write(sockets.theirs.get(), bytes.data() + 50'000, bytes.size() - 50'000),
+            static_cast<ssize_t>(bytes.size() - 50'000));
   ASSERT_TRUE(reader.ReadAvailable(sockets.ours.get(), sink).ok());
   EXPECT_EQ(sink.payload_bytes, 0u);
   EXPECT_EQ(sink.destination, std::vector<uint8_t>(100'000, 0x77));

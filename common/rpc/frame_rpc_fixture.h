@@ -80,7 +80,7 @@ class FrameRpc : public testing::Test {
   void StartServer(const FrameServerOptions& options, RequestHandler handler) {
     auto server = FrameServer::Start(
         options,
-        [this](const proto::HelloRequest& request, proto::HelloReply* reply) {
+        [](const proto::HelloRequest& request, proto::HelloReply* reply) {
           if (request.token() == "wrong") return Status(StatusCode::kPermission, "the token is not valid");
           reply->set_role(proto::PEER_ROLE_METASERVER);
           reply->set_server_id(7);

@@ -111,7 +111,8 @@ TEST_F(FrameRpc, ManyThreadsCallThroughOneClientAndAreAnsweredByMany) {
     ASSERT_TRUE(ParseRequest(request, &lookup).ok());
     std::shared_ptr<Responder> shared = std::move(responder);
     const size_t size = lookup.name().size() % 3 == 0 ? 50'000 : 10;
-    ASSERT_TRUE(workers->Submit([shared, lookup, size] { shared->Reply(lookup, PatternBuffer(size, static_cast<uint8_t>(size))); }));
+    ASSERT_TRUE(workers->Submit(
+        [shared, lookup, size] { shared->Reply(lookup, PatternBuffer(size, static_cast<uint8_t>(size))); }));
   });
   const auto client = Connect();
   std::vector<std::thread> threads;
@@ -126,7 +127,8 @@ TEST_F(FrameRpc, ManyThreadsCallThroughOneClientAndAreAnsweredByMany) {
           proto::LookupRequest message;
           const size_t size = name.size() % 3 == 0 ? 50'000 : 10;
           if (ParseReply(reply, &message).ok() && message.name() == name &&
-              std::equal(reply.payload.begin(), reply.payload.end(), Pattern(size, static_cast<uint8_t>(size)).begin()) &&
+              std::equal(reply.payload.begin(), reply.payload.end(),
+                         Pattern(size, static_cast<uint8_t>(size)).begin()) &&
               reply.payload.size() == size) {
             ++good;
           }
@@ -191,7 +193,8 @@ TEST_F(FrameRpc, TooLongMessagesAreRefusedBeforeTheyAreSent) {
     Echo(request, *responder);
   });
   const auto client = Connect();
-  EXPECT_EQ(client->CallAndWait(Method::kLookup, Named(std::string(kMessageBytesMax, 'x')), nullptr).code(), StatusCode::kTooLong);
+  EXPECT_EQ(client->CallAndWait(Method::kLookup, Named(std::string(kMessageBytesMax, 'x')), nullptr).code(),
+            StatusCode::kTooLong);
   EXPECT_EQ(client->CallAndWait(Method::kLookup, Named("x"), nullptr).code(), StatusCode::kTooLong);
   // The largest that fits (tag and length take some bytes).
   proto::LookupRequest reply;
@@ -219,7 +222,8 @@ TEST_F(FrameRpc, PayloadsGoBothWays) {
           EXPECT_EQ(reply.payload.data(), destination.data());
         }
         ASSERT_EQ(reply.payload.size(), size);
-        for (size_t i = 0; i < size; ++i) ASSERT_EQ(reply.payload[i], static_cast<uint8_t>(~sent[i])) << i << " of " << size;
+        for (size_t i = 0; i < size; ++i)
+          ASSERT_EQ(reply.payload[i], static_cast<uint8_t>(~sent[i])) << i << " of " << size;
         done.set_value();
       });
       done.get_future().wait();
@@ -293,7 +297,8 @@ TEST_F(FrameRpc, AFileThatIsTooShortEndsTheConnection) {
     responder->ReplyFile(proto::ReadChunkReply(), {{file.fd(), 0, 8192, nullptr}});
   });
   const auto client = Connect();
-  EXPECT_EQ(client->CallAndWait(Method::kReadChunk, proto::ReadChunkRequest(), nullptr).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(client->CallAndWait(Method::kReadChunk, proto::ReadChunkRequest(), nullptr).code(),
+            StatusCode::kUnavailable);
   EXPECT_FALSE(client->usable());
 }
 
@@ -455,7 +460,8 @@ TEST_F(FrameRpc, AClientThatDoesNotReadBlocksOnlyItself) {
   StartServer([](const Request&, std::unique_ptr<Responder> responder) {
     responder->Reply(proto::ReadChunkReply(), PatternBuffer(kPayloadBytesMax, 1));
   });
-  // Its loop stands still in the first callback, so that answers of 4 MiB pile up at the server until it stops reading requests.
+  // Its loop stands still in the first callback, so that answers of 4 MiB pile up at the server until it stops reading
+  // requests.
   auto slow_loop = EventLoop::Start("slow");
   ASSERT_TRUE(slow_loop.ok());
   const auto slow = FrameClient::Create(slow_loop->get(), Options(), hello_);
@@ -464,8 +470,8 @@ TEST_F(FrameRpc, AClientThatDoesNotReadBlocksOnlyItself) {
   CallCounter counter;
   constexpr int kCalls = 40;
   for (int i = 0; i < kCalls; ++i) {
-    slow->Call(Method::kReadChunk, proto::ReadChunkRequest(), {.timeout_ms = 60'000, .payload = {}, .payload_destination = {}},
-               [&](const Reply& reply) {
+    slow->Call(Method::kReadChunk, proto::ReadChunkRequest(),
+               {.timeout_ms = 60'000, .payload = {}, .payload_destination = {}}, [&](const Reply& reply) {
                  released.wait();
                  EXPECT_TRUE(reply.status.ok()) << reply.status.ToString();
                  EXPECT_EQ(reply.payload.size(), kPayloadBytesMax);

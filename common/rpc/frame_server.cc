@@ -147,7 +147,8 @@ void SocketFrameServer::Deal(UniqueFd fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<FrameServer>> FrameServer::Start(const FrameServerOptions& options, HelloHandler hello, RequestHandler handler) {
+Result<std::unique_ptr<FrameServer>> FrameServer::Start(const FrameServerOptions& options, HelloHandler hello,
+                                                        RequestHandler handler) {
   auto server = std::make_unique<SocketFrameServer>(options, std::move(hello), std::move(handler));
   RETURN_IF_ERROR(server->Listen());
   return std::unique_ptr<FrameServer>(std::move(server));

@@ -1,5 +1,5 @@
-// A server against peers that do not keep to the protocol: garbage, broken bounds, half a frame, no hello. It must answer with a status or
-// close that connection, and serve the others as before.
+// A server against peers that do not keep to the protocol: garbage, broken bounds, half a frame, no hello. It must
+// answer with a status or close that connection, and serve the others as before.
 #include <gmock/gmock.h>
 
 #include <random>
@@ -38,7 +38,8 @@ TEST_F(FrameServerRobustness, VersionsThatCannotMeetAreNamed) {
   proto::HelloRequest hello;
   hello.set_protocol_version(9);
   hello.set_protocol_version_min(7);
-  EXPECT_TRUE(peer.SendFrame({.kind = FrameKind::kRequest, .method = Method::kHello, .request_id = 0}, hello.SerializeAsString()));
+  EXPECT_TRUE(peer.SendFrame({.kind = FrameKind::kRequest, .method = Method::kHello, .request_id = 0},
+                             hello.SerializeAsString()));
   EXPECT_EQ(peer.ReceiveStatus(), StatusCode::kNotSupported);
   EXPECT_EQ(peer.detail(), "the client speaks protocol versions 7 to 9, this server 1 to 1");
   EXPECT_TRUE(peer.IsClosed());
@@ -58,7 +59,8 @@ TEST_F(FrameServerRobustness, ANewerClientIsAnsweredWithOurVersion) {
   proto::HelloRequest hello;
   hello.set_protocol_version(9);
   hello.set_protocol_version_min(1);
-  EXPECT_TRUE(peer.SendFrame({.kind = FrameKind::kRequest, .method = Method::kHello, .request_id = 0}, hello.SerializeAsString()));
+  EXPECT_TRUE(peer.SendFrame({.kind = FrameKind::kRequest, .method = Method::kHello, .request_id = 0},
+                             hello.SerializeAsString()));
   EXPECT_EQ(peer.ReceiveStatus(), StatusCode::kOk);
 }
 
@@ -85,8 +87,11 @@ TEST_F(FrameServerRobustness, ClientsSendRequestsOnly) {
 TEST_F(FrameServerRobustness, HalfAFrameAndTheEndAreNoRequest) {
   RawPeer peer(server_->address());
   ASSERT_TRUE(peer.SayHello());
-  const auto header =
-      EncodeFrameHeader({.kind = FrameKind::kRequest, .method = Method::kLookup, .request_id = 1, .message_bytes = 100, .payload_bytes = 1000});
+  const auto header = EncodeFrameHeader({.kind = FrameKind::kRequest,
+                                         .method = Method::kLookup,
+                                         .request_id = 1,
+                                         .message_bytes = 100,
+                                         .payload_bytes = 1000});
   EXPECT_TRUE(peer.Send(std::string(header.begin(), header.end()) + std::string(500, 'x')));
   peer.EndSending();
   EXPECT_TRUE(peer.IsClosed());
@@ -131,8 +136,10 @@ TEST_F(FrameServerRobustness, FlippedBitsInGoodFramesNeverStopIt) {
                                              .request_id = 0,
                                              .message_bytes = static_cast<uint32_t>(hello.ByteSizeLong())});
   const std::string lookup = Named("name").SerializeAsString();
-  const auto good_lookup = EncodeFrameHeader(
-      {.kind = FrameKind::kRequest, .method = Method::kLookup, .request_id = 1, .message_bytes = static_cast<uint32_t>(lookup.size())});
+  const auto good_lookup = EncodeFrameHeader({.kind = FrameKind::kRequest,
+                                              .method = Method::kLookup,
+                                              .request_id = 1,
+                                              .message_bytes = static_cast<uint32_t>(lookup.size())});
   const std::string good = std::string(good_hello.begin(), good_hello.end()) + hello.SerializeAsString() +
                            std::string(good_lookup.begin(), good_lookup.end()) + lookup;
   for (int round = 0; round < 300; ++round) {

@@ -67,12 +67,14 @@ TEST(FrameHeader, EveryFlippedBitIsNoticed) {
 
 TEST(FrameHeader, WhatBreaksABoundIsNamed) {
   const HeaderBytes good = EncodeFrameHeader(SampleHeader());
-  const auto code = [&](size_t position, uint8_t value) { return DecodeFrameHeader(WithByte(good, position, value)).status().code(); };
+  const auto code = [&](size_t position, uint8_t value) {
+    return DecodeFrameHeader(WithByte(good, position, value)).status().code();
+  };
   EXPECT_EQ(code(0, 'X'), StatusCode::kCorruption);
   EXPECT_EQ(code(4, 2), StatusCode::kNotSupported);
   EXPECT_EQ(code(5, 0), StatusCode::kCorruption);
   EXPECT_EQ(code(5, 4), StatusCode::kCorruption);
-  EXPECT_EQ(code(5, 1), StatusCode::kInvalidArgument);   // a request with a status
+  EXPECT_EQ(code(5, 1), StatusCode::kInvalidArgument);      // a request with a status
   EXPECT_EQ(code(18, 0x80), StatusCode::kInvalidArgument);  // message of 8 MiB and some
   EXPECT_EQ(code(22, 0x50), StatusCode::kInvalidArgument);  // payload of 5 MiB
   EXPECT_EQ(code(26, 1), StatusCode::kInvalidArgument);     // status past 16 bits
@@ -84,10 +86,10 @@ TEST(FrameHeader, WhatBreaksABoundIsNamed) {
 
 TEST(Method, NumbersAreFixed) {
   const std::vector<std::pair<int, std::string>> expected = {
-      {1, "kHello"},          {2, "kPing"},       {10, "kLookup"},     {11, "kLookupPath"},   {12, "kGetAttr"},
-      {13, "kReadDir"},       {14, "kGetXattr"},  {15, "kListXattr"},  {16, "kStatFs"},       {17, "kGetVolume"},
-      {18, "kListVolumes"},   {19, "kGetClusterMap"}, {20, "kKeepAlive"}, {21, "kMutate"},    {22, "kMutateBatch"},
-      {40, "kReadChunk"},     {41, "kWriteChunk"}, {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
+      {1, "kHello"},        {2, "kPing"},           {10, "kLookup"},       {11, "kLookupPath"},    {12, "kGetAttr"},
+      {13, "kReadDir"},     {14, "kGetXattr"},      {15, "kListXattr"},    {16, "kStatFs"},        {17, "kGetVolume"},
+      {18, "kListVolumes"}, {19, "kGetClusterMap"}, {20, "kKeepAlive"},    {21, "kMutate"},        {22, "kMutateBatch"},
+      {40, "kReadChunk"},   {41, "kWriteChunk"},    {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
   };
   size_t known = 0;
   for (int number = 0; number < 1000; ++number) known += IsKnownMethod(static_cast<Method>(number)) ? 1 : 0;

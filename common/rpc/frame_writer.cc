@@ -21,11 +21,13 @@ constexpr size_t kTurnBytesMax = 4 << 20;
 
 }  // namespace
 
-Result<OutgoingFrame> MakeFrame(const FrameHeader& header, size_t payload_bytes, const google::protobuf::MessageLite* message) {
+Result<OutgoingFrame> MakeFrame(const FrameHeader& header, size_t payload_bytes,
+                                const google::protobuf::MessageLite* message) {
   const size_t message_bytes = message != nullptr ? message->ByteSizeLong() : 0;
   if (message_bytes > kMessageBytesMax || payload_bytes > kPayloadBytesMax) {
-    return Status(StatusCode::kTooLong, MethodName(header.method) + " with a message of " + std::to_string(message_bytes) +
-                                            " and a payload of " + std::to_string(payload_bytes) + " bytes is too long for a frame");
+    return Status(StatusCode::kTooLong, MethodName(header.method) + " with a message of " +
+                                            std::to_string(message_bytes) + " and a payload of " +
+                                            std::to_string(payload_bytes) + " bytes is too long for a frame");
   }
   OutgoingFrame frame;
   frame.header = header;
@@ -232,7 +234,9 @@ bool FrameWriter::Close() {
 bool FrameWriter::Withdraw(uint64_t request_id) {
   OutgoingFrame dropped;
   MutexLock lock(mutex_);
-  const auto is_it = [request_id](const OutgoingFrame& frame) { return frame.head != nullptr && frame.header.request_id == request_id; };
+  const auto is_it = [request_id](const OutgoingFrame& frame) {
+    return frame.head != nullptr && frame.header.request_id == request_id;
+  };
   if (const auto found = std::find_if(queue_.begin(), queue_.end(), is_it); found != queue_.end()) {
     queue_bytes_ -= found->memory_bytes();
     dropped = std::move(*found);

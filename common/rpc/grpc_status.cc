@@ -17,8 +17,8 @@ struct GrpcRow {
   grpc::StatusCode grpc_code;
 };
 
-// FromGrpcStatus takes the first row of the gRPC code it looks for, so the plainest meaning comes first. Codes of ours that are not
-// listed travel as INTERNAL (and come back whole from the details).
+// FromGrpcStatus takes the first row of the gRPC code it looks for, so the plainest meaning comes first. Codes of ours
+// that are not listed travel as INTERNAL (and come back whole from the details).
 constexpr std::array kGrpcCodes = {
     GrpcRow{StatusCode::kNotFound, grpc::StatusCode::NOT_FOUND},
     GrpcRow{StatusCode::kExists, grpc::StatusCode::ALREADY_EXISTS},
@@ -72,12 +72,14 @@ grpc::Status ToGrpcStatus(const Status& status) {
       break;
     }
   }
-  return grpc::Status(grpc_code, status.message(), std::string(kDetailsPrefix) + std::to_string(static_cast<int>(status.code())));
+  return grpc::Status(grpc_code, status.message(),
+                      std::string(kDetailsPrefix) + std::to_string(static_cast<int>(status.code())));
 }
 
 Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) return Status::Ok();
-  if (const StatusCode code = CodeOfDetails(status.error_details()); code != StatusCode::kOk) return Status(code, status.error_message());
+  if (const StatusCode code = CodeOfDetails(status.error_details()); code != StatusCode::kOk)
+    return Status(code, status.error_message());
   for (const GrpcRow& row : kGrpcCodes) {
     if (row.grpc_code == status.error_code()) return Status(row.code, status.error_message());
   }

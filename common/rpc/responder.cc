@@ -13,14 +13,17 @@ ConnectionResponder::ConnectionResponder(std::shared_ptr<ServerConnection> conne
     : connection_(std::move(connection)), request_(request), request_charge_bytes_(request_charge_bytes) {}
 
 ConnectionResponder::~ConnectionResponder() {
-  if (connection_ != nullptr) Fail(Status(StatusCode::kInternal, MethodName(request_.method) + " was dropped unanswered"));
+  if (connection_ != nullptr)
+    Fail(Status(StatusCode::kInternal, MethodName(request_.method) + " was dropped unanswered"));
 }
 
 void ConnectionResponder::ReplyEmpty() { Send(nullptr, {}, {}); }
 
 void ConnectionResponder::Reply(const google::protobuf::MessageLite& message) { Send(&message, {}, {}); }
 
-void ConnectionResponder::Reply(const google::protobuf::MessageLite& message, Buffer payload) { Send(&message, std::move(payload), {}); }
+void ConnectionResponder::Reply(const google::protobuf::MessageLite& message, Buffer payload) {
+  Send(&message, std::move(payload), {});
+}
 
 void ConnectionResponder::ReplyFile(const google::protobuf::MessageLite& message, std::vector<FilePayload> parts) {
   std::erase_if(parts, [](const FilePayload& part) { return part.length == 0; });
@@ -44,10 +47,11 @@ void ConnectionResponder::Fail(const Status& status, proto::ErrorDetail detail) 
   std::exchange(connection_, nullptr)->Answer(std::move(*frame));
 }
 
-void ConnectionResponder::Send(const google::protobuf::MessageLite* message, Buffer payload, std::vector<FilePayload> files) {
+void ConnectionResponder::Send(const google::protobuf::MessageLite* message, Buffer payload,
+                               std::vector<FilePayload> files) {
   CHECK(connection_ != nullptr, "a request is answered once");
-  const size_t payload_bytes =
-      std::accumulate(files.begin(), files.end(), payload.size(), [](size_t sum, const FilePayload& file) { return sum + file.length; });
+  const size_t payload_bytes = std::accumulate(files.begin(), files.end(), payload.size(),
+                                               [](size_t sum, const FilePayload& file) { return sum + file.length; });
   const FrameHeader header{.kind = FrameKind::kReply, .method = request_.method, .request_id = request_.request_id};
   Result<OutgoingFrame> frame = MakeFrame(header, payload_bytes, message);
   if (!frame.ok()) return Fail(frame.status());

@@ -16,7 +16,8 @@ namespace {
 
 // Answers of the loop thread wait for the end of its turn, but not beyond this: then they would only leave the cache.
 constexpr size_t kFlushAtBytes = 64 << 10;
-// From this size on the thread that has an answer writes it itself: copying it costs more than a system call, and the loop stays free.
+// From this size on the thread that has an answer writes it itself: copying it costs more than a system call, and the
+// loop stays free.
 constexpr size_t kWriteDirectlyBytes = 32 << 10;
 // A refused client gets this long to read why.
 constexpr int64_t kRefusedLingerMs = 2'000;
@@ -36,7 +37,8 @@ void ServerConnection::Open(UniqueFd fd, ClosedCallback on_closed) {
   on_closed_ = std::move(on_closed);
   writer_.Attach(std::move(fd), OutgoingFrame());
   interest_ = EPOLLIN;
-  const Status watched = own_loop_->Watch(fd_, interest_, [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
+  const Status watched =
+      own_loop_->Watch(fd_, interest_, [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });
   if (!watched.ok()) Close();
 }
 
@@ -90,7 +92,8 @@ void ServerConnection::DrainRefused() {
 }
 
 void ServerConnection::UpdateInterest() {
-  const uint32_t wanted = (paused_ ? 0 : static_cast<uint32_t>(EPOLLIN)) | (write_blocked_ ? static_cast<uint32_t>(EPOLLOUT) : 0);
+  const uint32_t wanted =
+      (paused_ ? 0 : static_cast<uint32_t>(EPOLLIN)) | (write_blocked_ ? static_cast<uint32_t>(EPOLLOUT) : 0);
   if (wanted == interest_) return;
   interest_ = wanted;
   const Status modified = own_loop_->Modify(fd_, interest_);
@@ -125,7 +128,8 @@ PayloadPlace ServerConnection::PlacePayload(const FrameHeader& header, std::span
   return {.kind = PayloadPlace::Kind::kDestination, .destination = payload_.span()};
 }
 
-Status ServerConnection::OnFrame(const FrameHeader& header, std::span<const uint8_t> message, std::span<const uint8_t> /*payload*/) {
+Status ServerConnection::OnFrame(const FrameHeader& header, std::span<const uint8_t> message,
+                                 std::span<const uint8_t> /*payload*/) {
   Buffer payload = std::exchange(payload_, Buffer());
   if (header.kind != FrameKind::kRequest) return Status(StatusCode::kCorruption, "the client sent no request");
   unanswered_requests_.fetch_add(1);
@@ -139,8 +143,9 @@ Status ServerConnection::OnFrame(const FrameHeader& header, std::span<const uint
   } else if (!IsKnownMethod(header.method)) {
     responder->Fail(Status(StatusCode::kNotSupported, MethodName(header.method)));
   } else {
-    context_->handler(Request{.method = header.method, .peer = shared_from_this(), .message = message, .payload = std::move(payload)},
-                      std::move(responder));
+    context_->handler(
+        Request{.method = header.method, .peer = shared_from_this(), .message = message, .payload = std::move(payload)},
+        std::move(responder));
   }
   return Status::Ok();
 }
@@ -149,7 +154,8 @@ Status ServerConnection::OnFrame(const FrameHeader& header, std::span<const uint
 
 Status ServerConnection::OnHello(const FrameHeader& header, std::span<const uint8_t> message) {
   if (header.method != Method::kHello) {
-    Refuse(header, Status(StatusCode::kInvalidArgument, "the first request must be a hello, not " + MethodName(header.method)));
+    Refuse(header,
+           Status(StatusCode::kInvalidArgument, "the first request must be a hello, not " + MethodName(header.method)));
     return Status::Ok();
   }
   proto::HelloReply reply;
@@ -169,9 +175,10 @@ Status ServerConnection::OnHello(const FrameHeader& header, std::span<const uint
 Status ServerConnection::Negotiate(const proto::HelloRequest& request, proto::HelloReply* reply) const {
   const uint32_t version = std::min(request.protocol_version(), kProtocolVersion);
   if (version < kProtocolVersionMin || version < request.protocol_version_min()) {
-    return Status(StatusCode::kNotSupported, "the client speaks protocol versions " + std::to_string(request.protocol_version_min()) + " to " +
-                                                 std::to_string(request.protocol_version()) + ", this server " +
-                                                 std::to_string(kProtocolVersionMin) + " to " + std::to_string(kProtocolVersion));
+    return Status(StatusCode::kNotSupported,
+                  "the client speaks protocol versions " + std::to_string(request.protocol_version_min()) + " to " +
+                      std::to_string(request.protocol_version()) + ", this server " +
+                      std::to_string(kProtocolVersionMin) + " to " + std::to_string(kProtocolVersion));
   }
   RETURN_IF_ERROR(context_->hello(request, reply));
   reply->set_protocol_version(version);

@@ -25,7 +25,8 @@ constexpr int kKeepAliveIntervalSeconds = 10;
 constexpr int kKeepAliveProbes = 3;
 
 Status BadAddress(std::string_view text) {
-  return Status(StatusCode::kInvalidArgument, "address '" + std::string(text) + "' is neither HOST:PORT nor unix:/PATH");
+  return Status(StatusCode::kInvalidArgument,
+                "address '" + std::string(text) + "' is neither HOST:PORT nor unix:/PATH");
 }
 
 bool IsPort(std::string_view text) {
@@ -38,7 +39,8 @@ Result<std::vector<SocketAddress>> UnixAddress(const std::string& path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.size() >= sizeof(name.sun_path)) {
-    return Status(StatusCode::kNameTooLong, "socket path " + path + " is longer than " + std::to_string(sizeof(name.sun_path) - 1) + " bytes");
+    return Status(StatusCode::kNameTooLong,
+                  "socket path " + path + " is longer than " + std::to_string(sizeof(name.sun_path) - 1) + " bytes");
   }
   std::memcpy(name.sun_path, path.c_str(), path.size() + 1);
   SocketAddress address;
@@ -56,7 +58,8 @@ Result<std::vector<SocketAddress>> Resolve(const Endpoint& endpoint, int flags) 
   addrinfo* list = nullptr;
   const int error = getaddrinfo(endpoint.host.c_str(), endpoint.port.c_str(), &hints, &list);
   if (error != 0) {
-    const StatusCode code = error == EAI_NONAME && (flags & AI_NUMERICHOST) != 0 ? StatusCode::kNotFound : StatusCode::kUnavailable;
+    const StatusCode code =
+        error == EAI_NONAME && (flags & AI_NUMERICHOST) != 0 ? StatusCode::kNotFound : StatusCode::kUnavailable;
     return Status(code, "resolve " + endpoint.host + ": " + gai_strerror(error));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, &freeaddrinfo);
@@ -70,12 +73,14 @@ Result<std::vector<SocketAddress>> Resolve(const Endpoint& endpoint, int flags) 
   return addresses;
 }
 
-// BBR, the default of some distributions and clouds, paces every connection by timers, which inside a cluster only costs: over loopback
-// it takes 1.5 times the CPU of cubic with sendfile (BM_Read of frame_bench.cc). Other choices of the administrator stay.
+// BBR, the default of some distributions and clouds, paces every connection by timers, which inside a cluster only
+// costs: over loopback it takes 1.5 times the CPU of cubic with sendfile (BM_Read of frame_bench.cc). Other choices of
+// the administrator stay.
 void AvoidPacing(int fd) {
   std::array<char, 16> name{};
   socklen_t length = name.size() - 1;
-  if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0 || std::string_view(name.data()) != "bbr") return;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) != 0 || std::string_view(name.data()) != "bbr")
+    return;
   // Without CAP_NET_ADMIN only the algorithms allowed by the administrator can be had: then it stays as it is.
   constexpr std::string_view kUnpaced = "cubic";
   setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
@@ -136,7 +141,9 @@ std::string SocketAddress::ToString() const {
   return {};
 }
 
-Result<std::vector<SocketAddress>> ResolveNumeric(const Endpoint& endpoint) { return Resolve(endpoint, AI_NUMERICHOST); }
+Result<std::vector<SocketAddress>> ResolveNumeric(const Endpoint& endpoint) {
+  return Resolve(endpoint, AI_NUMERICHOST);
+}
 
 Result<std::vector<SocketAddress>> ResolveBlocking(const Endpoint& endpoint) { return Resolve(endpoint, 0); }
 
@@ -160,13 +167,15 @@ void SetConnectionOptions(int fd) {
 
 Result<UniqueFd> ListenOn(const SocketAddress& address) {
   const std::string text = address.ToString();
-  if (address.storage.ss_family == AF_UNIX && !SomebodyListens(address)) unlink(text.substr(kUnixPrefix.size()).c_str());
+  if (address.storage.ss_family == AF_UNIX && !SomebodyListens(address))
+    unlink(text.substr(kUnixPrefix.size()).c_str());
   UniqueFd fd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Status::FromErrno(errno, "socket");
   // A restarted server takes its port at once, although connections of its predecessor are in TIME_WAIT.
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 || listen(fd.get(), kListenBacklog) != 0) {
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 ||
+      listen(fd.get(), kListenBacklog) != 0) {
     if (errno == EADDRINUSE) return Status(StatusCode::kBusy, "address " + text + " is in use by another process");
     return Status::FromErrno(errno, "listen on " + text);
   }

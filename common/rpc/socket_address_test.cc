@@ -20,7 +20,8 @@ TEST(SocketAddress, ThreeFormsAreUnderstood) {
 }
 
 TEST(SocketAddress, OtherFormsAreRefused) {
-  for (const char* text : {"", "host", "host:", ":7400", "host:port", "host:70000", "host:-1", "::1:7400", "unix:", "host:7400x"}) {
+  for (const char* text :
+       {"", "host", "host:", ":7400", "host:port", "host:70000", "host:-1", "::1:7400", "unix:", "host:7400x"}) {
     EXPECT_EQ(ParseEndpoint(text).status().code(), StatusCode::kInvalidArgument) << text;
   }
 }
