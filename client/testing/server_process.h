@@ -28,6 +28,7 @@ class ServerProcess {
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
 
+  // The server dies with the thread that started it (PR_SET_PDEATHSIG), so call it on the test's own.
   void Start();
   // Sends the signal and waits for the end. Nothing if it does not run.
   void Stop(int signal_number);
