@@ -1,5 +1,4 @@
-// The layout of the memfd that holds unwritten data, so that another process can take it over
-// (docs/formats-write-buffer.md).
+// The layout of the memfd that holds unwritten data, so that another process can take it over.
 //
 //   offset 0            WriteBufferHeader, one page
 //   table_offset        one SlabDescriptor per block, whether or not a slab begins there
