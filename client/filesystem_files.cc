@@ -91,11 +91,11 @@ void FilesystemImpl::Write(const FileHandlePtr& handle, uint64_t offset, std::sp
 
 void FilesystemImpl::Flush(const FileHandlePtr& handle, StatusCallback done) {
   if (!handle->flags.write) return done(Status::Ok());
-  handle->inode->data->Flush(std::move(done));
+  handle->inode->data->FlushFor(handle->errors, std::move(done));
 }
 
 void FilesystemImpl::Fsync(const FileHandlePtr& handle, StatusCallback done) {
-  handle->inode->data->Sync(std::move(done));
+  handle->inode->data->SyncFor(handle->errors, std::move(done));
 }
 
 void FilesystemImpl::Release(const FileHandlePtr& handle) {

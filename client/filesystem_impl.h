@@ -30,11 +30,12 @@ namespace tarn::client {
 class FileHandle {
  public:
   FileHandle(OpenInodePtr open_inode, OpenFlags open_flags, std::shared_ptr<ReadAheadState> read_ahead_state)
-      : inode(std::move(open_inode)), flags(open_flags), read_ahead(std::move(read_ahead_state)) {}
+      : inode(std::move(open_inode)), flags(open_flags), read_ahead(std::move(read_ahead_state)), errors(inode->data->NewErrorCursor()) {}
 
   const OpenInodePtr inode;
   const OpenFlags flags;
   const std::shared_ptr<ReadAheadState> read_ahead;
+  const ErrorCursorPtr errors;
   std::atomic<bool> released = false;
 };
 

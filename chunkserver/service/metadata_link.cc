@@ -2,12 +2,12 @@
 
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
-#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <utility>
 
+#include "common/base/named_thread.h"
 #include "common/rpc/frame_client.h"
 #include "common/rpc/grpc_status.h"
 #include "proto/cluster.grpc.pb.h"
@@ -32,7 +32,8 @@ bool IsFinal(const Status& status) {
     case StatusCode::kInvalidArgument:
     case StatusCode::kNotFound:
     case StatusCode::kExists:
-    case StatusCode::kNotSupported: return true;
+    case StatusCode::kNotSupported:
+    case StatusCode::kUnknownSession: return true;
     default: return false;
   }
 }
@@ -62,8 +63,7 @@ class MetadataLinkStub {
 
 std::unique_ptr<MetadataLink> MetadataLink::Start(MetadataLinkOptions options, store::ChunkStore* store, rpc::EventLoop* loop, const Clock* clock) {
   std::unique_ptr<MetadataLink> link(new MetadataLink(std::move(options), store, loop, clock));
-  link->thread_ = std::thread([raw = link.get()] { raw->Run(); });
-  pthread_setname_np(link->thread_.native_handle(), "metadata-link");
+  link->thread_ = StartNamedThread("metadata-link", [raw = link.get()] { raw->Run(); });
   return link;
 }
 

@@ -7,10 +7,12 @@
 // Thread-safe; callbacks as in client/types.h.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/types.h"
@@ -67,6 +69,14 @@ struct DataPlaneOptions {
 // Sequential-access history of one open handle. Guarded by the data plane.
 struct ReadAheadState;
 
+// How far an open file has reported the write errors of its inode: each open file hears of each error, whatever others did. So a
+// close(2) of a forked copy of a descriptor cannot hide an error from the fsync(2) that follows (Linux's errseq_t has the same reason).
+// Changed by the data plane only.
+struct ErrorCursor {
+  std::atomic<uint64_t> reported{0};
+};
+using ErrorCursorPtr = std::shared_ptr<ErrorCursor>;
+
 // The data of one inode while it is open in this client; shared by its handles.
 class InodeData {
  public:
@@ -82,6 +92,11 @@ class InodeData {
   virtual void Flush(StatusCallback done) = 0;
   // Flush, on stable storage of every target concerned.
   virtual void Sync(StatusCallback done) = 0;
+  // For a new open file, which hears of errors from now on.
+  virtual ErrorCursorPtr NewErrorCursor() { return std::make_shared<ErrorCursor>(); }
+  // The same for one open file: Flush tells its unreported errors again and again, until a Sync has told them.
+  virtual void FlushFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Flush(std::move(done)); }
+  virtual void SyncFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Sync(std::move(done)); }
   // Fresh attributes from the metadata server: adopts size, data id and truncate view; drops read-ahead blocks if data
   // changed elsewhere.
   virtual void Adopt(const Attributes& attributes) = 0;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "client/blocking.h"
 #include "client/data/testing/data_plane_fixture.h"
 
 namespace tarn::client {
@@ -277,6 +278,27 @@ TEST_F(DataPlaneTest, AFailedCommitIsReportedOnce) {
   ASSERT_TRUE(WriteAll(*data, 0, Pattern(1'000, 15)).ok());
   EXPECT_EQ(Flush(*data).code(), StatusCode::kQuota);
   EXPECT_TRUE(Flush(*data).ok());
+}
+
+TEST_F(DataPlaneTest, AnErrorIsToldToEachOpenFileUntilItsSync) {
+  Start();
+  const auto data = NewFile();
+  const ErrorCursorPtr first = data->NewErrorCursor();
+  const ErrorCursorPtr second = data->NewErrorCursor();
+  const auto flush = [&](const ErrorCursorPtr& cursor) {
+    return WaitStatus([&](auto done) { data->FlushFor(cursor, std::move(done)); }).code();
+  };
+  const auto sync = [&](const ErrorCursorPtr& cursor) {
+    return WaitStatus([&](auto done) { data->SyncFor(cursor, std::move(done)); }).code();
+  };
+  cluster->metadata->FailCommits({Status(StatusCode::kQuota, "quota of the volume")});
+  ASSERT_TRUE(WriteAll(*data, 0, Pattern(1'000, 15)).ok());
+  // A forked process closes its copy of the descriptor, and nobody looks at the answer.
+  EXPECT_EQ(flush(first), StatusCode::kQuota);
+  EXPECT_EQ(sync(first), StatusCode::kQuota);
+  EXPECT_EQ(sync(first), StatusCode::kOk);
+  EXPECT_EQ(flush(second), StatusCode::kQuota);
+  EXPECT_EQ(flush(data->NewErrorCursor()), StatusCode::kOk);
 }
 
 TEST_F(DataPlaneTest, AFileRemovedElsewhereIsAStaleHandle) {

@@ -44,6 +44,9 @@ class InodeDataImpl final : public InodeData,
   void Append(std::span<const uint8_t> bytes, StatusCallback done) override;
   void Flush(StatusCallback done) override;
   void Sync(StatusCallback done) override;
+  ErrorCursorPtr NewErrorCursor() override;
+  void FlushFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
+  void SyncFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
   void Adopt(const Attributes& attributes) override;
   void FinishTruncate(const Attributes& attributes, StatusCallback done) override;
   Attributes Overlay(Attributes attributes) const override;
@@ -80,6 +83,7 @@ class InodeDataImpl final : public InodeData,
     uint64_t age = 0;  // of the last write that it covers
     bool sync = false;
     bool takes_error = true;
+    ErrorCursorPtr cursor = nullptr;  // null: the inode's own
     StatusCallback done;  // may be null
   };
   struct PendingTruncate {
@@ -189,7 +193,9 @@ class InodeDataImpl final : public InodeData,
   uint64_t queued_writes_ GUARDED_BY(mutex_) = 0;  // waiting for room in the buffer
   uint64_t queued_end_ GUARDED_BY(mutex_) = 0;
 
-  Status error_ GUARDED_BY(mutex_);  // the first since it was last reported
+  Status error_ GUARDED_BY(mutex_);  // the last one
+  uint64_t error_count_ GUARDED_BY(mutex_) = 0;
+  const ErrorCursorPtr own_errors_ = std::make_shared<ErrorCursor>();  // for flushes of no open file in particular
   bool no_space_ GUARDED_BY(mutex_) = false;
   int64_t no_space_until_ns_ GUARDED_BY(mutex_) = 0;  // then one write may try again
 

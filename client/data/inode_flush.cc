@@ -24,6 +24,21 @@ void InodeDataImpl::Flush(StatusCallback done) { Request(FlushRequest{.done = st
 
 void InodeDataImpl::Sync(StatusCallback done) { Request(FlushRequest{.sync = true, .done = std::move(done)}); }
 
+ErrorCursorPtr InodeDataImpl::NewErrorCursor() {
+  auto cursor = std::make_shared<ErrorCursor>();
+  MutexLock lock(mutex_);
+  cursor->reported = error_count_;
+  return cursor;
+}
+
+void InodeDataImpl::FlushFor(const ErrorCursorPtr& cursor, StatusCallback done) {
+  Request(FlushRequest{.takes_error = false, .cursor = cursor, .done = std::move(done)});
+}
+
+void InodeDataImpl::SyncFor(const ErrorCursorPtr& cursor, StatusCallback done) {
+  Request(FlushRequest{.sync = true, .cursor = cursor, .done = std::move(done)});
+}
+
 void InodeDataImpl::Request(FlushRequest request) {
   {
     MutexLock lock(mutex_);
@@ -135,7 +150,9 @@ void InodeDataImpl::CollectFinished(Actions* actions) {
       ++it;
       continue;
     }
-    const Status status = it->takes_error ? std::exchange(error_, Status::Ok()) : error_;
+    ErrorCursor& cursor = it->cursor != nullptr ? *it->cursor : *own_errors_;
+    const Status status = cursor.reported < error_count_ ? error_ : Status::Ok();
+    if (it->takes_error) cursor.reported = error_count_;
     if (it->done != nullptr) actions->finished.emplace_back(std::move(it->done), status);
     it = requests_.erase(it);
   }

@@ -215,7 +215,8 @@ void InodeDataImpl::LoseUnsent(const Status& status) {
 }
 
 void InodeDataImpl::SetError(const Status& status) {
-  if (error_.ok()) error_ = status;
+  error_ = status;
+  ++error_count_;
 }
 
 }  // namespace tarn::client

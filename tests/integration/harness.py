@@ -296,8 +296,12 @@ class Writers:
         for path, (seed, size) in sorted(self.acknowledged.items()):
             try:
                 with open(path, "rb") as file:
-                    if file.read() != content(seed, size):
-                        bad.append(path + ": other contents")
+                    found = file.read()
+                wanted = content(seed, size)
+                if found != wanted:
+                    differs = [i for i in range(0, size, 4096) if found[i:i + 4096] != wanted[i:i + 4096]]
+                    zeros = not any(any(found[i:i + 4096]) for i in differs)
+                    bad.append(f"{path}: {len(found)} of {size} bytes, blocks {differs[:3]}.. ({len(differs)}) differ, all zeros: {zeros}")
             except OSError as error:
                 bad.append(f"{path}: {error}")
         return bad
