@@ -170,7 +170,6 @@ class DatasetTest(unittest.TestCase):
             "    sys.exit(0)\n"
             "sys.exit('read a file of root')\n"
         )
-        os.chmod(self.cluster.top, 0o755)
         run(["python3", "-c", script], user=65534, group=65534, extra_groups=[])
 
     def test_times_and_modes_set_by_hand_stay(self):

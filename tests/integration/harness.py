@@ -84,6 +84,19 @@ def pids_of(command):
     return found
 
 
+def has_ended(pid):
+    """Gone or a zombie: only then are its files and ports free (its command line is empty some time before)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def wait_for_end(pids, what):
+    wait_for(lambda: all(has_ended(pid) for pid in pids), 60, f"the end of {what}")
+
+
 def content(seed, size):
     """Repeatable bytes: a file's contents follow from its name."""
     return random.Random(seed).randbytes(size)
@@ -98,6 +111,7 @@ class Cluster:
         self.mounted = mounted
         self.started = []  # command lines, for a clean-up that cannot read cluster.json any more
         os.mkdir(self.mount_point)
+        os.chmod(self.top, 0o755)  # other users are to reach the mount
         # Servers are restarted by a shell that was there before any file on the mount was open: a child of this process would close
         # inherited descriptors before it becomes the server, and so wait for the very server it is to become.
         self.launcher = subprocess.Popen(["bash"], stdin=subprocess.PIPE, text=True, cwd="/")
@@ -171,7 +185,7 @@ class Cluster:
         for pid in pids:
             os.kill(pid, how)
         if how in (signal.SIGKILL, signal.SIGTERM):
-            wait_for(lambda: not pids_of(self.command(name)), 30, f"the end of {name}")
+            wait_for_end(pids, name)
 
     def start(self, name):
         """As a supervisor would: the recorded command line, from anywhere, with nothing inherited."""
@@ -195,9 +209,10 @@ class Cluster:
     def kill_what_runs(self, commands):
         """After a power cut: the configuration cannot be read, and servers whose disk is gone may have ended."""
         for command in commands:
-            for pid in pids_of(command):
+            pids = pids_of(command)
+            for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-            wait_for(lambda command=command: not pids_of(command), 30, f"the end of {command[0]}")
+            wait_for_end(pids, command[0])
         self.kill_client()
 
     def client_pids(self):
@@ -211,9 +226,10 @@ class Cluster:
         return found
 
     def kill_client(self):
-        for pid in self.client_pids():
+        pids = self.client_pids()
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not self.client_pids(), 30, "the end of tarn-fuse")
+        wait_for_end(pids, "tarn-fuse")
         run(["umount", "-l", self.mount_point], check=False)
 
     def remount(self, drop=True):
