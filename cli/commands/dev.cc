@@ -21,6 +21,7 @@ constexpr uint32_t kChunkserversMax = 64;
 constexpr int64_t kStartTimeoutMs = 60'000;
 constexpr int64_t kConnectTimeoutMs = 500;
 constexpr int64_t kPollMs = 20;
+constexpr int64_t kPortWaitMs = 3'000;
 constexpr int64_t kStopGraceMs = 15'000;
 constexpr const char* kDefaultVolume = "default";
 
@@ -101,12 +102,21 @@ struct Started {
   std::string output_path;
 };
 
+// A server that was killed a moment ago may still hold its port.
+bool WaitForPort(const std::string& address) {
+  for (int64_t waited_ms = 0; !PortIsFree(address); waited_ms += kPollMs) {
+    if (waited_ms >= kPortWaitMs) return false;
+    PauseMs(kPollMs);
+  }
+  return true;
+}
+
 Result<std::vector<Started>> StartServers(const std::string& directory, const ClusterConfig& config) {
   std::vector<Started> started;
   for (const ServerConfig& server : config.servers) {
     if (!FindProcesses(server.command).empty()) continue;
     const std::string output = directory + "/log/" + server.name + ".out";
-    Result<pid_t> pid = PortIsFree(server.address) ? StartDaemon(server.command, output)
+    Result<pid_t> pid = WaitForPort(server.address) ? StartDaemon(server.command, output)
                                                    : Result<pid_t>(StatusCode::kBusy, server.name + ": address " + server.address + " is in use by another process");
     if (!pid.ok()) {
       for (const Started& other : started) StopProcess(other.pid, other.server->command, kStopGraceMs);

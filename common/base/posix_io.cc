@@ -1,6 +1,7 @@
 #include "common/base/posix_io.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,9 @@
 
 namespace tarn {
 namespace {
+
+constexpr int kLockPollMs = 20;
+constexpr int kLockWaitMs = 2'000;
 
 std::string DirectoryOf(const std::string& path) {
   const size_t slash = path.find_last_of('/');
@@ -134,9 +138,14 @@ Status MakeDirectories(const std::string& path, unsigned mode) {
 
 Result<UniqueFd> LockFile(const std::string& path) {
   ASSIGN_OR_RETURN(UniqueFd file, OpenFile(path, O_RDWR | O_CREAT));
-  while (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+  // A server that is started again right after its predecessor was killed finds it still ending.
+  for (int waited_ms = 0; flock(file.get(), LOCK_EX | LOCK_NB) != 0; waited_ms += kLockPollMs) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return Status::FromErrno(errno, "lock " + path);
+    if (waited_ms < kLockWaitMs) {
+      (void)poll(nullptr, 0, kLockPollMs);
+      continue;
+    }
     const std::string pid = HolderPid(file.get());
     return Status(StatusCode::kBusy, path + " is locked by " + (pid.empty() ? "another process" : "process " + pid));
   }

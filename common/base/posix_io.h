@@ -25,7 +25,7 @@ Status FsyncDirectory(const std::string& path);
 // mkdir -p. Existing directories are fine.
 Status MakeDirectories(const std::string& path, unsigned mode = 0755);
 // Takes an exclusive flock(2) on path (made if absent) for the life of the descriptor; kBusy, naming the path and the holder's pid if
-// it wrote one, if another process has it.
+// it wrote one, if another process still has it after two seconds.
 Result<UniqueFd> LockFile(const std::string& path);
 
 }  // namespace tarn
