@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import Cluster, Writers, need_root_and_fuse, run
+from harness import Cluster, Writers, need_root_and_fuse, run, wait_for
 
 IMAGE_BYTES = 3 << 30
 
@@ -36,7 +36,8 @@ class LoopImage:
         run(["xfs_io", "-x", "-c", "shutdown", self.mount_point])
 
     def unmount(self):
-        run(["umount", self.mount_point])
+        # A server that ended by itself when its disk went may hold its files for a moment more.
+        wait_for(lambda: run(["umount", self.mount_point], check=False).returncode == 0, 60, f"umount {self.mount_point}")
 
     def close(self):
         run(["umount", self.mount_point], check=False)
