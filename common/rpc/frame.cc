@@ -47,11 +47,17 @@ constexpr std::array kMethods = {
     MethodRow{Method::kKeepAlive, "kKeepAlive"},
     MethodRow{Method::kMutate, "kMutate"},
     MethodRow{Method::kMutateBatch, "kMutateBatch"},
+    MethodRow{Method::kAckPush, "kAckPush"},
+    MethodRow{Method::kForget, "kForget"},
+    MethodRow{Method::kAcquireWrite, "kAcquireWrite"},
+    MethodRow{Method::kReleaseWrite, "kReleaseWrite"},
+    MethodRow{Method::kInvalidate, "kInvalidate"},
     MethodRow{Method::kReadChunk, "kReadChunk"},
     MethodRow{Method::kWriteChunk, "kWriteChunk"},
     MethodRow{Method::kCommitTarget, "kCommitTarget"},
     MethodRow{Method::kTruncateChunk, "kTruncateChunk"},
     MethodRow{Method::kStatData, "kStatData"},
+    MethodRow{Method::kRaftMessage, "kRaftMessage"},
 };
 
 const MethodRow* FindMethod(Method method) {

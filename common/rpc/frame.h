@@ -49,12 +49,19 @@ enum class Method : uint16_t {
   kKeepAlive = 20,
   kMutate = 21,       // Mutation -> MutationReply; a failed mutation is a frame status with ErrorDetail
   kMutateBatch = 22,  // MutateBatchRequest -> MutateBatchReply
+  kAckPush = 23,
+  kForget = 24,
+  kAcquireWrite = 25,
+  kReleaseWrite = 26,
+  kInvalidate = 30,  // a push: InvalidatePush
   // Data.
   kReadChunk = 40,
   kWriteChunk = 41,
   kCommitTarget = 42,
   kTruncateChunk = 43,
   kStatData = 44,
+  // Between metadata servers.
+  kRaftMessage = 60,  // RaftMessageHeader, the payload is the message
 };
 
 // "kReadChunk"; "unknown method N" for a number that is not in the enum.
