@@ -168,7 +168,7 @@ void LogStructuredStore::Assemble(const FileSystemSpace& space) {
                                                       .metrics = &metrics_});
   deleter_ = std::make_unique<DataDeleter>(table_.get(), loader_.get(), log_.get(), &dead_data_, &tombstones_);
   committer_ = std::make_unique<Committer>(log_.get(), CommitterOptions{.interval_ms = options_.commit_interval_ms});
-  reclaimer_ = std::make_unique<Reclaimer>(segment_directory_.get(), &segments_, log_.get(), &leases_, &metrics_);
+  reclaimer_ = std::make_unique<Reclaimer>(segment_directory_.get(), &segments_, log_.get(), committer_.get(), &leases_, &metrics_);
   checkpointer_ = std::make_unique<Checkpointer>(CheckpointerParts{.table = table_.get(),
                                                                    .log = log_.get(),
                                                                    .committer = committer_.get(),

@@ -30,7 +30,7 @@ void Reclaimer::RemoveForgottenSegments() {
 }
 
 Status Reclaimer::Run() {
-  // In order: a batch may hold what killed the space of an earlier one.
+  // One after another and each durable before the next: a batch may hold what killed the space of an earlier one.
   while (!batches_.empty()) {
     FreeBatch& batch = batches_.front();
     if (batch.killed_through > durable_checkpoint_ || !batch.readers.passed()) break;
@@ -57,14 +57,11 @@ Status Reclaimer::Free(const FreeBatch& batch) {
     }
   }
   for (const SegmentNumber number : touched) {
-    const std::shared_ptr<Segment> segment = segments_->Find(number);
-    if (Status synced = segment->file->Sync(); !synced.ok()) {
-      log_->Fail(synced);
-      return synced;
-    }
+    log_->SyncNext(segments_->Find(number));
     candidates_.insert(number);
   }
-  return Status::Ok();
+  if (touched.empty()) return Status::Ok();
+  return committer_->Commit();
 }
 
 Status Reclaimer::FindEmptySegments() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "chunkserver/store/chunk.h"
+#include "chunkserver/store/committer.h"
 #include "chunkserver/store/format.h"
 #include "chunkserver/store/read_leases.h"
 #include "chunkserver/store/segment_log.h"
@@ -35,8 +36,9 @@ struct NamedDeadSpace {
 class Reclaimer {
  public:
   // All outlive it.
-  Reclaimer(SegmentDirectory* directory, SegmentTable* segments, SegmentLog* log, ReadLeases* leases, StoreMetrics* metrics)
-      : directory_(directory), segments_(segments), log_(log), leases_(leases), metrics_(metrics) {}
+  Reclaimer(SegmentDirectory* directory, SegmentTable* segments, SegmentLog* log, Committer* committer, ReadLeases* leases,
+            StoreMetrics* metrics)
+      : directory_(directory), segments_(segments), log_(log), committer_(committer), leases_(leases), metrics_(metrics) {}
 
   // What the next checkpoint has to store for it.
   struct Owed {
@@ -77,6 +79,7 @@ class Reclaimer {
   SegmentDirectory* const directory_;
   SegmentTable* const segments_;
   SegmentLog* const log_;
+  Committer* const committer_;
   ReadLeases* const leases_;
   StoreMetrics* const metrics_;
 

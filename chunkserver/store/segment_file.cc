@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -47,13 +48,19 @@ class PosixSegmentFile final : public SegmentFile {
   }
 
   Status Sync() override {
-    if (fdatasync(file_.get()) != 0) return Status::FromErrno(errno, "fdatasync " + path_);
-    return Status::Ok();
+    if (fdatasync(file_.get()) != 0) {
+      NoteLoss(errno);
+    } else if (const int error = FileSystemFailure()) {
+      NoteLoss(error);
+    }
+    const int lost = loss_.load(std::memory_order_relaxed);
+    return lost == 0 ? Status::Ok() : Status::FromErrno(lost, "sync " + path_);
   }
 
   void StartWriteback(uint64_t offset, uint64_t length) override {
-    // A hint: whatever it answers, Sync tells the truth.
-    (void)sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE);
+    if (sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE) == 0) return;
+    // Where there is no such call, Sync does it all. But ext4 drops pages that it cannot place, and tells only whoever started their writing.
+    if (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EROFS) NoteLoss(errno);
   }
 
   Status PunchHole(uint64_t offset, uint64_t length) override {
@@ -72,6 +79,27 @@ class PosixSegmentFile final : public SegmentFile {
   const std::string& path() const override { return path_; }
 
  private:
+  // Asks a file system that has just said that all is on the disk whether it is still alive; an errno, or 0.
+  //
+  // Measured on Linux 6.18: when ext4 or XFS stops (a journal that cannot be written, a forced shutdown) while fdatasync waits for the data of
+  // a preallocated range, fdatasync returns 0 although the range was never marked as written, so that it reads as zeros after the next
+  // mount. The error of that marking goes nowhere. But whatever makes it fail is visible in the file system's state before, and calls of no
+  // bytes are answered by that state: ext4 and XFS refuse reads when shut down; ext4 refuses writes when its journal was aborted, and before
+  // Linux 6.15 only shows itself as read-only then.
+  int FileSystemFailure() const {
+    char none = 0;
+    if (pread(file_.get(), &none, 0, 0) < 0) return errno;
+    if (pwrite(file_.get(), &none, 0, 0) < 0) return errno;
+    struct statvfs state {};
+    if (fstatvfs(file_.get(), &state) == 0 && (state.f_flag & ST_RDONLY) != 0) return EROFS;
+    return 0;
+  }
+
+  void NoteLoss(int error) {
+    int none = 0;
+    loss_.compare_exchange_strong(none, error, std::memory_order_relaxed);
+  }
+
   // Moves the parts on by `written` bytes; returns the first part that is left.
   static size_t SkipWritten(std::vector<iovec>* parts, size_t first, size_t written) {
     while (first < parts->size() && written >= (*parts)[first].iov_len) {
@@ -87,6 +115,7 @@ class PosixSegmentFile final : public SegmentFile {
 
   const std::string path_;
   const UniqueFd file_;
+  std::atomic<int> loss_{0};  // the first errno that meant lost data
 };
 
 class PosixSegmentDirectory final : public SegmentDirectory {

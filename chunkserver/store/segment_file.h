@@ -25,7 +25,8 @@ class SegmentFile {
   virtual ~SegmentFile() = default;
   // All parts, one after another, at `offset`. On failure any part of it may have been written.
   virtual Status Write(std::span<const iovec> parts, uint64_t offset) = 0;
-  // fdatasync: what was written before is on stable storage after. A failure means that anything since the last success may be lost.
+  // What was written before is on stable storage after. A failure means that anything since the last success may be lost; the file then
+  // fails for ever, since the kernel tells of such an error only once.
   virtual Status Sync() = 0;
   // Asks the kernel to begin writing a range to disk; no promise, no waiting for it.
   virtual void StartWriteback(uint64_t offset, uint64_t length) = 0;

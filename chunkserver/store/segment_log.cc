@@ -142,12 +142,10 @@ Status SegmentLog::WriteRecord(const Reservation& reservation, RecordHeader head
   } else {
     written = reservation.segment->file->Write(parts, uint64_t{reservation.header_block} * kBlockBytes);
   }
-  if (!written.ok()) {
-    MakeVoid(reservation);
-    return written;
-  }
-  if (faults_->Fires(kFaultCrashAfterData)) (void)kill(getpid(), SIGKILL);
-  return Status::Ok();
+  if (!written.ok()) MakeVoid(reservation);
+  SyncNext(reservation.segment);
+  if (written.ok() && faults_->Fires(kFaultCrashAfterData)) (void)kill(getpid(), SIGKILL);
+  return written;
 }
 
 void SegmentLog::MakeVoid(const Reservation& reservation) {
@@ -172,7 +170,6 @@ void SegmentLog::Complete(const Reservation& reservation) {
   {
     MutexLock lock(mutex_);
     in_flight_.erase(reservation.sequence);
-    MarkUnsynced(reservation.segment);
     const bool is_active = active_ && active_->segment == reservation.segment;
     if (is_active && end >= writeback_from_ + kWritebackStepBytes) {
       writeback_from = writeback_from_;
@@ -184,7 +181,8 @@ void SegmentLog::Complete(const Reservation& reservation) {
   if (writeback_bytes > 0) reservation.segment->file->StartWriteback(writeback_from, writeback_bytes);
 }
 
-void SegmentLog::MarkUnsynced(const std::shared_ptr<Segment>& segment) {
+void SegmentLog::SyncNext(const std::shared_ptr<Segment>& segment) {
+  MutexLock lock(mutex_);
   if (std::find(unsynced_.begin(), unsynced_.end(), segment) == unsynced_.end()) unsynced_.push_back(segment);
 }
 

@@ -61,13 +61,16 @@ class SegmentLog {
   // kNoSpace: the file system is as full as it may get. Each reservation must be completed, or the log's positions stand still.
   Result<Reservation> Reserve(uint32_t blocks, SpaceClass space);
   // Fills in segment generation, place, sequence and durable_through; writes header and data. A failed record is made void: nothing of it will
-  // be found again.
+  // be found again. In either case the next Sync takes care of it: what the caller then does with its place may be stored by a checkpoint.
   Status WriteRecord(const Reservation& reservation, RecordHeader header, std::span<const uint64_t> entries, std::span<const iovec> data);
   // The record is written and the chunk's map knows of it (or it failed).
   void Complete(const Reservation& reservation);
 
-  // Syncs everything completed so far. One caller at a time (the committer).
+  // Syncs everything completed so far. The committer only: nobody else syncs a segment of the log, for the kernel tells of an error only once,
+  // and whoever hears of it must be the one who acknowledges.
   Status Sync();
+  // The next Sync syncs this segment, whose holes were punched.
+  void SyncNext(const std::shared_ptr<Segment>& segment);
   uint64_t unsynced_bytes() const { return unsynced_bytes_.load(std::memory_order_relaxed); }
   RecordSequence durable_through() const;
 
@@ -98,8 +101,6 @@ class SegmentLog {
   const SegmentLogOptions& options() const { return options_; }
   // The error that stopped the log, or ok.
   Status failure() const;
-  // Stops the log: a sync outside of Sync() failed, whose error the kernel tells only once.
-  void Fail(const Status& status);
 
  private:
   struct OpenSegmentState {
@@ -118,8 +119,9 @@ class SegmentLog {
   // The first block of `segment` that is not complete.
   uint32_t CompleteTail(const OpenSegmentState& state) const REQUIRES(mutex_);
   void MakeVoid(const Reservation& reservation);
+  // Stops the log: what is on the disk is not known any more.
+  void Fail(const Status& status);
   bool HasRoom(const Segment& segment, uint32_t tail_block, uint32_t blocks, SpaceClass space) const;
-  void MarkUnsynced(const std::shared_ptr<Segment>& segment) REQUIRES(mutex_);
 
   // Immutable after Start.
   const SegmentLogOptions options_;

@@ -259,6 +259,7 @@ class Writers:
         self.sizes = sizes
         self.overwrite = overwrite
         self.acknowledged = {}  # path -> (seed, size)
+        self.stamps = {}  # path -> monotonic time at which its write began, and at which its fsync had returned
         self.errors = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -300,16 +301,22 @@ class Writers:
     def _write_one(self, path, chooser):
         size = chooser.choice(self.sizes)
         seed = chooser.getrandbits(48)
+        started = time.monotonic()
         with open(path, "wb", buffering=0) as file:
             file.write(content(seed, size))
             os.fsync(file.fileno())
+            acknowledged = time.monotonic()
         with self._lock:
             self.acknowledged[path] = (seed, size)
+            self.stamps[path] = (started, acknowledged)
 
-    def verify(self):
-        """The paths whose contents are not what was acknowledged."""
+    def verify(self, counts=lambda acknowledged_at: True):
+        """The paths whose contents are not what was acknowledged; with `counts`, of those for whose time it holds."""
         bad = []
         for path, (seed, size) in sorted(self.acknowledged.items()):
+            started, acknowledged = self.stamps[path]
+            if not counts(acknowledged):
+                continue
             try:
                 with open(path, "rb") as file:
                     found = file.read()
@@ -317,7 +324,8 @@ class Writers:
                 if found != wanted:
                     differs = [i for i in range(0, size, 4096) if found[i:i + 4096] != wanted[i:i + 4096]]
                     zeros = not any(any(found[i:i + 4096]) for i in differs)
-                    bad.append(f"{path}: {len(found)} of {size} bytes, blocks {differs[:3]}.. ({len(differs)}) differ, all zeros: {zeros}")
+                    bad.append(f"{path}: {len(found)} of {size} bytes, blocks {differs[:3]}.. ({len(differs)}) differ, "
+                               f"all zeros: {zeros}, begun at {started:.3f} s and acknowledged at {acknowledged:.3f} s")
             except OSError as error:
                 bad.append(f"{path}: {error}")
         return bad
