@@ -65,6 +65,8 @@ def list_files(root):
     for directory, folders, files in os.walk(root):
         folders[:] = [f for f in folders if f not in SKIPPED_FOLDERS]
         for name in files:
+            if name in SKIPPED_FOLDERS:  # a worktree's .git is a file
+                continue
             found.append(os.path.relpath(os.path.join(directory, name), root).replace(os.sep, "/"))
     return sorted(found)
 
