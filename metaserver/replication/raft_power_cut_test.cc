@@ -72,7 +72,7 @@ TEST(PowerCutVictim, DISABLED_Run) {
   const int out = std::atoi(answers);
   SystemRandom random;
   Entries consumer;
-  if (!RaftReplicator::Bootstrap(log, 1).ok()) _exit(2);
+  if (!RaftReplicator::Bootstrap(log, 1, "").ok()) _exit(2);
   auto opened = RaftReplicator::Open(OptionsFor(log), &consumer, &random);
   if (!opened.ok()) _exit(3);
   (*opened)->Start();

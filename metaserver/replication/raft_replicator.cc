@@ -37,6 +37,8 @@ Status CheckDisk(const std::string& directory, uint64_t reserve_bytes) {
                                           " MiB are left on the disk of the metadata log");
 }
 
+Status OneMemberOnly() { return Status(StatusCode::kNotSupported, "groups of several members are not supported yet"); }
+
 }  // namespace
 
 // The C callbacks, turned into calls of the replicator.
@@ -91,13 +93,48 @@ struct RaftCallbacks {
   }
 };
 
-Status RaftReplicator::Bootstrap(const std::string& directory, uint64_t member_id) {
+Status RaftReplicator::Bootstrap(const std::string& directory, uint64_t member_id, const std::string& /*address*/) {
   std::array<char, TARN_RAFT_ERROR_BYTES> error{};
   if (tarn_raft_bootstrap(directory.c_str(), member_id, error.data()) != 0) {
     return Status(StatusCode::kIoError, std::string("make the log: ") + error.data());
   }
   return Status::Ok();
 }
+
+Status RaftReplicator::PrepareToJoin(const std::string& /*directory*/) { return OneMemberOnly(); }
+
+std::vector<GroupMember> RaftReplicator::members() const {
+  return {GroupMember{.member = options_.member_id, .address = "", .role = MemberRole::kVoter}};
+}
+
+Result<std::vector<MemberProgress>> RaftReplicator::Progress() const {
+  if (leader_member() != options_.member_id) return Status(StatusCode::kNotLeader, "this member does not lead");
+  return std::vector<MemberProgress>{{.member = members().front()}};
+}
+
+void RaftReplicator::AddMember(uint64_t /*member*/, const std::string& /*address*/, Changed done) {
+  AnswerChange(std::move(done), OneMemberOnly());
+}
+
+void RaftReplicator::PromoteMember(uint64_t /*member*/, Changed done) {
+  AnswerChange(std::move(done), OneMemberOnly());
+}
+
+void RaftReplicator::RemoveMember(uint64_t /*member*/, Changed done) { AnswerChange(std::move(done), OneMemberOnly()); }
+
+void RaftReplicator::TransferLeadership(uint64_t /*member*/, Changed done) {
+  AnswerChange(std::move(done), OneMemberOnly());
+}
+
+void RaftReplicator::AnswerChange(Changed done, Status status) {
+  Task answer;
+  answer.kind = Task::Kind::kAnswer;
+  answer.committed = std::move(done);
+  answer.status = std::move(status);
+  Enqueue(std::move(answer));
+}
+
+void RaftReplicator::Receive(uint64_t /*from_member*/, const std::string& /*from_address*/, std::string /*message*/) {}
 
 Result<std::unique_ptr<RaftReplicator>> RaftReplicator::Open(const RaftReplicatorOptions& options,
                                                              LogConsumer* consumer, Random* random) {

@@ -37,6 +37,7 @@
 #include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/base/status.h"
+#include "metaserver/replication/message_transport.h"
 #include "metaserver/replication/replicator.h"
 
 struct tarn_raft;
@@ -46,6 +47,8 @@ namespace tarn::meta {
 struct RaftReplicatorOptions {
   std::string directory;
   uint64_t member_id = 1;
+  // To the other members; outlives the replicator. Null: enough for a group of one.
+  MessageTransport* transport = nullptr;
   std::string cluster_id;        // 16 bytes; a snapshot of another cluster is refused
   uint64_t applied_entries = 0;  // that the consumer's durable state holds
   uint32_t election_timeout_ms = 1000;
@@ -61,8 +64,12 @@ struct RaftReplicatorOptions {
 
 class RaftReplicator final : public Replicator {
  public:
-  // Makes the log of a new group of this one member in an empty directory.
-  static Status Bootstrap(const std::string& directory, uint64_t member_id);
+  // Makes the log of a new group of this one member, reached at `address` (lean frames, HOST:PORT), in an empty
+  // directory.
+  static Status Bootstrap(const std::string& directory, uint64_t member_id, const std::string& address);
+  // Makes the log of a member that joins an existing group, in an empty directory: it knows no group and waits until
+  // a leader that has added it sends it the log. A wiped member joins under a new id: it has forgotten its votes.
+  static Status PrepareToJoin(const std::string& directory);
 
   // Loads the log; the consumer, which outlives the replicator, hears nothing before Start. kCorruption, naming the
   // file, if the log is damaged or does not fit to the consumer's state.
@@ -79,7 +86,17 @@ class RaftReplicator final : public Replicator {
   bool HoldsLease() const override;
   uint64_t leader_member() const override;
   uint64_t term() const override { return term_.load(std::memory_order_relaxed); }
+  std::vector<GroupMember> members() const override;
+  Result<std::vector<MemberProgress>> Progress() const override;
+  void AddMember(uint64_t member, const std::string& address, Changed done) override;
+  void PromoteMember(uint64_t member, Changed done) override;
+  void RemoveMember(uint64_t member, Changed done) override;
+  void TransferLeadership(uint64_t member, Changed done) override;
   void Stop() override;
+
+  // A message of another member, as MessageTransport::Send of that member got it. Any thread; cheap; dropped if too
+  // much waits or if it is none. From Open to Stop.
+  void Receive(uint64_t from_member, const std::string& from_address, std::string message);
 
  private:
   friend struct RaftCallbacks;  // libraft's side, raft_replicator.cc
@@ -124,6 +141,7 @@ class RaftReplicator final : public Replicator {
 
   // Any thread.
   void Enqueue(Task task);
+  void AnswerChange(Changed done, Status status);
   void Fail(const Status& status);
 
   void RunApply();

@@ -114,7 +114,7 @@ struct Member {
       : consumer(directory.path() + "/state") {
     if (!fs::exists(directory.log())) {
       EXPECT_TRUE(MakeDirectories(directory.log()).ok());
-      EXPECT_EQ(RaftReplicator::Bootstrap(directory.log(), 1).ToString(), "kOk");
+      EXPECT_EQ(RaftReplicator::Bootstrap(directory.log(), 1, "").ToString(), "kOk");
     }
     options.directory = directory.log();
     options.applied_entries = consumer.entries().size();
@@ -158,7 +158,7 @@ TEST(RaftReplicator, LeadsAndAppliesInOrder) {
 TEST(RaftReplicator, OpenedButNeverStartedClosesCleanly) {
   TempDirectory directory;
   ASSERT_TRUE(MakeDirectories(directory.log()).ok());
-  ASSERT_TRUE(RaftReplicator::Bootstrap(directory.log(), 1).ok());
+  ASSERT_TRUE(RaftReplicator::Bootstrap(directory.log(), 1, "").ok());
   ListConsumer consumer(directory.path() + "/state");
   SystemRandom random;
   RaftReplicatorOptions options;

@@ -14,10 +14,38 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/status.h"
 
 namespace tarn::meta {
+
+enum class MemberRole : uint8_t {
+  kVoter,
+  kLearner,  // gets the log, has no vote
+};
+
+struct GroupMember {
+  uint64_t member = 0;
+  std::string address;  // lean frames, HOST:PORT, as it was given when the member was added
+  MemberRole role = MemberRole::kLearner;
+};
+
+// What a leader knows of a member.
+struct MemberProgress {
+  GroupMember member;
+  uint64_t lag_entries = 0;  // of the log, that the member is not known to have on stable storage
+  int64_t heard_ms_ago = 0;  // 0 for the leader itself, -1: not once in this term
+  bool fetches_checkpoint = false;
+};
+
+// Where a member that is too far behind for the log gets the state from.
+struct CheckpointRequest {
+  uint64_t leader = 0;  // 0: not known at the moment, better fail with kUnavailable
+  std::string leader_address;
+  uint64_t at_least_entries = 0;    // the checkpoint must hold so many applied entries, or more
+  std::function<bool()> cancelled;  // any thread; the replicator stops: return soon, with whatever status
+};
 
 // What the log drives. Called on the replicator's apply thread unless said otherwise.
 class LogConsumer {
@@ -33,6 +61,16 @@ class LogConsumer {
   // A thread of its own, beside Apply, and once more when the replicator stops: when it returns, everything applied
   // before the call is on stable storage. May block.
   virtual Status MakeDurable() = 0;
+  // A thread of its own, while Apply and MakeDurable rest: replaces the state by a checkpoint of the leader's. Ok only
+  // once it is on stable storage; then the value is the count of entries that it holds, and Apply goes on behind it.
+  // kUnavailable, kTimeout, kNotLeader, kBusy, kResourceExhausted: asked again a little later, perhaps with another
+  // leader. Other errors end the replicator. May block for long: heartbeats are answered meanwhile.
+  virtual Result<uint64_t> InstallCheckpoint(const CheckpointRequest& /*request*/) {
+    return Status(StatusCode::kNotSupported, "this server cannot take over a checkpoint");
+  }
+  // Apply thread: whether this member belongs to the group, as the newest configuration it has says. Told at every
+  // change; a removed member gets no further entries.
+  virtual void MembersChanged(const std::vector<GroupMember>& /*members*/) {}
   // Any thread, at most once: the log or the consumer's storage failed. Nothing that is in flight will be answered; the
   // process must end.
   virtual void Failed(const Status& status) = 0;
@@ -58,8 +96,27 @@ class Replicator {
   virtual uint64_t leader_member() const = 0;
   virtual uint64_t term() const = 0;
 
-  // Stops taking proposals, applies what is committed, makes it durable, joins the threads. Idempotent; the destructor
-  // does it as well.
+  // The group as of the newest configuration in this member's log (it may not be committed yet). Empty: a member that
+  // waits to be added.
+  virtual std::vector<GroupMember> members() const = 0;
+  // Of all members; kNotLeader elsewhere. At most one heartbeat interval old.
+  virtual Result<std::vector<MemberProgress>> Progress() const = 0;
+
+  // Changes of the group, one at a time (kBusy while one is under way). `done` comes on the apply thread once the new
+  // configuration is committed, or with an error: kNotLeader (also if leadership was lost on the way: the change may
+  // still come into force), kExists, kNotFound, kTimeout (the learner did not catch up).
+  using Changed = std::function<void(const Status&)>;
+  // As a learner.
+  virtual void AddMember(uint64_t member, const std::string& address, Changed done) = 0;
+  // A learner becomes a voter, after it has caught up with the log.
+  virtual void PromoteMember(uint64_t member, Changed done) = 0;
+  // May be the leader itself, which then steps down.
+  virtual void RemoveMember(uint64_t member, Changed done) = 0;
+  // Ok once the member leads (0: whichever is most up to date). The lease is given up first.
+  virtual void TransferLeadership(uint64_t member, Changed done) = 0;
+
+  // Stops taking proposals, hands leadership to another voter if there is one, applies what is committed, makes it
+  // durable, joins the threads. Idempotent; the destructor does it as well.
   virtual void Stop() = 0;
 };
 

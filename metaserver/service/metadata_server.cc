@@ -235,8 +235,10 @@ void MetadataServerImpl::OnLost() {
 
 Result<std::unique_ptr<MetadataServer>> MetadataServer::Start(const MetadataServerOptions& options, Clock* clock,
                                                               Random* random) {
-  ASSIGN_OR_RETURN(DataDirectory directory,
-                   DataDirectory::Open(options.directory, clock, random, RaftReplicator::Bootstrap));
+  const auto make_log = [&](const std::string& path, uint64_t member_id) {
+    return RaftReplicator::Bootstrap(path, member_id, options.advertise.empty() ? options.listen : options.advertise);
+  };
+  ASSIGN_OR_RETURN(DataDirectory directory, DataDirectory::Open(options.directory, clock, random, make_log));
   auto server = std::make_unique<MetadataServerImpl>(options, std::move(directory), clock, random);
   RETURN_IF_ERROR(server->OpenState());
   RETURN_IF_ERROR(server->OpenLog());

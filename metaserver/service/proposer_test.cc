@@ -25,6 +25,12 @@ class FakeReplicator final : public Replicator {
   bool HoldsLease() const override { return true; }
   uint64_t leader_member() const override { return 1; }
   uint64_t term() const override { return 1; }
+  std::vector<GroupMember> members() const override { return {}; }
+  Result<std::vector<MemberProgress>> Progress() const override { return std::vector<MemberProgress>(); }
+  void AddMember(uint64_t, const std::string&, Changed) override {}
+  void PromoteMember(uint64_t, Changed) override {}
+  void RemoveMember(uint64_t, Changed) override {}
+  void TransferLeadership(uint64_t, Changed) override {}
   void Stop() override {}
 
   std::vector<proto::LogEntry> entries;  // all that were proposed
