@@ -1,15 +1,16 @@
-// How a log entry lies in libraft's log (docs/formats.md, "Metadata log"): libraft wants lengths that are multiples of
-// 8 and says nothing about where a log ends that lost its tail, hence a header of our own.
+// What a log entry's bytes are (docs/formats.md, "Metadata log"): libraft wants lengths that are multiples of 8, and a
+// member wants to know its own proposals again.
 //
 //   offset size
 //   0      4    magic "TLE1"
 //   4      4    payload bytes
-//   8      8    durable index: the last log index that was on stable storage of the proposing member when it proposed
-//   this entry 16     8    proposer: a random number of the proposing process 24     8    proposal: its count 32     .
-//   the entry, then zeros up to a multiple of 8
-// Little-endian. libraft's own record adds CRC-32 sums over it.
+//   8      8    zero (an earlier log kept a durable index here)
+//   16     8    proposer: a random number of the proposing process
+//   24     8    proposal: its count
+//   32     .    the entry, then zeros up to a multiple of 8
+// Little-endian. The log's groups add the sums.
 //
-// The snapshot marker (the content of libraft's snapshot file) is
+// The snapshot marker (the data of the log's file `snapshot`) is
 //   0  4  magic "TSM1";  4  4  bytes of the message;  8  8  XXH3-64 of the message;  16  .  a SnapshotMarker message
 // Pure functions.
 #pragma once
@@ -28,11 +29,11 @@ inline constexpr uint32_t kLogFrameMagic = 0x31454c54;        // "TLE1"
 inline constexpr uint32_t kSnapshotMarkerMagic = 0x314d5354;  // "TSM1"
 inline constexpr size_t kLogFrameHeaderBytes = 32;
 inline constexpr size_t kSnapshotMarkerHeaderBytes = 16;
-// A log segment holds 8 MiB.
-inline constexpr size_t kLogEntryBytesMax = 6 << 20;
+// With all that goes round it an entry fits into one message between members (kRaftMessageBytesMax).
+inline constexpr size_t kLogEntryBytesMax = (4u << 20) - (64u << 10);
 
 struct LogFrame {
-  uint64_t durable_index = 0;
+  uint64_t durable_index = 0;  // not used any more
   uint64_t proposer = 0;
   uint64_t proposal = 0;
   std::string_view entry;  // into the bytes that were decoded

@@ -1,45 +1,60 @@
-// The replicator over libraft (raft_core.h). One voter for now; more are refused.
+// The replicator over libraft (raft_core.h) with a log (log_files.h), a transport and a lease of our own.
 //
-// Threads: `raft` runs libraft's loop and must not block; `apply` gives entries to the consumer; `flush` makes the
-// consumer's state durable for snapshots. Proposals, committed entries and answers pass between them in queues under
-// one mutex.
+// Threads: `raft` drives libraft and never waits for a disk; `log write` writes (log_writer.h); `apply` gives entries
+// to the consumer; `flush` makes the consumer's state durable for snapshots; `checkpoint` takes over a leader's
+// checkpoint. Between them pass queues under one mutex.
 //
 // Numbers: libraft tells neither an entry's index nor its number to apply(), so commands are counted: the snapshot's
-// marker gives the count to start from, each command adds one. Those up to RaftReplicatorOptions::applied_entries are
-// in the consumer's state already and are skipped.
+// marker gives the count to start from, each command adds one. Those that are in the consumer's state already are
+// skipped.
 //
 // Snapshots hold no state, only a marker with the count of entries. libraft takes one on its loop thread, at an event,
-// with all committed entries handed over but not yet applied; nothing may block there (and the library's "asynchronous"
-// hook runs on the same thread). So:
+// with all committed entries handed over but not yet applied; nothing may block there. So:
 //   1. raft thread: the marker gets the count of entries handed to the apply thread so far; writing it to disk is held
 //   back (raft_core.h).
 //   2. flush thread: waits until the apply thread has applied that many, then calls LogConsumer::MakeDurable.
-//   3. raft thread: lets libraft write the marker; only after that does libraft trim the log, keeping
-//   `snapshot_trailing` entries behind it.
-// A crash before 3 leaves the previous marker and the whole log; the entries that the state already has are skipped. At
-// no time does the log lack an entry that the durable state lacks. A directory that breaks this (state or log replaced
-// or damaged) is refused at start.
+//   3. raft thread: lets libraft write the marker; only after that does the log lose entries, but for the last
+//   `snapshot_trailing` ones before it.
+// A member that is too far behind is sent a leader's marker: its own log is dropped only after the checkpoint thread
+// has a state that holds at least what the marker counts. A crash before leaves the old log beside a newer state:
+// entries that the state has are skipped, and the leader sends the rest. At no time does the log lack an entry that the
+// durable state lacks. A directory that breaks this (state or log replaced or damaged) is refused.
+//
+// Term and vote: libraft believes them written when it asks for it. No message leaves until they are.
+//
+// Lease (while other members vote): an entry that this leader submitted at time t and that is committed proves that a
+// majority answered after t; no voter among them helps to elect another leader within one election time-out of that
+// (libraft refuses votes while it hears of a leader, and a restarted member stays silent for as long). So reads may be
+// served until t + 0.75 x the time-out on CLOCK_BOOTTIME, which counts on while the process or the machine is stopped;
+// the rest is for clocks that run at different rates. When there is nothing to commit, barriers keep the lease. A
+// transfer of leadership does not wait for the time-out: the lease is dropped before it, and after one that failed only
+// entries submitted later count (a late order to take over is refused once a majority has such an entry). Alone with a
+// vote, the leader cannot be replaced, and always holds the lease.
 //
 // Failures: a write error, a full disk (less than disk_reserve_bytes left), a write that does not end, or an error of
-// the consumer ends the replicator through LogConsumer::Failed. Nothing is retried: what an error left on the disk is
-// unknown.
+// the consumer ends the replicator through LogConsumer::Failed; it falls silent at once, so that the group goes on
+// without it. Nothing is retried: what an error left on the disk is unknown.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/base/status.h"
+#include "metaserver/replication/log_writer.h"
 #include "metaserver/replication/message_transport.h"
 #include "metaserver/replication/replicator.h"
 
+struct tarn_member_io;
 struct tarn_raft;
 
 namespace tarn::meta {
@@ -50,8 +65,12 @@ struct RaftReplicatorOptions {
   // To the other members; outlives the replicator. Null: enough for a group of one.
   MessageTransport* transport = nullptr;
   std::string cluster_id;        // 16 bytes; a snapshot of another cluster is refused
+  std::string address;           // of this member: lean frames, HOST:PORT
+  Clock* clock = nullptr;        // null: the system's
   uint64_t applied_entries = 0;  // that the consumer's durable state holds
-  uint32_t election_timeout_ms = 1000;
+  // Followers wait for once to twice this long before they look for another leader: a fail-over takes about one and a
+  // half of it.
+  uint32_t election_timeout_ms = 500;
   // A snapshot is due after this many entries or bytes, whichever comes first: it bounds memory (libraft keeps the
   // entries since the last one) and what a restart applies again.
   uint32_t snapshot_entries_max = 16'384;
@@ -99,7 +118,7 @@ class RaftReplicator final : public Replicator {
   void Receive(uint64_t from_member, const std::string& from_address, std::string message);
 
  private:
-  friend struct RaftCallbacks;  // libraft's side, raft_replicator.cc
+  friend struct RaftCallbacks;  // libraft's side, raft_callbacks.cc
 
   struct Proposal {
     uint8_t* frame = nullptr;  // malloc
@@ -111,79 +130,172 @@ class RaftReplicator final : public Replicator {
   struct Pending {
     uint64_t tag = 0;
     size_t entry_bytes = 0;
+    int64_t submitted_ns = 0;
     Committed committed;
   };
   // For the apply thread, in order.
   struct Task {
-    enum class Kind { kEntry, kAnswer, kGained, kLost };
+    enum class Kind { kEntry, kAnswer, kGained, kLost, kMembers };
     Kind kind = Kind::kEntry;
     std::string entry;
     uint64_t number = 0;  // kGained: the term
     size_t entry_bytes = 0;
     Committed committed;
     Status status;
+    std::vector<GroupMember> members;
+  };
+  struct Message {
+    uint64_t member = 0;  // from or to
+    std::string address;
+    std::string bytes;
+  };
+  // A change of the group or a transfer, asked for.
+  struct Change {
+    enum class Kind { kAdd, kPromote, kRemove, kTransfer };
+    Kind kind = Kind::kAdd;
+    uint64_t member = 0;
+    std::string address;
+    Changed done;
+  };
+  // Asked of the writer, not done.
+  struct Write {
+    uint64_t ticket = 0;
+    void* request = nullptr;  // of raft_member_io.h; null: term and vote
+    bool is_append = false;
   };
 
   RaftReplicator(const RaftReplicatorOptions& options, LogConsumer* consumer, Random* random);
   Status Load();
 
-  // Raft thread.
+  // ---- Raft thread: raft_loop.cc ----
+  void RunLoop();
+  void CloseLoop();
+  void Step();
+  void TakeDone(uint64_t done_ticket);
+  void ReceiveOnLoop(const Message& message);
+  void ProposeOnLoop(Proposal proposal);
+  void Tick(int64_t now_ms);
+  void TickSlowly();
+  bool MayClose();
+  void RenewLease(int64_t submitted_ns);
+  void DropLease();
+  void KeepLease();
+  void SubmitBarrier();
+
+  // ---- Raft thread: raft_members.cc ----
+  void ChangeOnLoop(Change change);
+  int BeginChange(const Change& change, char* error);
+  uint64_t ChooseSuccessor() const;
+  void BeginTransfer(Change change);
+  void StepTransfer();
+  void OnChanged(int code);
+  void OnTransferred();
+  void OnMembers();
+  void OnRemoved(uint64_t configuration_index);
+  void EndChange(const Status& status);
+  void NoteProgress();
+
+  // ---- Raft thread, called by libraft: raft_callbacks.cc ----
   void OnApply(std::string_view frame);
-  void OnBarrier(uint64_t barrier_term);
-  void OnLeadership(bool leads, uint64_t new_term);
+  void OnBarrier(uint64_t barrier_term, uint64_t tag);
+  void OnLeadership(bool leads, uint64_t new_term, uint64_t leader, const char* leader_address);
   void OnLost(uint64_t tag);
   Status OnRestore(std::string_view data);
+  void OnInstall(std::string_view data);
+  void OnSend(uint64_t to, const char* address, std::string_view body);
+  void Send(Message message);
   std::string MakeMarker();
-  void OnWoken();
-  void OnTick();
-  void ProposeOnLoop(Proposal proposal);
-  void CloseIfIdle(bool at_once);
 
   // Any thread.
   void Enqueue(Task task);
   void AnswerChange(Changed done, Status status);
+  void RequestChange(Change change);
   void Fail(const Status& status);
+  void WakeLoop() REQUIRES(mutex_);
 
   void RunApply();
   bool RunTask(Task& task);
   void RunFlush();
   bool WaitForFlushRequest();
+  void RunCheckpoint();
+  bool WaitForCheckpointRequest(CheckpointRequest* request);
 
   // ---- Immutable after construction ----
   const RaftReplicatorOptions options_;
   LogConsumer* const consumer_;
+  Random* const random_;
   const uint64_t proposer_;
-  tarn_raft* raft_ = nullptr;  // set before the threads start
+  SystemClock system_clock_;
+  Clock* const clock_;
+  tarn_member_io* io_ = nullptr;  // these are set before the threads start
+  tarn_raft* raft_ = nullptr;
+  std::unique_ptr<LogWriter> writer_;
 
   // ---- Thread-safe ----
   std::atomic<uint64_t> term_{0};
   std::atomic<uint64_t> leading_term_{0};  // 0: does not lead
   std::atomic<uint64_t> ready_term_{0};    // the term whose barrier is applied
+  std::atomic<uint64_t> leader_{0};
+  std::atomic<int64_t> lease_until_ns_{0};  // clock_'s
+  std::atomic<bool> votes_alone_{false};
   std::atomic<uint64_t> in_flight_bytes_{0};
   std::atomic<bool> failed_{false};
+  std::atomic<bool> stopping_{false};
 
   // ---- Raft thread ----
   std::deque<Pending> pending_;
+  std::map<uint64_t, int64_t> barriers_;  // tag -> when it was submitted, of those under way
+  std::deque<Write> writes_;
+  std::deque<Message> held_messages_;  // until term and vote are written
+  uint64_t vote_ticket_ = 0;
+  uint64_t done_ticket_ = 0;
   uint64_t next_tag_ = 1;
-  uint64_t handed_ = 0;  // commands of the log so far
+  uint64_t handed_ = 0;        // commands of the log so far
+  uint64_t skip_through_ = 0;  // that the state had
   uint64_t bytes_since_snapshot_ = 0;
   bool snapshot_forced_ = false;
+  int64_t lease_base_ns_ = 0;
+  int64_t lease_floor_ns_ = 0;  // what was submitted earlier proves nothing any more
+  bool transferring_ = false;
+  bool led_ = false;
+  uint64_t gained_term_ = 0;  // the last one that the consumer was told of
+  Change change_;             // under way, if done is set
+  bool change_added_ = false;
+  Changed transfer_done_;
+  uint64_t transfer_to_ = 0;
+  bool transfer_started_ = false;  // libraft has been told
+  int64_t transfer_deadline_ms_ = 0;
+  std::map<uint64_t, int64_t> heard_ns_;  // of each member, in this term
+  bool told_removed_ = false;
   bool closing_ = false;
-  uint64_t stalled_tag_ = 0;
+  int64_t close_at_ms_ = 0;
+  int64_t slow_tick_ms_ = 0;
+  uint64_t stalled_ticket_ = 0;
   uint32_t stalled_ticks_ = 0;
-  uint32_t closing_ticks_ = 0;
   Status load_error_;  // of a callback during Load
 
   // ---- Any thread ----
   mutable Mutex mutex_;
+  CondVar loop_wake_;
   CondVar apply_wake_;
   CondVar flush_wake_;
+  CondVar checkpoint_wake_;
+  bool loop_awake_ GUARDED_BY(mutex_) = false;
   std::vector<Proposal> incoming_ GUARDED_BY(mutex_);
+  std::deque<Message> received_ GUARDED_BY(mutex_);
+  size_t received_bytes_ GUARDED_BY(mutex_) = 0;
+  std::deque<Change> changes_ GUARDED_BY(mutex_);
+  uint64_t written_ticket_ GUARDED_BY(mutex_) = 0;
   std::deque<Task> tasks_ GUARDED_BY(mutex_);
+  bool applying_ GUARDED_BY(mutex_) = false;
   uint64_t applied_ GUARDED_BY(mutex_) = 0;
   uint64_t flush_through_ GUARDED_BY(mutex_) = 0;  // what the held snapshot's marker says
   bool flush_requested_ GUARDED_BY(mutex_) = false;
   bool release_snapshot_ GUARDED_BY(mutex_) = false;
+  uint64_t install_entries_ GUARDED_BY(mutex_) = 0;  // a checkpoint with so many is wanted; 0: none
+  std::string leader_address_ GUARDED_BY(mutex_);
+  std::vector<GroupMember> members_ GUARDED_BY(mutex_);
+  std::vector<MemberProgress> progress_ GUARDED_BY(mutex_);
   bool stop_requested_ GUARDED_BY(mutex_) = false;
   bool loop_ended_ GUARDED_BY(mutex_) = false;
   bool stopped_ GUARDED_BY(mutex_) = false;
@@ -191,6 +303,7 @@ class RaftReplicator final : public Replicator {
   std::thread raft_thread_;
   std::thread apply_thread_;
   std::thread flush_thread_;
+  std::thread checkpoint_thread_;
 };
 
 }  // namespace tarn::meta

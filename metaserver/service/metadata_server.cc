@@ -122,6 +122,8 @@ Status MetadataServerImpl::OpenLog() {
   log_options.directory = directory_.log_path();
   log_options.member_id = directory_.identity().member_id;
   log_options.cluster_id = directory_.identity().cluster_id;
+  log_options.address = options_.advertise.empty() ? options_.listen : options_.advertise;
+  log_options.clock = clock_;
   log_options.applied_entries = state_->applied_entries();
   ASSIGN_OR_RETURN(replicator_, RaftReplicator::Open(log_options, applier_.get(), random_));
   proposer_ = std::make_unique<Proposer>(ProposerOptions(), replicator_.get(), clock_, &seeds_,

@@ -37,7 +37,7 @@ struct ProposerOptions {
 
 // The largest batch that is taken at all.
 inline constexpr size_t kBatchMutationsMax = 1024;
-inline constexpr size_t kBatchBytesMax = 4 << 20;
+inline constexpr size_t kBatchBytesMax = 3 << 20;
 
 // Thread-safe.
 class Proposer {

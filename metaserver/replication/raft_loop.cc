@@ -1,0 +1,229 @@
+// The replicator's raft thread: what drives libraft, and the leader's lease.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "metaserver/replication/disk_reserve.h"
+#include "metaserver/replication/log_frame.h"
+#include "metaserver/replication/raft_core.h"
+#include "metaserver/replication/raft_envelope.h"
+#include "metaserver/replication/raft_member_io.h"
+#include "metaserver/replication/raft_message.h"
+#include "metaserver/replication/raft_replicator.h"
+
+namespace tarn::meta {
+namespace {
+
+constexpr int64_t kTickMsMin = 5;
+constexpr int64_t kSlowTickMs = 1000;
+// How long a stop waits for what is in flight, and for another member to take over.
+constexpr int64_t kCloseMsMax = 5000;
+// Of a frame (log_frame.h): filled in when its turn comes.
+constexpr size_t kProposalOffset = 24;
+constexpr uint64_t kBarrierTagBit = uint64_t{1} << 63;
+
+}  // namespace
+
+void RaftReplicator::RunLoop() {
+  const int64_t tick_ms = std::max<int64_t>(kTickMsMin, options_.election_timeout_ms / 40);
+  int64_t next_tick_ms = clock_->MonotonicMs();
+  tarn_raft_settle(raft_);
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      const int64_t wait_ms = std::min(tick_ms, next_tick_ms - clock_->MonotonicMs());
+      if (!loop_awake_ && wait_ms > 0) loop_wake_.WaitFor(lock, std::chrono::milliseconds(wait_ms));
+      loop_awake_ = false;
+    }
+    Step();
+    const int64_t now_ms = clock_->MonotonicMs();
+    if (now_ms >= next_tick_ms) {
+      next_tick_ms = now_ms + tick_ms;
+      Tick(now_ms);
+    }
+    if (closing_ && (now_ms >= close_at_ms_ || MayClose())) break;
+  }
+  CloseLoop();
+}
+
+void RaftReplicator::CloseLoop() {
+  closing_ = true;
+  // First the writer: what it writes lies in libraft's memory.
+  if (writer_ != nullptr) writer_->Stop(!failed_.load(std::memory_order_acquire));
+  tarn_raft_close(raft_);
+  tarn_raft_settle(raft_);
+  EndChange(Status(StatusCode::kCancelled, "the server stops"));
+  if (transfer_done_)
+    AnswerChange(std::exchange(transfer_done_, nullptr), Status(StatusCode::kCancelled, "the server stops"));
+  tarn_raft_free(std::exchange(raft_, nullptr));
+  tarn_member_io_free(std::exchange(io_, nullptr));
+}
+
+void RaftReplicator::Step() {
+  std::vector<Proposal> proposals;
+  std::deque<Message> messages;
+  std::deque<Change> changes;
+  uint64_t written = 0;
+  bool release = false;
+  bool stop = false;
+  {
+    MutexLock lock(mutex_);
+    proposals.swap(incoming_);
+    messages.swap(received_);
+    changes.swap(changes_);
+    received_bytes_ = 0;
+    written = written_ticket_;
+    release = std::exchange(release_snapshot_, false);
+    if (release) skip_through_ = std::max(skip_through_, applied_);
+    stop = stop_requested_;
+  }
+  if (!failed_.load(std::memory_order_acquire)) {
+    TakeDone(written);
+    for (const Message& message : messages) ReceiveOnLoop(message);
+  }
+  for (Proposal& proposal : proposals) ProposeOnLoop(std::move(proposal));
+  for (Change& change : changes) ChangeOnLoop(std::move(change));
+  if (release) tarn_raft_release_snapshot(raft_);
+  tarn_raft_settle(raft_);
+  StepTransfer();
+  if (stop && !closing_) {
+    closing_ = true;
+    close_at_ms_ = clock_->MonotonicMs() + kCloseMsMax;
+    if (leading_term_.load(std::memory_order_relaxed) != 0 && !tarn_raft_votes_alone(raft_)) {
+      ChangeOnLoop({.kind = Change::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
+    }
+  }
+}
+
+bool RaftReplicator::MayClose() {
+  if (failed_.load(std::memory_order_acquire)) return true;
+  // A member that has stepped down has done its part, whether it hears of the new leader or not.
+  return pending_.empty() && (!transferring_ || !tarn_raft_leads(raft_));
+}
+
+void RaftReplicator::TakeDone(uint64_t done_ticket) {
+  done_ticket_ = done_ticket;
+  while (!writes_.empty() && writes_.front().ticket <= done_ticket) {
+    const Write write = writes_.front();
+    writes_.pop_front();
+    if (write.request == nullptr) continue;
+    if (write.is_append) {
+      tarn_member_io_appended(io_, write.request);
+    } else {
+      tarn_member_io_stored(io_, write.request);
+    }
+    tarn_raft_settle(raft_);
+  }
+  if (done_ticket_ < vote_ticket_) return;
+  for (Message& message : held_messages_) Send(std::move(message));
+  held_messages_.clear();
+}
+
+void RaftReplicator::ReceiveOnLoop(const Message& message) {
+  const auto body = OpenEnvelope(message.bytes);
+  uint64_t configuration_index = 0;
+  const auto* data = body ? reinterpret_cast<const uint8_t*>(body->data()) : nullptr;
+  if (!body) {
+    spdlog::warn("a message that is none was dropped member={} address={}", message.member, message.address);
+    return;
+  }
+  if (tarn_message_decode_removed(data, body->size(), &configuration_index) != 0) {
+    OnRemoved(configuration_index);
+    return;
+  }
+  if (leading_term_.load(std::memory_order_relaxed) != 0) heard_ns_[message.member] = clock_->MonotonicNs();
+  if (!tarn_member_io_receive(io_, message.member, message.address.c_str(), data, body->size())) {
+    spdlog::warn("a message that cannot be read was dropped member={} address={}", message.member, message.address);
+  }
+  tarn_raft_settle(raft_);
+}
+
+void RaftReplicator::ProposeOnLoop(Proposal proposal) {
+  const uint64_t tag = next_tag_++;
+  std::memcpy(proposal.frame + kProposalOffset, &tag, sizeof tag);
+  // Before the proposal: were it committed at once, OnApply would look for it.
+  pending_.push_back({.tag = tag,
+                      .entry_bytes = proposal.entry_bytes,
+                      .submitted_ns = clock_->MonotonicNs(),
+                      .committed = std::move(proposal.committed)});
+  std::array<char, TARN_RAFT_ERROR_BYTES> error{};
+  const bool refused = transferring_;
+  const int code = refused ? 0 : tarn_raft_propose(raft_, proposal.frame, proposal.frame_bytes, tag, error.data());
+  if (code == 0 && !refused) return;
+  std::free(proposal.frame);
+  if (!refused && !tarn_raft_is_not_leader(code)) {
+    Fail(Status(StatusCode::kIoError, options_.directory + ": " + error.data()));
+    return;
+  }
+  Task answer;
+  answer.kind = Task::Kind::kAnswer;
+  answer.entry_bytes = pending_.back().entry_bytes;
+  answer.committed = std::move(pending_.back().committed);
+  answer.status = Status(StatusCode::kNotLeader, "this member does not lead");
+  pending_.pop_back();
+  Enqueue(std::move(answer));
+}
+
+void RaftReplicator::Tick(int64_t now_ms) {
+  if (failed_.load(std::memory_order_acquire)) return;
+  tarn_member_io_tick(io_);
+  tarn_raft_settle(raft_);
+  KeepLease();
+  NoteProgress();
+  StepTransfer();
+  if (now_ms - slow_tick_ms_ < kSlowTickMs) return;
+  slow_tick_ms_ = now_ms;
+  if (!closing_) TickSlowly();
+}
+
+void RaftReplicator::TickSlowly() {
+  if (const Status status = CheckDiskReserve(options_.directory, options_.disk_reserve_bytes); !status.ok()) {
+    Fail(status);
+    return;
+  }
+  // Counted in ticks, not in time: a machine that was suspended has not stalled.
+  const uint64_t oldest = writes_.empty() ? 0 : writes_.front().ticket;
+  stalled_ticks_ = oldest != 0 && oldest == stalled_ticket_ ? stalled_ticks_ + 1 : 0;
+  stalled_ticket_ = oldest;
+  if (stalled_ticks_ < options_.stall_limit_s) return;
+  Fail(Status(StatusCode::kTimeout, options_.directory + ": a write to the log has not ended after " +
+                                        std::to_string(stalled_ticks_) + " s"));
+}
+
+// ---- The lease ----
+
+void RaftReplicator::RenewLease(int64_t submitted_ns) {
+  if (!tarn_raft_leads(raft_) || transferring_ || submitted_ns < lease_floor_ns_ || submitted_ns <= lease_base_ns_) {
+    return;
+  }
+  lease_base_ns_ = submitted_ns;
+  lease_until_ns_.store(submitted_ns + int64_t{options_.election_timeout_ms} * 750'000, std::memory_order_release);
+}
+
+void RaftReplicator::DropLease() {
+  lease_until_ns_.store(0, std::memory_order_release);
+  lease_base_ns_ = 0;
+}
+
+void RaftReplicator::SubmitBarrier() {
+  const uint64_t tag = next_tag_++ | kBarrierTagBit;
+  barriers_[tag] = clock_->MonotonicNs();
+  if (tarn_raft_barrier(raft_, tag) != 0) barriers_.erase(tag);
+}
+
+// With nothing to commit, a barrier proves that the majority still follows.
+void RaftReplicator::KeepLease() {
+  const uint64_t leading = leading_term_.load(std::memory_order_relaxed);
+  if (leading == 0 || transferring_ || !barriers_.empty() || tarn_raft_votes_alone(raft_)) return;
+  const int64_t age_ms = (clock_->MonotonicNs() - lease_base_ns_) / 1'000'000;
+  if (age_ms * 3 < int64_t{options_.election_timeout_ms}) return;
+  SubmitBarrier();
+  tarn_raft_settle(raft_);
+}
+
+}  // namespace tarn::meta
