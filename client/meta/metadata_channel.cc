@@ -14,6 +14,7 @@ namespace {
 constexpr uint32_t kImmediateRedirectsMax = 3;
 // A cluster has few metadata servers; what a broken peer names beyond that is not remembered.
 constexpr size_t kAddressesMax = 32;
+constexpr int64_t kConnectTimeoutMs = 1'000;
 
 bool Retryable(StatusCode code) {
   switch (code) {
@@ -61,13 +62,17 @@ void MetadataChannel::Call(rpc::Method method, std::shared_ptr<const google::pro
 
 void MetadataChannel::Send(const OperationPtr& operation) {
   std::shared_ptr<rpc::FrameClient> client;
+  bool begin_watch = false;
   {
     MutexLock lock(mutex_);
     if (!closed_) {
       client = CurrentClient();
       ++requests_;
+      if (unanswered_++ == 0) silent_since_ns_ = clock_->MonotonicNs();
+      begin_watch = BeginWatch();
     }
   }
+  if (begin_watch) StartWatchTimer();
   if (client == nullptr) {
     Finish(operation, Status(StatusCode::kCancelled, "the client is shutting down"));
     return;
@@ -86,19 +91,89 @@ std::shared_ptr<rpc::FrameClient> MetadataChannel::CurrentClient() {
   if (client_ == nullptr || !client_->usable()) {
     rpc::FrameClientOptions client_options;
     client_options.address = addresses_[address_index_];
-    proto::HelloRequest hello;
-    hello.set_role(proto::PEER_ROLE_CLIENT);
-    hello.set_session(session_.value());
-    hello.set_peer_name(options_.client_name);
-    hello.set_token(options_.token);
-    hello.set_connection_nonce(random_->NextNonZero());
-    client_ = rpc::FrameClient::Create(loop_, client_options, hello);
+    // Where there is another server to go to, none is worth waiting for long.
+    if (addresses_.size() > 1) client_options.connect_timeout_ms = kConnectTimeoutMs;
+    client_ = rpc::FrameClient::Create(loop_, client_options, Hello());
+    unanswered_ = 0;
   }
   return client_;
 }
 
+proto::HelloRequest MetadataChannel::Hello() {
+  proto::HelloRequest hello;
+  hello.set_role(proto::PEER_ROLE_CLIENT);
+  hello.set_session(session_.value());
+  hello.set_peer_name(options_.client_name);
+  hello.set_token(options_.token);
+  hello.set_connection_nonce(random_->NextNonZero());
+  return hello;
+}
+
+bool MetadataChannel::BeginWatch() {
+  if (watches_ || closed_ || unanswered_ == 0 || addresses_.size() < 2) return false;
+  return watches_ = true;
+}
+
+void MetadataChannel::StartWatchTimer() {
+  loop_->PostAfter(std::max<int64_t>(options_.silence_ms / 2, 1), [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->OnWatchTimer();
+  });
+}
+
+void MetadataChannel::OnWatchTimer() {
+  std::vector<std::string> addresses;
+  std::string silent_address;
+  proto::HelloRequest hello;
+  {
+    MutexLock lock(mutex_);
+    watches_ = false;
+    if (!BeginWatch()) return;
+    const bool silent = clock_->MonotonicNs() - silent_since_ns_ >= options_.silence_ms * 1'000'000;
+    if (silent && client_ != nullptr && (probe_ == nullptr || probe_->ended())) {
+      addresses = addresses_;
+      silent_address = client_->address();
+      hello = Hello();
+    }
+  }
+  StartWatchTimer();
+  if (addresses.empty()) return;
+  hello.set_session(0);  // nothing is to be served there
+  auto probe = LeaderProbe::Start(loop_, addresses, silent_address, hello, options_.silence_ms,
+                                  [weak = weak_from_this()](const std::string& address) {
+                                    if (auto self = weak.lock()) self->OnLeaderFound(address);
+                                  });
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) probe_.swap(probe);
+  }
+  if (probe != nullptr) probe->Close();
+}
+
+void MetadataChannel::OnLeaderFound(const std::string& address) {
+  std::shared_ptr<rpc::FrameClient> to_close;
+  {
+    MutexLock lock(mutex_);
+    const bool still_silent =
+        unanswered_ > 0 && clock_->MonotonicNs() - silent_since_ns_ >= options_.silence_ms * 1'000'000;
+    if (closed_ || !still_silent || client_ == nullptr || client_->address() == address) return;
+    to_close = std::move(client_);
+    client_ = nullptr;
+    FollowLeader(address);
+  }
+  // Fails what waits there, and that sends it again.
+  to_close->Close();
+}
+
+void MetadataChannel::NoteReply(const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply) {
+  MutexLock lock(mutex_);
+  if (client != client_) return;
+  --unanswered_;
+  if (reply.status.code() != StatusCode::kTimeout) silent_since_ns_ = clock_->MonotonicNs();
+}
+
 void MetadataChannel::OnReply(const OperationPtr& operation, const std::shared_ptr<rpc::FrameClient>& client,
                               const rpc::Reply& reply) {
+  NoteReply(client, reply);
   if (!Retryable(reply.status.code())) {
     operation->done(reply, operation->in_doubt);
     return;
@@ -152,11 +227,11 @@ std::shared_ptr<rpc::FrameClient> MetadataChannel::PlanRetry(const OperationPtr&
       }
       const bool at_once = (hint_is_new || !is_current) && operation->redirects < kImmediateRedirectsMax;
       ++operation->redirects;
-      *delay_ms = at_once ? 0 : BackoffMs(operation->attempts);
+      *delay_ms = at_once ? 0 : BackoffMs(operation->attempts, options_.failover_backoff_max_ms);
       break;
     }
     case StatusCode::kResourceExhausted:
-      *delay_ms = BackoffMs(operation->attempts);
+      *delay_ms = BackoffMs(operation->attempts, options_.backoff_max_ms);
       break;
     default:  // the connection, or the server behind it, is of no use
       operation->in_doubt = true;
@@ -168,7 +243,8 @@ std::shared_ptr<rpc::FrameClient> MetadataChannel::PlanRetry(const OperationPtr&
       // The first round over the servers goes without a pause.
       *delay_ms = operation->attempts < addresses_.size()
                       ? 0
-                      : BackoffMs(operation->attempts - static_cast<uint32_t>(addresses_.size()) + 1);
+                      : BackoffMs(operation->attempts - static_cast<uint32_t>(addresses_.size()) + 1,
+                                  options_.failover_backoff_max_ms);
       break;
   }
   return to_close;
@@ -188,9 +264,9 @@ void MetadataChannel::Retire(std::shared_ptr<rpc::FrameClient> client) {
   retired_.push_back(client);
 }
 
-int64_t MetadataChannel::BackoffMs(uint32_t attempt) {
+int64_t MetadataChannel::BackoffMs(uint32_t attempt, int64_t max_ms) {
   const uint32_t doublings = std::min<uint32_t>(attempt > 0 ? attempt - 1 : 0, 16);
-  const int64_t full = std::min(options_.backoff_first_ms << doublings, options_.backoff_max_ms);
+  const int64_t full = std::min(options_.backoff_first_ms << doublings, max_ms);
   // Between half and all of it, so that many waiting clients do not come back in step.
   const int64_t half = full / 2;
   return std::max<int64_t>(1, full - half + static_cast<int64_t>(random_->Next() % static_cast<uint64_t>(half + 1)));
@@ -265,9 +341,11 @@ uint64_t MetadataChannel::requests() const {
 void MetadataChannel::Close() {
   std::vector<std::shared_ptr<rpc::FrameClient>> clients;
   std::map<uint64_t, OperationPtr> waiting;
+  std::shared_ptr<LeaderProbe> probe;
   {
     MutexLock lock(mutex_);
     closed_ = true;
+    probe.swap(probe_);
     if (client_ != nullptr) clients.push_back(std::move(client_));
     client_ = nullptr;
     for (const auto& retired : retired_) {
@@ -275,6 +353,7 @@ void MetadataChannel::Close() {
     }
     waiting.swap(waiting_);
   }
+  if (probe != nullptr) probe->Close();
   for (const auto& client : clients) client->Close();
   for (auto& [ticket, operation] : waiting) {
     Finish(operation, Status(StatusCode::kCancelled, "the client is shutting down"));

@@ -4,6 +4,11 @@
 // kResourceExhausted, until its deadline; then it fails with kUnavailable naming the addresses. That is safe for reads,
 // and for mutations because they carry session and sequence number (client/meta/metadata_client.h). Host names are
 // resolved anew by every connection.
+//
+// A server that has died is noticed by its connection. One that is stopped, or behind a cut network, is not: when the
+// present server has been silent for `silence_ms` although requests wait, the others are asked who leads
+// (client/meta/leader_probe.h), again and again, and the first that leads takes over all requests. A leader that is
+// merely slow keeps them.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "client/meta/leader_probe.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
@@ -29,7 +35,9 @@ struct MetadataChannelOptions {
   int64_t retry_deadline_ms = 30'000;
   int64_t call_timeout_ms = 5'000;  // of one attempt
   int64_t backoff_first_ms = 5;
-  int64_t backoff_max_ms = 500;
+  int64_t backoff_max_ms = 500;  // of an overloaded server
+  int64_t failover_backoff_max_ms = 100;
+  int64_t silence_ms = 500;
 };
 
 // Thread-safe.
@@ -78,6 +86,7 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
 
   void Send(const OperationPtr& operation);
   void OnReply(const OperationPtr& operation, const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply);
+  void NoteReply(const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply);
   void RetryLater(const OperationPtr& operation, int64_t delay_ms);
   void OnRetryTimer(uint64_t ticket);
   void Finish(const OperationPtr& operation, Status status);
@@ -89,7 +98,13 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
                                               int64_t* delay_ms) REQUIRES(mutex_);
   void FollowLeader(const std::string& address) REQUIRES(mutex_);
   void Retire(std::shared_ptr<rpc::FrameClient> client) REQUIRES(mutex_);
-  int64_t BackoffMs(uint32_t attempt) REQUIRES(mutex_);
+  int64_t BackoffMs(uint32_t attempt, int64_t max_ms) REQUIRES(mutex_);
+  proto::HelloRequest Hello() REQUIRES(mutex_);
+  // True if a timer is to be started for it.
+  bool BeginWatch() REQUIRES(mutex_);
+  void StartWatchTimer();
+  void OnWatchTimer();
+  void OnLeaderFound(const std::string& address);
 
   // Immutable after construction.
   rpc::EventLoop* const loop_;
@@ -103,6 +118,10 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
   std::vector<std::string> addresses_ GUARDED_BY(mutex_);
   size_t address_index_ GUARDED_BY(mutex_) = 0;
   std::shared_ptr<rpc::FrameClient> client_ GUARDED_BY(mutex_);  // null: to be made by the next call
+  uint64_t unanswered_ GUARDED_BY(mutex_) = 0;                   // by `client_`
+  int64_t silent_since_ns_ GUARDED_BY(mutex_) = 0;               // if anything is unanswered
+  bool watches_ GUARDED_BY(mutex_) = false;                      // a timer looks at the two above
+  std::shared_ptr<LeaderProbe> probe_ GUARDED_BY(mutex_);
   // Left for another server while they still had requests in flight.
   std::vector<std::weak_ptr<rpc::FrameClient>> retired_ GUARDED_BY(mutex_);
   uint64_t requests_ GUARDED_BY(mutex_) = 0;

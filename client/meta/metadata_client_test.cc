@@ -38,6 +38,8 @@ class MetadataClientTest : public ::testing::Test {
     options.retry_deadline_ms = deadline_ms;
     options.call_timeout_ms = call_timeout_ms;
     options.backoff_max_ms = 20;
+    options.failover_backoff_max_ms = 20;
+    options.silence_ms = silence_ms_;
     client_ = std::make_unique<MetadataClient>(loop_.get(), &clock_, &random_, options);
   }
   void ConnectWithSession(ScriptedMetadataServer& server, uint64_t session = 7) {
@@ -86,6 +88,7 @@ class MetadataClientTest : public ::testing::Test {
     if (client_ != nullptr) client_->Shutdown(1);
   }
 
+  int64_t silence_ms_ = 60'000;
   SystemClock clock_;
   SystemRandom random_;
   std::unique_ptr<rpc::EventLoop> loop_;
@@ -98,6 +101,42 @@ TEST_F(MetadataClientTest, AnswersReads) {
   auto answer = GetAttributes(42);
   AnswerGetAttr(server.Next());
   EXPECT_EQ(answer.get()->inode, InodeId(42));
+}
+
+// Answers nothing until somebody asks who leads.
+ReceivedRequest NextProbe(ScriptedMetadataServer& server) {
+  ReceivedRequest request = server.Next();
+  CHECK(request.method == rpc::Method::kGetClusterMap, "a probe asks for a map");
+  return request;
+}
+
+TEST_F(MetadataClientTest, SilentServerIsLeftForTheOneThatLeads) {
+  silence_ms_ = 40;
+  ScriptedMetadataServer stopped;
+  ScriptedMetadataServer follower;
+  ScriptedMetadataServer leader;
+  Connect({stopped.address(), follower.address()});
+  auto answer = GetAttributes(42);
+  ReceivedRequest unanswered = stopped.Next();
+  SayNotLeader(NextProbe(follower), stopped.address());  // still believes in the old one
+  SayNotLeader(NextProbe(follower), leader.address());
+  NextProbe(leader).responder->Reply(proto::GetClusterMapReply());
+  AnswerGetAttr(leader.Next());
+  EXPECT_EQ(answer.get()->inode, InodeId(42));
+}
+
+TEST_F(MetadataClientTest, SlowLeaderKeepsItsRequests) {
+  silence_ms_ = 40;
+  ScriptedMetadataServer leader;
+  ScriptedMetadataServer follower;
+  Connect({leader.address(), follower.address()});
+  auto answer = GetAttributes(42);
+  ReceivedRequest slow = leader.Next();
+  for (int i = 0; i < 3; ++i) SayNotLeader(NextProbe(follower), leader.address());
+  EXPECT_EQ(leader.waiting(), 0u) << "nothing was sent twice";
+  AnswerGetAttr(std::move(slow));
+  EXPECT_EQ(answer.get()->inode, InodeId(42));
+  EXPECT_EQ(client_->requests(), 1u);
 }
 
 TEST_F(MetadataClientTest, ErrorsOfTheServerAreNotRetried) {

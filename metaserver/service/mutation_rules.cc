@@ -15,6 +15,7 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
       return Refuse("a mutation without an operation that this server knows");
     case proto::Mutation::kInitCluster:
     case proto::Mutation::kRegisterServer:
+    case proto::Mutation::kSetMetaservers:
     case proto::Mutation::kUpdateTargets:
     case proto::Mutation::kAddGroups:
     case proto::Mutation::kDataReclaimed:

@@ -192,6 +192,58 @@ TEST_F(ClusterOpsTest, GroupsAreNumberedInOrderAndBeginAtEpochOne) {
   EXPECT_EQ(driver_.machine().header().next_group(), 3u);
 }
 
+proto::MetaserverMember Metaserver(uint64_t id, const std::string& address, uint64_t nonce = 0) {
+  proto::MetaserverMember member;
+  member.set_id(id);
+  member.set_address(address);
+  member.set_grpc_address(address + "0");
+  member.set_nonce(nonce);
+  return member;
+}
+
+TEST_F(ClusterOpsTest, MetaserversGetIdsThatAreNeverGivenAgain) {
+  Init();
+  const auto add = [&](const proto::MetaserverMember& member) {
+    proto::Mutation mutation;
+    *mutation.mutable_set_metaservers()->add_members() = member;
+    return driver_.RunAsLeader(mutation);
+  };
+  EXPECT_EQ(CodeOf(add(Metaserver(1, "a:1"))), StatusCode::kOk);
+  EXPECT_EQ(add(Metaserver(0, "b:1", 77)).member(), 2u);
+  const uint64_t version = Map()->version();
+  EXPECT_EQ(add(Metaserver(0, "b:1", 77)).member(), 2u) << "a repeat finds its id";
+  EXPECT_EQ(Map()->version(), version);
+  EXPECT_EQ(add(Metaserver(0, "b:2", 77)).member(), 2u);
+  EXPECT_EQ(Map()->metaservers(1).address(), "b:2");
+
+  proto::Mutation remove;
+  remove.mutable_set_metaservers()->add_removed(2);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(remove)), StatusCode::kOk);
+  EXPECT_EQ(Map()->metaservers_size(), 1);
+  EXPECT_EQ(add(Metaserver(0, "b:1", 78)).member(), 3u);
+  EXPECT_EQ(CodeOf(add(Metaserver(2, "b:1"))), StatusCode::kNotFound) << "a removed member does not come back";
+}
+
+TEST_F(ClusterOpsTest, MetaserverListRefusesWhatMakesNoSense) {
+  Init();
+  proto::Mutation mutation;
+  proto::SetMetaserversOp* op = mutation.mutable_set_metaservers();
+  *op->add_members() = Metaserver(1, "a:1");
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  const uint64_t version = Map()->version();
+  op->add_removed(1);
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("last metadata server"));
+  op->clear_removed();
+  *op->mutable_members(0) = Metaserver(0, "b:1");
+  EXPECT_THAT(driver_.RunAsLeader(mutation).message(), HasSubstr("nonce"));
+  *op->mutable_members(0) = Metaserver(0, "b:1", 5);
+  op->mutable_members(0)->set_replaces(9);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kNotFound);
+  *op->mutable_members(0) = Metaserver(0, "", 5);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Map()->version(), version);
+}
+
 TEST_F(ClusterOpsTest, MapSurvivesReopening) {
   driver_.SetUpCluster();
   const std::string before = Map()->SerializeAsString();

@@ -62,6 +62,8 @@ Status RunOperation(CommandContext* context, const proto::Mutation& mutation, pr
       return ops::InitCluster(context, mutation.init_cluster(), reply);
     case proto::Mutation::kRegisterServer:
       return ops::RegisterServer(context, mutation.register_server(), reply);
+    case proto::Mutation::kSetMetaservers:
+      return ops::SetMetaservers(context, mutation.set_metaservers(), reply);
     case proto::Mutation::kUpdateTargets:
       return ops::UpdateTargets(context, mutation.update_targets(), reply);
     case proto::Mutation::kAddGroups:

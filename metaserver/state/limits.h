@@ -33,6 +33,7 @@ inline constexpr size_t kVolumeParameterBytesMax = 4096;
 inline constexpr size_t kClientNameBytesMax = 255;
 inline constexpr size_t kClusterIdBytesMax = 64;
 inline constexpr uint64_t kSessionResultsMax = 65'536;  // sequences a session may have unacknowledged
+inline constexpr int kMetaserversMax = 15;
 inline constexpr size_t kMapTargetsMax = 16'384;
 inline constexpr size_t kMapGroupsMax = 262'144;
 

@@ -9,6 +9,7 @@
 #include <rocksdb/write_buffer_manager.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace tarn::meta {
@@ -18,6 +19,7 @@ namespace {
 constexpr size_t kPrefixBytes = 9;
 constexpr uint64_t kWriteBufferBytesMin = 4 << 20;
 constexpr uint64_t kWriteBufferBytesMax = 64 << 20;
+constexpr auto kCloseTimeMax = std::chrono::seconds(30);
 
 rocksdb::Slice ToSlice(std::string_view bytes) { return rocksdb::Slice(bytes.data(), bytes.size()); }
 std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
@@ -103,14 +105,21 @@ std::string PrefixEnd(std::string_view prefix) {
   return end;
 }
 
+Status Replacing(const std::string& directory) {
+  return Status(StatusCode::kUnavailable, "the database " + directory + " is being replaced");
+}
+
+// Holds the database: it is not closed before its last view.
 class RocksView final : public KvView {
  public:
-  explicit RocksView(rocksdb::DB* db) : db_(db), snapshot_(db->GetSnapshot()) {}
+  explicit RocksView(std::shared_ptr<rocksdb::DB> db) : db_(std::move(db)), snapshot_(db_->GetSnapshot()) {}
   ~RocksView() override { db_->ReleaseSnapshot(snapshot_); }
   RocksView(const RocksView&) = delete;
   RocksView& operator=(const RocksView&) = delete;
 
-  Result<std::optional<std::string>> Get(std::string_view key) const override { return GetAt(db_, snapshot_, key); }
+  Result<std::optional<std::string>> Get(std::string_view key) const override {
+    return GetAt(db_.get(), snapshot_, key);
+  }
 
   Status Scan(std::string_view prefix, std::string_view from,
               const std::function<bool(std::string_view, std::string_view)>& visit) const override {
@@ -130,37 +139,93 @@ class RocksView final : public KvView {
   }
 
  private:
-  rocksdb::DB* const db_;
+  const std::shared_ptr<rocksdb::DB> db_;
   const rocksdb::Snapshot* const snapshot_;
+};
+
+// Stands for the database while there is none.
+class NoView final : public KvView {
+ public:
+  explicit NoView(std::string directory) : directory_(std::move(directory)) {}
+  Result<std::optional<std::string>> Get(std::string_view /*key*/) const override { return Replacing(directory_); }
+  Status Scan(std::string_view /*prefix*/, std::string_view /*from*/,
+              const std::function<bool(std::string_view, std::string_view)>& /*visit*/) const override {
+    return Replacing(directory_);
+  }
+
+ private:
+  const std::string directory_;
 };
 
 }  // namespace
 
 struct RocksKv::Database {
   std::unique_ptr<rocksdb::DB> db;
+  std::promise<void> closed;
+
+  ~Database() {
+    db.reset();
+    closed.set_value();
+  }
 };
 
 Result<std::unique_ptr<RocksKv>> RocksKv::Open(const std::string& directory, const RocksKvOptions& options) {
-  const rocksdb::Options rocks_options = MakeOptions(options);
-  rocksdb::DB* db = nullptr;
-  RETURN_IF_ERROR(FromOpen(rocksdb::DB::Open(rocks_options, directory, &db), directory));
-  auto database = std::make_unique<Database>();
-  database->db.reset(db);
-  return std::unique_ptr<RocksKv>(new RocksKv(directory, std::move(database)));
+  std::unique_ptr<RocksKv> store(new RocksKv(directory, options));
+  RETURN_IF_ERROR(store->OpenDatabase());
+  return store;
 }
 
-RocksKv::RocksKv(std::string directory, std::unique_ptr<Database> database)
-    : directory_(std::move(directory)), database_(std::move(database)) {}
+RocksKv::RocksKv(std::string directory, const RocksKvOptions& options)
+    : directory_(std::move(directory)), options_(options) {}
 
 RocksKv::~RocksKv() = default;
 
-std::unique_ptr<KvView> RocksKv::View() const { return std::make_unique<RocksView>(database_->db.get()); }
+Status RocksKv::OpenDatabase() {
+  rocksdb::DB* db = nullptr;
+  RETURN_IF_ERROR(FromOpen(rocksdb::DB::Open(MakeOptions(options_), directory_, &db), directory_));
+  auto database = std::make_shared<Database>();
+  database->db.reset(db);
+  database_closed_ = database->closed.get_future();
+  MutexLock lock(mutex_);
+  database_ = std::move(database);
+  return Status::Ok();
+}
+
+std::shared_ptr<RocksKv::Database> RocksKv::database() const {
+  MutexLock lock(mutex_);
+  return database_;
+}
+
+Status RocksKv::Replace(const std::function<Status()>& swap) {
+  std::shared_ptr<Database> closing;
+  {
+    MutexLock lock(mutex_);
+    closing.swap(database_);
+  }
+  closing.reset();
+  if (database_closed_.wait_for(kCloseTimeMax) != std::future_status::ready) {
+    return Status(StatusCode::kBusy, "the database " + directory_ + " is still being read and cannot be replaced");
+  }
+  RETURN_IF_ERROR(swap());
+  return OpenDatabase();
+}
+
+std::unique_ptr<KvView> RocksKv::View() const {
+  std::shared_ptr<Database> held = database();
+  if (held == nullptr) return std::make_unique<NoView>(directory_);
+  rocksdb::DB* const db = held->db.get();
+  return std::make_unique<RocksView>(std::shared_ptr<rocksdb::DB>(std::move(held), db));
+}
 
 Result<std::optional<std::string>> RocksKv::Get(std::string_view key) const {
-  return GetAt(database_->db.get(), nullptr, key);
+  const std::shared_ptr<Database> held = database();
+  if (held == nullptr) return Replacing(directory_);
+  return GetAt(held->db.get(), nullptr, key);
 }
 
 Status RocksKv::Write(const KvBatch& batch) {
+  const std::shared_ptr<Database> held = database();
+  if (held == nullptr) return Replacing(directory_);
   rocksdb::WriteBatch changes;
   for (const KvBatch::Change& change : batch.changes) {
     const rocksdb::Status status =
@@ -169,20 +234,24 @@ Status RocksKv::Write(const KvBatch& batch) {
   }
   rocksdb::WriteOptions options;
   options.disableWAL = true;
-  return FromRocks(database_->db->Write(options, &changes), "write the database " + directory_);
+  return FromRocks(held->db->Write(options, &changes), "write the database " + directory_);
 }
 
 Status RocksKv::Flush() {
+  const std::shared_ptr<Database> held = database();
+  if (held == nullptr) return Replacing(directory_);
   rocksdb::FlushOptions options;
   options.wait = true;
   options.allow_write_stall = true;
-  return FromRocks(database_->db->Flush(options), "flush the database " + directory_);
+  return FromRocks(held->db->Flush(options), "flush the database " + directory_);
 }
 
 Status RocksKv::Checkpoint(const std::string& directory) {
+  const std::shared_ptr<Database> held = database();
+  if (held == nullptr) return Replacing(directory_);
   rocksdb::Checkpoint* raw = nullptr;
   const std::string what = "copy the database " + directory_ + " to " + directory;
-  RETURN_IF_ERROR(FromRocks(rocksdb::Checkpoint::Create(database_->db.get(), &raw), what));
+  RETURN_IF_ERROR(FromRocks(rocksdb::Checkpoint::Create(held->db.get(), &raw), what));
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(raw);
   return FromRocks(checkpoint->CreateCheckpoint(directory), what);
 }

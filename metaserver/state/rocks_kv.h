@@ -5,9 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 
+#include "common/base/mutex.h"
 #include "metaserver/state/kv.h"
 
 namespace tarn::meta {
@@ -33,12 +36,24 @@ class RocksKv final : public KvStore {
   Status Flush() override;
   Status Checkpoint(const std::string& directory) override;
 
+  // Closes the database, lets `swap` put another one into the directory and opens that. The writer's thread; blocks.
+  // Readers meanwhile get kUnavailable; a view that somebody holds delays it, for a bounded time. After an error the
+  // store is of no use any more.
+  Status Replace(const std::function<Status()>& swap);
+
  private:
   struct Database;
-  RocksKv(std::string directory, std::unique_ptr<Database> database);
+  RocksKv(std::string directory, const RocksKvOptions& options);
+  Status OpenDatabase() EXCLUDES(mutex_);
+  // Null while it is being replaced.
+  std::shared_ptr<Database> database() const EXCLUDES(mutex_);
 
   const std::string directory_;
-  const std::unique_ptr<Database> database_;
+  const RocksKvOptions options_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<Database> database_ GUARDED_BY(mutex_);
+  std::future<void> database_closed_;  // the writer's thread
 };
 
 }  // namespace tarn::meta

@@ -45,12 +45,21 @@ Result<proto::MutationReply> RunCommandAlone(EntryState* state, const proto::Log
   return ErrorReply(status);
 }
 
+Status CheckEmpty(const KvStore& store) {
+  bool empty = true;
+  RETURN_IF_ERROR(store.View()->Scan({}, {}, [&](std::string_view, std::string_view) {
+    empty = false;
+    return false;
+  }));
+  return empty ? Status::Ok() : Status(StatusCode::kCorruption, "the store has keys but no header of a metadata state");
+}
+
 class StateMachineImpl final : public StateMachine {
  public:
-  StateMachineImpl(KvStore* store, proto::StateHeader header, proto::ClusterMap map)
-      : store_(store), header_(std::move(header)), map_(std::make_shared<const proto::ClusterMap>(std::move(map))) {}
+  explicit StateMachineImpl(KvStore* store) : store_(store) {}
 
   Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) override;
+  Status Reload() override;
 
   uint64_t applied_entries() const override {
     MutexLock lock(mutex_);
@@ -100,6 +109,22 @@ class StateMachineImpl final : public StateMachine {
   proto::StateHeader header_ GUARDED_BY(mutex_);
   std::shared_ptr<const proto::ClusterMap> map_ GUARDED_BY(mutex_);
 };
+
+Status StateMachineImpl::Reload() {
+  const LatestView latest(store_);
+  ASSIGN_OR_RETURN(auto header, ReadHeader(latest));
+  if (!header) RETURN_IF_ERROR(CheckEmpty(*store_));
+  if (header && header->format_version() != kStateFormatVersion) {
+    return Status(StatusCode::kNotSupported, "the metadata state has format version " +
+                                                 std::to_string(header->format_version()) + ", this server knows " +
+                                                 std::to_string(kStateFormatVersion));
+  }
+  ASSIGN_OR_RETURN(auto map, ReadClusterMap(latest));
+  MutexLock lock(mutex_);
+  header_ = header ? std::move(*header) : NewHeader();
+  map_ = std::make_shared<const proto::ClusterMap>(map ? std::move(*map) : proto::ClusterMap());
+  return Status::Ok();
+}
 
 Result<std::vector<proto::MutationReply>> StateMachineImpl::Apply(const proto::LogEntry& entry) {
   if (entry.version() != kLogEntryVersion) {
@@ -184,32 +209,12 @@ Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t
   });
 }
 
-Status CheckEmpty(const KvStore& store) {
-  bool empty = true;
-  RETURN_IF_ERROR(store.View()->Scan({}, {}, [&](std::string_view, std::string_view) {
-    empty = false;
-    return false;
-  }));
-  return empty ? Status::Ok() : Status(StatusCode::kCorruption, "the store has keys but no header of a metadata state");
-}
-
 }  // namespace
 
 Result<std::unique_ptr<StateMachine>> StateMachine::Open(KvStore* store) {
-  const LatestView latest(store);
-  ASSIGN_OR_RETURN(auto header, ReadHeader(latest));
-  if (!header) {
-    RETURN_IF_ERROR(CheckEmpty(*store));
-    return std::unique_ptr<StateMachine>(std::make_unique<StateMachineImpl>(store, NewHeader(), proto::ClusterMap()));
-  }
-  if (header->format_version() != kStateFormatVersion) {
-    return Status(StatusCode::kNotSupported, "the metadata state has format version " +
-                                                 std::to_string(header->format_version()) + ", this server knows " +
-                                                 std::to_string(kStateFormatVersion));
-  }
-  ASSIGN_OR_RETURN(auto map, ReadClusterMap(latest));
-  return std::unique_ptr<StateMachine>(
-      std::make_unique<StateMachineImpl>(store, std::move(*header), map ? std::move(*map) : proto::ClusterMap()));
+  auto machine = std::make_unique<StateMachineImpl>(store);
+  RETURN_IF_ERROR(machine->Reload());
+  return std::unique_ptr<StateMachine>(std::move(machine));
 }
 
 uint32_t DataIdsNeeded(const proto::Mutation& mutation) {

@@ -31,6 +31,8 @@ class StateMachine {
   // One reply per command, in order. A Status is a failure of the store: the process must stop. A repeated (session,
   // sequence) gets the remembered reply and changes nothing.
   virtual Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) = 0;
+  // The store holds another state than before (a checkpoint of another member): reads it as Open does.
+  virtual Status Reload() = 0;
 
   // ---- Thread-safe: what the leader needs to fill commands ----
   virtual uint64_t applied_entries() const = 0;

@@ -38,6 +38,7 @@ Status Purge(CommandContext* context, const proto::PurgeOp& op, proto::MutationR
 
 Status InitCluster(CommandContext* context, const proto::InitClusterOp& op, proto::MutationReply* reply);
 Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op, proto::MutationReply* reply);
+Status SetMetaservers(CommandContext* context, const proto::SetMetaserversOp& op, proto::MutationReply* reply);
 Status UpdateTargets(CommandContext* context, const proto::UpdateTargetsOp& op, proto::MutationReply* reply);
 Status AddGroups(CommandContext* context, const proto::AddGroupsOp& op, proto::MutationReply* reply);
 Status DataReclaimed(CommandContext* context, const proto::DataReclaimedOp& op, proto::MutationReply* reply);
