@@ -6,6 +6,7 @@
 
 #include "cli/commands/browse.h"
 #include "cli/commands/dev.h"
+#include "cli/commands/meta.h"
 #include "cli/commands/mount.h"
 #include "cli/commands/transfer.h"
 #include "cli/commands/volume.h"
@@ -25,6 +26,7 @@ struct Parsed {
   VolumeResizeOptions volume_resize;
   VolumeDeleteOptions volume_delete;
   std::string volume_info_name;
+  uint64_t metaserver = 0;
   PutOptions put;
   GetOptions get;
   LsOptions ls;
@@ -45,7 +47,7 @@ void AddDev(CLI::App& app, Parsed* parsed) {
   CLI::App* dev = app.add_subcommand("dev", "A cluster of real processes on this machine's loopback, kept in --dir D");
   dev->require_subcommand(1)->fallthrough();
   CLI::App* up = AddCommand(*dev, parsed, "up", "Starts it (again); returns when it serves", [parsed](const Context& context) { return RunDevUp(context, parsed->dev_up); });
-  up->add_option("--metaservers", parsed->dev_up.metaservers, "Metadata servers (1)");
+  up->add_option("--metaservers", parsed->dev_up.metaservers, "Metadata servers: 1, 3 or 5 (1)");
   up->add_option("--chunkservers", parsed->dev_up.chunkservers, "Chunk servers (3)");
   up->add_option("--replicas", parsed->dev_up.replicas, "Copies of each chunk (1)");
   up->add_option("--mount", parsed->dev_up.mount_point, "Mount the volume 'default' on this directory");
@@ -87,6 +89,17 @@ void AddVolume(CLI::App& app, Parsed* parsed) {
   CLI::App* remove = AddCommand(*volume, parsed, "delete", "Deletes a volume", [parsed](const Context& context) { return RunVolumeDelete(context, parsed->volume_delete); });
   remove->add_option("name", parsed->volume_delete.name)->required();
   remove->add_flag("-r,--recursive", parsed->volume_delete.recursive, "With everything in it");
+}
+
+void AddMeta(CLI::App& app, Parsed* parsed) {
+  CLI::App* meta = app.add_subcommand("meta", "Shows and changes the group of metadata servers");
+  meta->require_subcommand(1)->fallthrough();
+  AddCommand(*meta, parsed, "list", "Shows the members", [](const Context& context) { return RunMetaList(context); });
+  AddCommand(*meta, parsed, "add", "Tells how a new member joins: it does so by itself", [](const Context& context) { return RunMetaAdd(context); });
+  CLI::App* remove = AddCommand(*meta, parsed, "remove", "Takes a member out of the group, for good", [parsed](const Context& context) { return RunMetaRemove(context, parsed->metaserver); });
+  remove->add_option("id", parsed->metaserver, "Its number in `tarn meta list`")->required()->check(CLI::PositiveNumber);
+  CLI::App* transfer = AddCommand(*meta, parsed, "transfer", "Lets another member lead", [parsed](const Context& context) { return RunMetaTransfer(context, parsed->metaserver); });
+  transfer->add_option("id", parsed->metaserver, "Its number in `tarn meta list` (the most up to date)");
 }
 
 void AddTransfer(CLI::App& app, Parsed* parsed) {
@@ -133,6 +146,7 @@ int RunCommandLine(int argc, char** argv, Context context) {
   AddDev(app, &parsed);
   AddMount(app, &parsed);
   AddVolume(app, &parsed);
+  AddMeta(app, &parsed);
   AddTransfer(app, &parsed);
   AddBrowse(app, &parsed);
   AddCommand(app, &parsed, "status", "Shows the health of the cluster", [](const Context& c) { return RunStatus(c); });

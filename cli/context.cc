@@ -50,7 +50,7 @@ Result<std::vector<std::string>> MetaserverAddresses(const Context& context, con
   }
   if (!context.dev_directory.empty()) {
     ASSIGN_OR_RETURN(const ClusterConfig config, LoadClusterConfig(context.dev_directory));
-    return std::vector<std::string>{MetaAddress(config)};
+    return MetaAddresses(config);
   }
   return Status(StatusCode::kInvalidArgument, "which cluster? Give --meta HOST:PORT, set TARN_META, or name a dev cluster with --dir D");
 }

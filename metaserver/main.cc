@@ -80,6 +80,9 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.listen = options.listen;
   server_options.grpc_listen = options.grpc_listen;
   server_options.advertise = options.advertise;
+  server_options.join = options.join;
+  server_options.replaces_member = options.replaces;
+  server_options.election_timeout_ms = options.election_timeout_ms;
   server_options.loop_threads = options.loop_threads;
   server_options.memory_bytes = MemoryLimit(options);
   server_options.session_lease_ms = options.session_lease_ms;
@@ -87,6 +90,12 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.software_version = TARN_VERSION;
   server_options.faults = faults.get();
   server_options.on_failure = EndAfterFailure;
+  server_options.cancelled = [] {
+    // Blocked above, for the sigwait below: a start that takes long looks for itself.
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+  };
   spdlog::info(
       "starts version={} dir={} listen={} memory_mib={} loop_threads={} session_lease_ms={} reclaim_delay_ms={}",
       TARN_VERSION, options.directory, options.listen, server_options.memory_bytes >> 20, options.loop_threads,

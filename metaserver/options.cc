@@ -10,6 +10,8 @@ namespace {
 
 constexpr uint64_t kMemoryLimitMin = uint64_t{64} << 20;
 constexpr uint32_t kLoopThreadsMax = 64;
+constexpr uint32_t kElectionTimeoutMsMin = 100;
+constexpr uint32_t kElectionTimeoutMsMax = 10'000;
 
 // "--session-lease-ms" is TARN_METASERVER_SESSION_LEASE_MS.
 template <typename T>
@@ -28,12 +30,18 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   CLI::App app{"The metadata server of TarnFS", "tarn-metaserver"};
   app.set_version_flag("--version", std::string("tarn-metaserver ") + TARN_VERSION);
   app.set_config("--config", "", "Options from a TOML file; the command line wins");
-  Add(app, "dir", options.directory, "Directory of the log and the state; an empty one makes a new cluster")
+  Add(app, "dir", options.directory, "Directory of the log and the state; an empty one makes a new cluster, or joins one (--join)")
       ->required();
   Add(app, "listen", options.listen, "HOST:PORT for clients and chunk servers");
   Add(app, "grpc-listen", options.grpc_listen, "HOST:PORT for gRPC; default: a free port on the host of --listen");
   Add(app, "advertise", options.advertise,
       "HOST:PORT by which others reach --listen; default: the address it listens on");
+  Add(app, "join", options.join,
+      "HOST:PORT,... of metadata servers: with an empty directory joins their group; without effect later")
+      ->delimiter(',');
+  Add(app, "replaces", options.replaces, "With --join: the member (`tarn meta list`) that goes once this one has a vote");
+  Add(app, "election-timeout-ms", options.election_timeout_ms,
+      "A leader that is silent for so long is replaced; longer where disks or networks pause for longer");
   Add(app, "log-level", options.log_level, "trace, debug, info, warn or error");
   Add(app, "log-file", options.log_file, "Default: stderr");
   Add(app, "memory-limit", options.memory_limit_bytes,
@@ -64,6 +72,12 @@ Status ValidateOptions(const Options& options) {
   if (options.listen.empty()) return refuse("--listen is empty");
   if (options.memory_limit_bytes != 0 && options.memory_limit_bytes < kMemoryLimitMin)
     return refuse("--memory-limit is below 64 MiB");
+  for (const std::string& address : options.join) {
+    if (address.find(':') == std::string::npos) return refuse("--join " + address + " is not HOST:PORT");
+  }
+  if (options.replaces != 0 && options.join.empty()) return refuse("--replaces is for a server that joins: it needs --join");
+  if (options.election_timeout_ms < kElectionTimeoutMsMin || options.election_timeout_ms > kElectionTimeoutMsMax)
+    return refuse("--election-timeout-ms is not from 100 to 10000");
   if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax)
     return refuse("--loop-threads is not from 1 to 64");
   if (options.session_lease_ms < 1000) return refuse("--session-lease-ms is below 1000");

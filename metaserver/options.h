@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/base/status.h"
 
@@ -17,6 +18,9 @@ struct Options {
   std::string log_level = "info";
   std::string log_file;
   uint64_t memory_limit_bytes = 0;  // 0: an eighth of what the machine or the container has
+  std::vector<std::string> join;
+  uint64_t replaces = 0;
+  uint32_t election_timeout_ms = 400;
   uint32_t loop_threads = 1;
   int64_t session_lease_ms = 30'000;
   int64_t reclaim_delay_ms = 300'000;

@@ -4,25 +4,28 @@
 #include <grpcpp/security/credentials.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "common/base/named_thread.h"
 #include "common/rpc/frame_client.h"
 #include "common/rpc/grpc_status.h"
+#include "common/rpc/leader_hint.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/hello.pb.h"
 
 namespace tarn::chunk {
 namespace {
 
-constexpr int64_t kRetryPauseMs = 200;
+constexpr int64_t kRetryPauseMs = 100;
 constexpr int64_t kCallTimeoutMs = 5'000;
 constexpr int64_t kConnectTimeoutMs = 3'000;
-
-void SetDeadline(grpc::ClientContext* context) {
-  context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(kCallTimeoutMs));
-}
+// Where there is another server to go to.
+constexpr int64_t kShortCallTimeoutMs = 1'500;
+constexpr int64_t kShortConnectTimeoutMs = 1'000;
+constexpr int kHintsMax = 3;
+constexpr size_t kAddressesMax = 32;
 
 // What no retry mends: the directory is not this cluster's, or the cluster does not know it.
 bool IsFinal(const Status& status) {
@@ -43,22 +46,31 @@ bool IsFinal(const Status& status) {
 // Keeps gRPC out of the header.
 class MetadataLinkStub {
  public:
-  explicit MetadataLinkStub(const std::string& address)
-      : stub_(proto::ClusterService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {}
+  MetadataLinkStub(const std::string& address, int64_t call_timeout_ms)
+      : stub_(proto::ClusterService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))), call_timeout_ms_(call_timeout_ms) {}
 
   Status RegisterServer(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply) {
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    return rpc::FromGrpcStatus(stub_->RegisterServer(&context, request, reply));
+    return Call([&](grpc::ClientContext* context) { return stub_->RegisterServer(context, request, reply); });
   }
   Status Heartbeat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) {
-    grpc::ClientContext context;
-    SetDeadline(&context);
-    return rpc::FromGrpcStatus(stub_->Heartbeat(&context, request, reply));
+    return Call([&](grpc::ClientContext* context) { return stub_->Heartbeat(context, request, reply); });
   }
+  // The gRPC address that the last refusal named; empty if none.
+  const std::string& leader_hint() const { return leader_hint_; }
 
  private:
+  template <typename Method>
+  Status Call(Method method) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(call_timeout_ms_));
+    const grpc::Status status = method(&context);
+    leader_hint_ = rpc::LeaderHint(status);
+    return rpc::FromGrpcStatus(status);
+  }
+
   const std::unique_ptr<proto::ClusterService::Stub> stub_;
+  const int64_t call_timeout_ms_;
+  std::string leader_hint_;
 };
 
 std::unique_ptr<MetadataLink> MetadataLink::Start(MetadataLinkOptions options, store::ChunkStore* store, rpc::EventLoop* loop, const Clock* clock) {
@@ -68,7 +80,7 @@ std::unique_ptr<MetadataLink> MetadataLink::Start(MetadataLinkOptions options, s
 }
 
 MetadataLink::MetadataLink(MetadataLinkOptions options, store::ChunkStore* store, rpc::EventLoop* loop, const Clock* clock)
-    : options_(std::move(options)), store_(store), loop_(loop), clock_(clock), groups_(std::make_shared<GroupTable>()) {}
+    : options_(std::move(options)), store_(store), loop_(loop), clock_(clock), addresses_(options_.metaservers), groups_(std::make_shared<GroupTable>()) {}
 
 MetadataLink::~MetadataLink() {
   {
@@ -112,10 +124,21 @@ void MetadataLink::Run() {
       options_.on_failure(status);
       return;
     } else {
-      if (!std::exchange(reported_unreachable_, true)) spdlog::warn("metadata server does not answer reason=\"{}\"", status.message());
-      stub_.reset();
+      FollowHint(status);
+      if (stub_ != nullptr) pause_ms = 0;
     }
   }
+}
+
+void MetadataLink::FollowHint(const Status& status) {
+  const std::string hint = stub_->leader_hint();
+  stub_.reset();
+  if (!hint.empty() && hints_followed_++ < kHintsMax) {
+    stub_ = std::make_unique<MetadataLinkStub>(hint, kShortCallTimeoutMs);
+    return;
+  }
+  hints_followed_ = 0;
+  if (!std::exchange(reported_unreachable_, true)) spdlog::warn("metadata server does not answer reason=\"{}\"", status.message());
 }
 
 bool MetadataLink::WaitForNextRound(int64_t pause_ms) {
@@ -139,15 +162,15 @@ void MetadataLink::RunRefreshCallbacks() {
 }
 
 bool MetadataLink::Connect() {
-  const std::string& address = options_.metaservers[next_address_];
-  next_address_ = (next_address_ + 1) % options_.metaservers.size();
+  const std::string address = addresses_[next_address_++ % addresses_.size()];
+  const bool has_others = addresses_.size() > 1;
   proto::HelloRequest hello;
   hello.set_role(proto::PEER_ROLE_CHUNKSERVER);
   hello.set_peer_name("tarn-chunkserver " + options_.advertise);
   rpc::FrameClientOptions client_options;
   client_options.address = address;
   const auto client = rpc::FrameClient::Create(loop_, client_options, hello);
-  const Status status = client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr, kConnectTimeoutMs);
+  const Status status = client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr, has_others ? kShortConnectTimeoutMs : kConnectTimeoutMs);
   if (!status.ok()) {
     client->Close();
     if (!std::exchange(reported_unreachable_, true)) spdlog::warn("metadata server is not reachable address={} reason=\"{}\"", address, status.message());
@@ -156,10 +179,15 @@ bool MetadataLink::Connect() {
   const proto::HelloReply reply = client->hello_reply();
   client->Close();
   if (Status fits = CheckCluster(reply.cluster_id(), address); !fits.ok()) {
-    options_.on_failure(fits);
+    // One of several may have been set up anew by mistake, and the others be right.
+    if (!has_others) {
+      options_.on_failure(fits);
+    } else if (!std::exchange(reported_unreachable_, true)) {
+      spdlog::error("a metadata server is passed over: {}", fits.message());
+    }
     return false;
   }
-  stub_ = std::make_unique<MetadataLinkStub>(reply.grpc_address());
+  stub_ = std::make_unique<MetadataLinkStub>(reply.grpc_address(), has_others ? kShortCallTimeoutMs : kCallTimeoutMs);
   return true;
 }
 
@@ -202,6 +230,7 @@ Status MetadataLink::Register() {
   if (reply.heartbeat_interval_ms() > 0) heartbeat_interval_ms_ = reply.heartbeat_interval_ms();
   registered_ = true;
   reported_unreachable_ = false;
+  hints_followed_ = 0;
   AdoptMap(reply.map());
   spdlog::info("registered server={} target={} map_version={}", reply.server_id(), reply.target_ids(0), reply.map().version());
   return Status::Ok();
@@ -228,6 +257,7 @@ Status MetadataLink::Heartbeat() {
     MutexLock lock(mutex_);
     reclaimed_.erase(reclaimed_.begin(), reclaimed_.begin() + static_cast<ptrdiff_t>(reclaimed.size()));
   }
+  hints_followed_ = 0;
   if (std::exchange(reported_unreachable_, false)) spdlog::info("metadata server answers again");
   if (reply.has_map()) AdoptMap(reply.map());
   DeleteDead(reply);
@@ -235,6 +265,10 @@ Status MetadataLink::Heartbeat() {
 }
 
 void MetadataLink::AdoptMap(const proto::ClusterMap& map) {
+  for (const proto::MetaserverMember& member : map.metaservers()) {
+    const bool known = std::find(addresses_.begin(), addresses_.end(), member.address()) != addresses_.end();
+    if (!known && !member.address().empty() && addresses_.size() < kAddressesMax) addresses_.push_back(member.address());
+  }
   auto groups = std::make_shared<const GroupTable>(map, store_->identity().target);
   MutexLock lock(mutex_);
   if (groups->version() >= groups_->version()) groups_ = std::move(groups);

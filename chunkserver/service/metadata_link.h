@@ -1,6 +1,8 @@
 // A chunk server's relation to the metadata server: finds it, registers, sends heartbeats, keeps the cluster map, deletes dead data.
 //
 // One thread of its own does all of it and retries for ever; only what no retry can mend ends the process (on_failure).
+// It goes to whichever metadata server leads: through the addresses it was given and those that the cluster map lists, and by the hints
+// of those that do not lead. A server that does not answer costs it a second, not its lease.
 #pragma once
 
 #include <cstdint>
@@ -60,6 +62,8 @@ class MetadataLink {
   Status Heartbeat();
   void FillReport(proto::TargetReport* report);
   void AdoptMap(const proto::ClusterMap& map);
+  // Whom to ask after a call that failed.
+  void FollowHint(const Status& status);
   void DeleteDead(const proto::HeartbeatReply& reply);
   // False when stopping.
   bool WaitForNextRound(int64_t pause_ms);
@@ -73,7 +77,9 @@ class MetadataLink {
 
   // The link's thread only.
   std::unique_ptr<MetadataLinkStub> stub_;
+  std::vector<std::string> addresses_;  // as given, then what the map added
   size_t next_address_ = 0;
+  int hints_followed_ = 0;  // since the last answer
   bool registered_ = false;
   bool reported_unreachable_ = false;
   int64_t heartbeat_interval_ms_ = 1'000;

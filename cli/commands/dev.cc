@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,7 @@
 namespace tarn::cli {
 namespace {
 
+constexpr uint32_t kMetaserversMax = 5;
 constexpr uint32_t kChunkserversMax = 64;
 constexpr int64_t kStartTimeoutMs = 60'000;
 constexpr int64_t kConnectTimeoutMs = 500;
@@ -38,6 +40,7 @@ std::string Loopback(uint16_t port) { return "127.0.0.1:" + std::to_string(port)
 // Ports are chosen once, here, and never again.
 Result<ClusterConfig> NewConfig(const Context& context, const std::string& directory, const DevUpOptions& options) {
   ClusterConfig config;
+  config.metaservers = options.metaservers.value_or(1);
   config.chunkservers = options.chunkservers.value_or(3);
   std::vector<uint16_t> taken;
   const auto next_address = [&taken]() -> Result<std::string> {
@@ -45,28 +48,44 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
     taken.push_back(port);
     return Loopback(port);
   };
-  ServerConfig metaserver{"metaserver-1", "", {}};
-  ASSIGN_OR_RETURN(metaserver.address, next_address());
-  ASSIGN_OR_RETURN(const std::string grpc_address, next_address());
-  metaserver.command = {context.binary_directory + "/tarn-metaserver",
-                        "--dir", directory + "/metaserver-1",
-                        "--listen", metaserver.address,
-                        "--grpc-listen", grpc_address,
-                        "--log-file", directory + "/log/metaserver-1.log"};
-  config.servers.push_back(metaserver);
+  for (uint32_t i = 1; i <= config.metaservers; ++i) {
+    ServerConfig server{"metaserver-" + std::to_string(i), "", {}};
+    ASSIGN_OR_RETURN(server.address, next_address());
+    ASSIGN_OR_RETURN(const std::string grpc_address, next_address());
+    server.command = {context.binary_directory + "/tarn-metaserver",
+                      "--dir", directory + "/" + server.name,
+                      "--listen", server.address,
+                      "--grpc-listen", grpc_address,
+                      "--log-file", directory + "/log/" + server.name + ".log"};
+    config.servers.push_back(server);
+  }
+  const std::string metaservers = MetaAddress(config);
+  // The first one makes the cluster, the others join it; once they belong to it nobody looks at the flag any more.
+  for (uint32_t i = 1; i < config.metaservers; ++i) {
+    std::vector<std::string>& command = config.servers[i].command;
+    command.insert(command.end(), {"--join", metaservers});
+  }
   for (uint32_t i = 1; i <= config.chunkservers; ++i) {
     ServerConfig server{"chunkserver-" + std::to_string(i), "", {}};
     ASSIGN_OR_RETURN(server.address, next_address());
     server.command = {context.binary_directory + "/tarn-chunkserver", "--dir",  directory + "/" + server.name,    "--listen",   server.address, "--meta",
-                      metaserver.address,                             "--node", "dev-" + std::to_string(i), "--log-file", directory + "/log/" + server.name + ".log"};
+                      metaservers,                                    "--node", "dev-" + std::to_string(i), "--log-file", directory + "/log/" + server.name + ".log"};
     config.servers.push_back(server);
   }
   return config;
 }
 
 Status RefuseUnsupported(const DevUpOptions& options) {
-  if (options.metaservers.value_or(1) != 1) {
-    return Status(StatusCode::kNotSupported, "--metaservers " + std::to_string(*options.metaservers) + ": not supported yet (1 is)");
+  const uint32_t metaservers = options.metaservers.value_or(1);
+  if (metaservers != 1) {
+    return Status(StatusCode::kNotSupported, "--metaservers " + std::to_string(metaservers) + ": not supported yet (1 is)");
+  }
+  if (metaservers == 0 || metaservers > kMetaserversMax) {
+    return Status(StatusCode::kInvalidArgument, "--metaservers " + std::to_string(metaservers) + ": 1, 3 or 5");
+  }
+  if (metaservers % 2 == 0) {
+    return Status(StatusCode::kInvalidArgument, "--metaservers " + std::to_string(metaservers) +
+                                                    ": a majority must be up, so an even number bears no more failures than one less; 1, 3 or 5");
   }
   if (options.replicas.value_or(1) != 1) {
     return Status(StatusCode::kNotSupported, "--replicas " + std::to_string(*options.replicas) + ": not supported yet (1 is)");
@@ -137,11 +156,13 @@ Status CheckStillRunning(const std::vector<Started>& started) {
   return Status::Ok();
 }
 
-bool Serves(const Result<client::ClusterStatus>& status, uint32_t chunkservers) {
+bool Serves(const Result<client::ClusterStatus>& status, const ClusterConfig& config) {
   if (!status.ok() || status->health != "ok" || status->placement_groups == 0) return false;
+  uint32_t voters = 0;
+  for (const client::MetaserverStatus& server : status->metaservers) voters += server.role == "leader" || server.role == "follower" ? 1 : 0;
   uint32_t online = 0;
   for (const client::ChunkserverStatus& server : status->chunkservers) online += server.state == "online" ? 1 : 0;
-  return online >= chunkservers;
+  return online >= config.chunkservers && voters >= config.metaservers;
 }
 
 Status WaitUntilServing(const ClusterConfig& config, const std::vector<Started>& started) {
@@ -152,7 +173,7 @@ Status WaitUntilServing(const ClusterConfig& config, const std::vector<Started>&
   while (clock.MonotonicMs() < deadline_ms) {
     RETURN_IF_ERROR(CheckStillRunning(started));
     if (admin == nullptr) {
-      auto connected = client::AdminClient::Connect({MetaAddress(config)}, kConnectTimeoutMs);
+      auto connected = client::AdminClient::Connect(MetaAddresses(config), kConnectTimeoutMs);
       if (connected.ok()) {
         admin = std::move(*connected);
       } else {
@@ -160,7 +181,7 @@ Status WaitUntilServing(const ClusterConfig& config, const std::vector<Started>&
       }
     } else {
       const Result<client::ClusterStatus> status = admin->GetStatus();
-      if (Serves(status, config.chunkservers)) return Status::Ok();
+      if (Serves(status, config)) return Status::Ok();
       last = status.ok() ? "health " + status->health + ", " + std::to_string(status->chunkservers.size()) + " chunk servers known" : status.status().message();
     }
     PauseMs(kPollMs);
@@ -169,7 +190,7 @@ Status WaitUntilServing(const ClusterConfig& config, const std::vector<Started>&
 }
 
 Status MakeDefaultVolume(const ClusterConfig& config) {
-  ASSIGN_OR_RETURN(const auto admin, client::AdminClient::Connect({MetaAddress(config)}));
+  ASSIGN_OR_RETURN(const auto admin, client::AdminClient::Connect(MetaAddresses(config)));
   if (admin->GetVolume(kDefaultVolume).ok()) return Status::Ok();
   client::VolumeRequest request;
   request.name = kDefaultVolume;
@@ -243,9 +264,16 @@ Status RunDevUp(const Context& context, const DevUpOptions& options) {
 Status RunDevDown(const Context& context) {
   if (context.dev_directory.empty()) return Status(StatusCode::kInvalidArgument, "tarn dev needs --dir D");
   ASSIGN_OR_RETURN(const ClusterConfig config, LoadClusterConfig(context.dev_directory));
-  const std::string marker = "@" + MetaAddress(config);
+  const std::vector<std::string> addresses = MetaAddresses(config);
+  const auto is_ours = [&](const Mount& mount) {
+    const size_t at = mount.source.find('@');
+    return mount.mount_point == config.mount_point ||
+           (at != std::string::npos && std::any_of(addresses.begin(), addresses.end(), [&](const std::string& address) {
+              return (mount.source + ",").find(address + ",", at) != std::string::npos;
+            }));
+  };
   for (const Mount& mount : TarnMounts()) {
-    if (mount.source.find(marker) == std::string::npos && mount.mount_point != config.mount_point) continue;
+    if (!is_ours(mount)) continue;
     UmountOptions options;
     options.mount_point = mount.mount_point;
     options.force = true;

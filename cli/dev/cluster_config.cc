@@ -61,6 +61,18 @@ Status SaveClusterConfig(const std::string& directory, const ClusterConfig& conf
   return WriteSmallFileDurably(ClusterConfigPath(directory), json.dump(2) + "\n");
 }
 
-std::string MetaAddress(const ClusterConfig& config) { return config.servers.front().address; }
+std::vector<std::string> MetaAddresses(const ClusterConfig& config) {
+  std::vector<std::string> addresses;
+  for (const ServerConfig& server : config.servers) {
+    if (server.name.starts_with("metaserver-")) addresses.push_back(server.address);
+  }
+  return addresses;
+}
+
+std::string MetaAddress(const ClusterConfig& config) {
+  std::string text;
+  for (const std::string& address : MetaAddresses(config)) text += (text.empty() ? "" : ",") + address;
+  return text;
+}
 
 }  // namespace tarn::cli

@@ -29,6 +29,8 @@ bool ClusterConfigExists(const std::string& directory);
 Result<ClusterConfig> LoadClusterConfig(const std::string& directory);
 Status SaveClusterConfig(const std::string& directory, const ClusterConfig& config);
 // Lean-frame address of the (first) metadata server.
+// Of all metadata servers: a list, and as --meta takes it.
+std::vector<std::string> MetaAddresses(const ClusterConfig& config);
 std::string MetaAddress(const ClusterConfig& config);
 
 }  // namespace tarn::cli

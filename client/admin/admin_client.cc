@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <string_view>
@@ -19,16 +20,18 @@
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
 #include "common/rpc/grpc_status.h"
+#include "common/rpc/leader_hint.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/hello.pb.h"
+#include "proto/member.grpc.pb.h"
 
 namespace tarn::client {
 namespace {
 
 constexpr int64_t kRetryPauseMs = 100;
 constexpr int64_t kAttemptTimeoutMs = 5'000;
+constexpr int64_t kQuestionTimeoutMs = 1'500;  // where there are other servers to ask
 constexpr int kRedirectsMax = 4;
-constexpr std::string_view kLeaderHint = "leader=";
 
 std::string Hexadecimal(std::string_view bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -56,12 +59,16 @@ std::string TargetStateName(proto::TargetState state) {
   }
 }
 
+MetaserverStatus MetaserverFromProto(const proto::MetaserverMember& member) {
+  return {member.id(), member.address(), member.role(), member.pid(), member.applied_entries(), member.heard_ns()};
+}
+
 ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   ClusterStatus status;
   status.health = reply.health();
   status.cluster_id = Hexadecimal(reply.cluster_id());
   for (const proto::MetaserverMember& member : reply.metaservers()) {
-    status.metaservers.push_back({member.id(), member.address(), member.role(), member.pid()});
+    status.metaservers.push_back(MetaserverFromProto(member));
   }
   for (const proto::Target& target : reply.targets()) {
     ChunkserverStatus& row = status.chunkservers.emplace_back();
@@ -86,17 +93,18 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   return status;
 }
 
-// The address behind "leader=" in a refusal; empty if there is none.
-std::string LeaderHint(const grpc::Status& status) {
-  const std::string& message = status.error_message();
-  const size_t at = message.find(kLeaderHint);
-  if (at == std::string::npos) return {};
-  const size_t begin = at + kLeaderHint.size();
-  return message.substr(begin, message.find_first_of(" ,;", begin) - begin);
-}
+// One metadata server's services; shared by the callers that use them.
+struct Stubs {
+  explicit Stubs(const std::string& grpc_address) {
+    const auto channel = grpc::CreateChannel(grpc_address, grpc::InsecureChannelCredentials());
+    admin = proto::AdminService::NewStub(channel);
+    member = proto::MemberService::NewStub(channel);
+  }
+  std::unique_ptr<proto::AdminService::Stub> admin;
+  std::unique_ptr<proto::MemberService::Stub> member;
+};
+using StubPtr = std::shared_ptr<Stubs>;
 
-// A stub of its own for each gRPC address; shared by the callers that use it.
-using StubPtr = std::shared_ptr<proto::AdminService::Stub>;
 
 class GrpcAdminClient final : public AdminClient {
  public:
@@ -143,6 +151,23 @@ class GrpcAdminClient final : public AdminClient {
     proto::VolumeReply reply;
     return Change(&proto::AdminService::Stub::DeleteVolume, message, &reply);
   }
+  Result<MetaserverGroup> ListMetaservers() override;
+  Status RemoveMetaserver(uint64_t id) override {
+    proto::RemoveMemberRequest message;
+    message.set_member(id);
+    proto::RemoveMemberReply reply;
+    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+      return stubs.member->RemoveMember(context, message, &reply);
+    });
+  }
+  Status TransferLeadership(uint64_t id) override {
+    proto::TransferLeadershipRequest message;
+    message.set_member(id);
+    proto::TransferLeadershipReply reply;
+    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+      return stubs.member->TransferLeadership(context, message, &reply);
+    });
+  }
 
  private:
   template <typename Request, typename Reply>
@@ -151,17 +176,17 @@ class GrpcAdminClient final : public AdminClient {
   // A question may be asked again; a change only if the server certainly did not carry it out.
   template <typename Request, typename Reply>
   Status Ask(Method<Request, Reply> method, const Request& request, Reply* reply) {
-    return Call(/*repeatable=*/true, [&](proto::AdminService::Stub& stub, grpc::ClientContext* context) {
-      return (stub.*method)(context, request, reply);
+    return Call(/*repeatable=*/true, [&](Stubs& stubs, grpc::ClientContext* context) {
+      return ((*stubs.admin).*method)(context, request, reply);
     });
   }
   template <typename Request, typename Reply>
   Status Change(Method<Request, Reply> method, const Request& request, Reply* reply) {
-    return Call(/*repeatable=*/false, [&](proto::AdminService::Stub& stub, grpc::ClientContext* context) {
-      return (stub.*method)(context, request, reply);
+    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+      return ((*stubs.admin).*method)(context, request, reply);
     });
   }
-  using Attempt = std::function<grpc::Status(proto::AdminService::Stub&, grpc::ClientContext*)>;
+  using Attempt = std::function<grpc::Status(Stubs&, grpc::ClientContext*)>;
   Status Call(bool repeatable, const Attempt& attempt);
 
   Result<std::string> AskGrpcAddress(const std::string& metaserver, int64_t timeout_ms);
@@ -182,6 +207,7 @@ class GrpcAdminClient final : public AdminClient {
   const std::unique_ptr<rpc::EventLoop> loop_;
   SystemClock clock_;
   SystemRandom random_;
+  std::atomic<size_t> next_server_{0};
 
   mutable Mutex mutex_;
   StubPtr stub_ GUARDED_BY(mutex_);
@@ -210,9 +236,12 @@ Status GrpcAdminClient::FindServer(int64_t deadline_ns) {
   std::string tried;
   while (true) {
     tried.clear();
-    for (const std::string& metaserver : metaservers_) {
+    for (size_t i = 0; i < metaservers_.size(); ++i) {
+      // Not always the same one first: it may be up without being of use.
+      const std::string& metaserver = metaservers_[next_server_++ % metaservers_.size()];
       const int64_t remaining_ms = std::max<int64_t>(1, (deadline_ns - clock_.MonotonicNs()) / 1'000'000);
-      Result<std::string> address = AskGrpcAddress(metaserver, std::min(remaining_ms, kAttemptTimeoutMs));
+      Result<std::string> address = AskGrpcAddress(
+          metaserver, std::min(remaining_ms, metaservers_.size() > 1 ? kQuestionTimeoutMs : kAttemptTimeoutMs));
       if (address.ok()) {
         Use(*address);
         return Status::Ok();
@@ -227,7 +256,7 @@ Status GrpcAdminClient::FindServer(int64_t deadline_ns) {
 }
 
 void GrpcAdminClient::Use(const std::string& grpc_address) {
-  StubPtr stub = proto::AdminService::NewStub(grpc::CreateChannel(grpc_address, grpc::InsecureChannelCredentials()));
+  auto stub = std::make_shared<Stubs>(grpc_address);
   MutexLock lock(mutex_);
   stub_ = std::move(stub);
 }
@@ -237,24 +266,39 @@ Status GrpcAdminClient::Call(bool repeatable, const Attempt& attempt) {
   int redirects = 0;
   while (true) {
     grpc::ClientContext context;
-    const int64_t remaining_ms = std::max<int64_t>(1, (deadline_ns - clock_.MonotonicNs()) / 1'000'000);
+    int64_t remaining_ms = std::max<int64_t>(1, (deadline_ns - clock_.MonotonicNs()) / 1'000'000);
+    // A stopped server answers nothing; another one may.
+    if (repeatable && metaservers_.size() > 1) remaining_ms = std::min(remaining_ms, kQuestionTimeoutMs);
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(remaining_ms));
     const grpc::Status status = attempt(*stub(), &context);
     if (status.ok()) return Status::Ok();
-    const std::string leader = LeaderHint(status);
+    const std::string leader = rpc::LeaderHint(status);
     if (!leader.empty() && redirects++ < kRedirectsMax) {
       Use(leader);
       continue;
     }
     const Status error = rpc::FromGrpcStatus(status);
     // A refusal by a server that does not lead changed nothing.
-    const bool try_again =
-        error.code() == StatusCode::kNotLeader || (repeatable && error.code() == StatusCode::kUnavailable);
+    const bool silent = error.code() == StatusCode::kUnavailable || error.code() == StatusCode::kTimeout;
+    const bool try_again = error.code() == StatusCode::kNotLeader || (repeatable && silent);
     if (!try_again || clock_.MonotonicNs() + kRetryPauseMs * 1'000'000 >= deadline_ns) return error;
     Pause(kRetryPauseMs);
     // It may have been started again, with another gRPC port.
     RETURN_IF_ERROR(FindServer(deadline_ns));
   }
+}
+
+Result<MetaserverGroup> GrpcAdminClient::ListMetaservers() {
+  proto::ListMembersReply reply;
+  RETURN_IF_ERROR(Call(/*repeatable=*/true, [&](Stubs& stubs, grpc::ClientContext* context) {
+    return stubs.member->ListMembers(context, proto::ListMembersRequest(), &reply);
+  }));
+  MetaserverGroup group;
+  for (const proto::MetaserverMember& member : reply.members())
+    group.metaservers.push_back(MetaserverFromProto(member));
+  group.term = reply.term();
+  group.leader = reply.leader();
+  return group;
 }
 
 Result<VolumeInfo> GrpcAdminClient::CreateVolume(const VolumeRequest& request) {

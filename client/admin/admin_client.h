@@ -16,6 +16,14 @@ struct MetaserverStatus {
   std::string address;
   std::string role;  // leader | follower | learner | unknown
   uint64_t pid = 0;  // 0: unknown
+  uint64_t applied_entries = 0;  // of the log, as far as the leader knows
+  int64_t heard_ns = 0;          // when the leader last heard of it, since the epoch; 0: never
+};
+
+struct MetaserverGroup {
+  std::vector<MetaserverStatus> metaservers;
+  uint64_t leader = 0;
+  uint64_t term = 0;
 };
 
 struct ChunkserverStatus {
@@ -69,6 +77,11 @@ class AdminClient {
   virtual Result<VolumeInfo> ResizeVolume(const std::string& name, std::optional<uint64_t> quota_bytes, std::optional<uint64_t> quota_inodes) = 0;
   // kNotEmpty unless `recursive`.
   virtual Status DeleteVolume(const std::string& name, bool recursive) = 0;
+  virtual Result<MetaserverGroup> ListMetaservers() = 0;
+  // kNotFound; kBusy if what would be left has no majority that answers.
+  virtual Status RemoveMetaserver(uint64_t id) = 0;
+  // 0: whichever is most up to date.
+  virtual Status TransferLeadership(uint64_t id) = 0;
 };
 
 }  // namespace tarn::client

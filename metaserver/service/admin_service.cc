@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "metaserver/service/group_keeper.h"
 #include "metaserver/service/grpc_answer.h"
 
 namespace tarn::meta {
@@ -35,6 +36,8 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   proto::ClusterMap map = context_->LiveMap();
   std::vector<std::string> problems;
   reply->set_health(JudgeHealth(map, &problems));
+  ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
+  if (JudgeGroup(progress, &problems) && reply->health() == "ok") reply->set_health("degraded");
   for (std::string& problem : problems) reply->add_problems(std::move(problem));
   reply->set_cluster_id(context_->self.cluster_id);
   reply->set_map_version(map.version());

@@ -1,5 +1,6 @@
 #include "metaserver/service/data_directory.h"
 
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <span>
@@ -81,44 +82,80 @@ Result<MetaserverIdentity> DecodeIdentity(const std::string& bytes, const std::s
   return identity;
 }
 
-Result<DataDirectory> DataDirectory::Open(const std::string& path, Clock* clock, Random* random,
-                                          const std::function<Status(const std::string&, uint64_t)>& make_log) {
+std::string NewClusterId(Random* random) {
+  std::string id;
+  for (size_t i = 0; i < kClusterIdBytes; i += sizeof(uint64_t)) {
+    const uint64_t part = random->NextNonZero();
+    id.append(reinterpret_cast<const char*>(&part), sizeof part);
+  }
+  return id;
+}
+
+Result<DataDirectory> DataDirectory::Open(const std::string& path, Random* random) {
   DataDirectory directory;
   directory.path_ = path;
   RETURN_IF_ERROR(MakeDirectories(path));
   ASSIGN_OR_RETURN(directory.lock_, LockFile(path + "/LOCK"));
   const std::string identity_path = path + "/METASERVER";
-  const std::string creating_path = path + "/CREATING";
-  if (fs::exists(identity_path)) {
-    RETURN_IF_ERROR(Remove(creating_path));
-    ASSIGN_OR_RETURN(const std::string bytes, ReadSmallFile(identity_path));
-    ASSIGN_OR_RETURN(directory.identity_, DecodeIdentity(bytes, identity_path));
+  if (!fs::exists(identity_path)) {
+    RETURN_IF_ERROR(directory.BeginFirstStart(random));
     return directory;
   }
+  RETURN_IF_ERROR(Remove(path + "/CREATING"));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadSmallFile(identity_path));
+  ASSIGN_OR_RETURN(directory.identity_, DecodeIdentity(bytes, identity_path));
+  RETURN_IF_ERROR(Remove(directory.incoming_path()));
+  RETURN_IF_ERROR(Remove(directory.checkpoint_path()));
+  RETURN_IF_ERROR(directory.PutReadyState());
+  return directory;
+}
+
+Status DataDirectory::BeginFirstStart(Random* random) {
+  const std::string creating_path = path_ + "/CREATING";
+  std::string nonce_text;
   if (fs::exists(creating_path)) {
     // A first start that did not end: nothing was ever served from what it left.
-    RETURN_IF_ERROR(Remove(directory.log_path()));
-    RETURN_IF_ERROR(Remove(directory.state_path()));
+    RETURN_IF_ERROR(Remove(log_path()));
+    RETURN_IF_ERROR(Remove(state_path()));
+    ASSIGN_OR_RETURN(nonce_text, ReadSmallFile(creating_path));
   }
-  ASSIGN_OR_RETURN(const std::string foreign, FindForeign(path));
+  ASSIGN_OR_RETURN(const std::string foreign, FindForeign(path_));
   if (!foreign.empty()) {
-    return Status(StatusCode::kInvalidArgument, path + ": METASERVER is missing, yet there is " + foreign +
+    return Status(StatusCode::kInvalidArgument, path_ + ": METASERVER is missing, yet there is " + foreign +
                                                     ": neither empty nor a metadata server's directory");
   }
-  directory.is_new_ = true;
-  directory.identity_.member_id = 1;
-  directory.identity_.created_ns = clock->WallNs();
-  for (size_t i = 0; i < kClusterIdBytes; i += sizeof(uint64_t)) {
-    const uint64_t part = random->NextNonZero();
-    directory.identity_.cluster_id.append(reinterpret_cast<const char*>(&part), sizeof part);
-  }
-  RETURN_IF_ERROR(WriteSmallFileDurably(creating_path, ""));
-  RETURN_IF_ERROR(MakeDirectories(directory.log_path()));
-  RETURN_IF_ERROR(make_log(directory.log_path(), directory.identity_.member_id));
-  RETURN_IF_ERROR(FsyncDirectory(directory.log_path()));
-  RETURN_IF_ERROR(WriteSmallFileDurably(identity_path, EncodeIdentity(directory.identity_)));
-  RETURN_IF_ERROR(Remove(creating_path));
-  return directory;
+  is_new_ = true;
+  const char* const end = nonce_text.data() + nonce_text.size();
+  if (std::from_chars(nonce_text.data(), end, nonce_).ptr == end && nonce_ != 0) return Status::Ok();
+  nonce_ = random->NextNonZero();
+  return WriteSmallFileDurably(creating_path, std::to_string(nonce_));
+}
+
+Status DataDirectory::Create(const MetaserverIdentity& identity,
+                             const std::function<Status(const std::string& log_path)>& make_log) {
+  RETURN_IF_ERROR(MakeDirectories(log_path()));
+  RETURN_IF_ERROR(make_log(log_path()));
+  RETURN_IF_ERROR(FsyncDirectory(log_path()));
+  RETURN_IF_ERROR(WriteSmallFileDurably(path_ + "/METASERVER", EncodeIdentity(identity)));
+  identity_ = identity;
+  return Remove(path_ + "/CREATING");
+}
+
+Status DataDirectory::MarkIncomingReady() {
+  RETURN_IF_ERROR(Remove(ready_path()));
+  std::error_code error;
+  fs::rename(incoming_path(), ready_path(), error);
+  if (error) return Status::FromErrno(error.value(), "rename " + incoming_path());
+  return FsyncDirectory(path_);
+}
+
+Status DataDirectory::PutReadyState() {
+  if (!fs::exists(ready_path())) return Status::Ok();
+  RETURN_IF_ERROR(Remove(state_path()));
+  std::error_code error;
+  fs::rename(ready_path(), state_path(), error);
+  if (error) return Status::FromErrno(error.value(), "rename " + ready_path());
+  return FsyncDirectory(path_);
 }
 
 }  // namespace tarn::meta

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/base/clock.h"
 #include "common/base/posix_io.h"
 
 namespace tarn::meta {
@@ -23,13 +24,24 @@ class DataDirectoryTest : public ::testing::Test {
   }
   ~DataDirectoryTest() override { fs::remove_all(path_); }
 
+  // As a server does that makes a new group.
   Result<DataDirectory> Open() {
-    return DataDirectory::Open(path_, &clock_, &random_, [this](const std::string& log, uint64_t) {
+    auto directory = DataDirectory::Open(path_, &random_);
+    if (!directory.ok() || !directory->is_new()) return directory;
+    const MetaserverIdentity identity{NewClusterId(&random_), 1, clock_.WallNs()};
+    const Status created = directory->Create(identity, [this](const std::string& log) {
       ++logs_made_;
       std::ofstream(log + "/metadata1") << "log";
       return make_log_;
     });
+    if (!created.ok()) return created;
+    return directory;
   }
+  void MakeState(const std::string& name, const std::string& content) {
+    fs::create_directories(path_ + "/" + name);
+    std::ofstream(path_ + "/" + name + "/CURRENT") << content;
+  }
+  std::string State() { return ReadSmallFile(path_ + "/state/CURRENT").value(); }
 
   std::string path_;
   FakeClock clock_;
@@ -90,6 +102,50 @@ TEST_F(DataDirectoryTest, LostIdentityIsRefused) {
   ASSERT_FALSE(directory.ok());
   EXPECT_THAT(directory.status().message(), HasSubstr("METASERVER is missing"));
   EXPECT_TRUE(fs::exists(path_ + "/log/metadata1"));
+}
+
+TEST_F(DataDirectoryTest, NonceOfAFirstStartSurvivesACrash) {
+  uint64_t nonce = 0;
+  {
+    const auto directory = DataDirectory::Open(path_, &random_);
+    ASSERT_TRUE(directory.ok() && directory->is_new());
+    nonce = directory->nonce();
+    EXPECT_NE(nonce, 0u);
+  }
+  const auto directory = DataDirectory::Open(path_, &random_);
+  ASSERT_TRUE(directory.ok() && directory->is_new());
+  EXPECT_EQ(directory->nonce(), nonce);
+}
+
+TEST_F(DataDirectoryTest, CheckpointTakesThePlaceOfTheStateWholeOrNotAtAll) {
+  { ASSERT_TRUE(Open().ok()); }
+  MakeState("state", "old");
+  MakeState("state.incoming", "half");
+  MakeState("checkpoints/abc", "sent");
+  {
+    const auto directory = Open();
+    ASSERT_TRUE(directory.ok()) << directory.status().ToString();
+    EXPECT_EQ(State(), "old") << "a crash before it was whole";
+    EXPECT_FALSE(fs::exists(directory->incoming_path()));
+    EXPECT_FALSE(fs::exists(directory->checkpoint_path()));
+  }
+  {
+    auto directory = Open();
+    ASSERT_TRUE(directory.ok());
+    MakeState("state.incoming", "new");
+    ASSERT_TRUE(directory->MarkIncomingReady().ok());
+    EXPECT_EQ(State(), "old");
+  }
+  {
+    ASSERT_TRUE(Open().ok());
+    EXPECT_EQ(State(), "new") << "a crash after it was whole";
+  }
+  auto directory = Open();
+  ASSERT_TRUE(directory.ok());
+  MakeState("state.incoming", "newer");
+  ASSERT_TRUE(directory->MarkIncomingReady().ok());
+  ASSERT_TRUE(directory->PutReadyState().ok());
+  EXPECT_EQ(State(), "newer");
 }
 
 TEST(MetaserverIdentity, GoldenBytes) {

@@ -5,7 +5,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <future>
 #include <utility>
 #include <vector>
 
@@ -15,8 +17,13 @@
 #include "metaserver/service/admin_service.h"
 #include "metaserver/service/cluster_service.h"
 #include "metaserver/service/data_directory.h"
+#include "metaserver/service/group_client.h"
+#include "metaserver/service/group_keeper.h"
 #include "metaserver/service/maintenance.h"
+#include "metaserver/service/member_service.h"
+#include "metaserver/service/member_table.h"
 #include "metaserver/service/metadata_service.h"
+#include "metaserver/service/peer_transport.h"
 #include "metaserver/service/proposer.h"
 #include "metaserver/service/server_registry.h"
 #include "metaserver/service/service_context.h"
@@ -31,6 +38,7 @@ namespace {
 constexpr int64_t kMaintenanceIntervalMs = 100;
 constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
 constexpr int kGrpcThreadsMax = 64;
+constexpr auto kHandOverTimeMax = std::chrono::seconds(2);
 
 // gRPC's own complaints: what matters of them comes back as errors.
 void LogOfGrpc(gpr_log_func_args* args) { spdlog::debug("grpc: {} ({}:{})", args->message, args->file, args->line); }
@@ -46,14 +54,17 @@ class MetadataServerImpl final : public MetadataServer {
         random_(random),
         seeds_(random->Next()),
         sessions_(clock, options.session_lease_ms),
-        servers_(clock, options.target_lease_ms) {}
+        servers_(clock, options.target_lease_ms),
+        members_(clock, [this] { return state_->cluster_map(); }) {}
   ~MetadataServerImpl() override;
   MetadataServerImpl(const MetadataServerImpl&) = delete;
   MetadataServerImpl& operator=(const MetadataServerImpl&) = delete;
 
+  // In this order.
+  Status Listen();
+  Status FindIdentity();
   Status OpenState();
   Status OpenLog();
-  Status Listen();
   void Run();
 
   const std::string& address() const override { return context_.self.address; }
@@ -63,12 +74,19 @@ class MetadataServerImpl final : public MetadataServer {
 
  private:
   Status ListenGrpc(const std::string& address);
+  Status Join(MetaserverIdentity* identity);
+  void HandOverLeadership();
+  // The log's own thread, while nothing is applied.
+  Result<uint64_t> InstallCheckpoint(const CheckpointRequest& request);
   void OnGained(uint64_t term);
   void OnLost();
+  void OnFailed(const Status& status) const {
+    if (options_.on_failure) options_.on_failure(status);
+  }
   void ScheduleMaintenance();
 
   const MetadataServerOptions options_;
-  const DataDirectory directory_;
+  DataDirectory directory_;
   Clock* const clock_;
   Random* const random_;
   SeededRandom seeds_;  // the proposer's
@@ -80,12 +98,17 @@ class MetadataServerImpl final : public MetadataServer {
   std::unique_ptr<StateApplier> applier_;
   SessionKeeper sessions_;
   ServerRegistry servers_;
+  MemberTable members_;
   ServiceContext context_;
+  std::unique_ptr<rpc::EventLoop> peers_loop_;
+  std::unique_ptr<PeerTransport> transport_;
   std::unique_ptr<Proposer> proposer_;
   std::unique_ptr<Maintenance> maintenance_;
+  std::unique_ptr<GroupKeeper> group_keeper_;
   std::unique_ptr<MetadataService> metadata_service_;
   std::unique_ptr<ClusterServiceImpl> cluster_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;
+  std::unique_ptr<MemberServiceImpl> member_service_;
   std::unique_ptr<RaftReplicator> replicator_;
   std::unique_ptr<rpc::EventLoop> maintenance_loop_;
   std::unique_ptr<grpc::Server> grpc_server_;
@@ -93,6 +116,7 @@ class MetadataServerImpl final : public MetadataServer {
 };
 
 MetadataServerImpl::~MetadataServerImpl() {
+  if (replicator_) HandOverLeadership();
   frame_server_.reset();
   if (grpc_server_) {
     grpc_server_->Shutdown(std::chrono::system_clock::now() + kGrpcShutdownTime);
@@ -101,6 +125,62 @@ MetadataServerImpl::~MetadataServerImpl() {
   maintenance_loop_.reset();
   if (proposer_) proposer_->Stop();
   if (replicator_) replicator_->Stop();
+  if (transport_) transport_->Close();
+  peers_loop_.reset();
+}
+
+// While this member still listens: else the others would have to notice its silence first.
+void MetadataServerImpl::HandOverLeadership() {
+  const auto members = replicator_->members();
+  const auto voters =
+      std::ranges::count_if(members, [](const GroupMember& member) { return member.role == MemberRole::kVoter; });
+  if (voters < 2 || !replicator_->HoldsLease()) return;
+  const auto done = std::make_shared<std::promise<Status>>();
+  std::future<Status> answer = done->get_future();
+  replicator_->TransferLeadership(0, [done](const Status& status) { done->set_value(status); });
+  if (answer.wait_for(kHandOverTimeMax) != std::future_status::ready) {
+    spdlog::warn("leadership could not be handed over in time");
+  } else if (const Status status = answer.get(); !status.ok()) {
+    spdlog::warn("leadership could not be handed over: {}", status.ToString());
+  }
+}
+
+Status MetadataServerImpl::FindIdentity() {
+  if (directory_.is_new()) {
+    MetaserverIdentity identity;
+    identity.created_ns = clock_->WallNs();
+    if (options_.join.empty()) {
+      identity.cluster_id = NewClusterId(random_);
+      identity.member_id = 1;
+      spdlog::info("makes a new cluster");
+    } else {
+      RETURN_IF_ERROR(Join(&identity));
+    }
+    RETURN_IF_ERROR(directory_.Create(identity, [&](const std::string& log_path) {
+      return options_.join.empty() ? RaftReplicator::Bootstrap(log_path, identity.member_id, context_.self.address)
+                                   : RaftReplicator::PrepareToJoin(log_path);
+    }));
+  }
+  context_.self.cluster_id = directory_.identity().cluster_id;
+  context_.self.member_id = directory_.identity().member_id;
+  return Status::Ok();
+}
+
+Status MetadataServerImpl::Join(MetaserverIdentity* identity) {
+  proto::JoinGroupRequest request;
+  request.set_address(context_.self.address);
+  request.set_grpc_address(context_.self.grpc_address);
+  request.set_nonce(directory_.nonce());
+  request.set_replaces(options_.replaces_member);
+  ASSIGN_OR_RETURN(const proto::JoinGroupReply reply,
+                   JoinGroup(peers_loop_.get(), *clock_, options_.join, request, options_.join_timeout_ms,
+                             [this] { return options_.cancelled && options_.cancelled(); }));
+  if (reply.member() == 0 || reply.cluster_id().empty())
+    return Status(StatusCode::kInternal, "the group took this server in without giving it an id");
+  identity->cluster_id = reply.cluster_id();
+  identity->member_id = reply.member();
+  spdlog::info("joins the group member={} members={}", reply.member(), reply.members_size());
+  return Status::Ok();
 }
 
 Status MetadataServerImpl::OpenState() {
@@ -118,35 +198,75 @@ Status MetadataServerImpl::OpenState() {
 }
 
 Status MetadataServerImpl::OpenLog() {
+  PeerTransportOptions peers;
+  peers.cluster_id = context_.self.cluster_id;
+  peers.member_id = context_.self.member_id;
+  peers.address = context_.self.address;
+  peers.grpc_address = context_.self.grpc_address;
+  peers.pid = context_.self.pid;
+  transport_ = std::make_unique<PeerTransport>(
+      peers, peers_loop_.get(), clock_, [this](uint64_t member) { return members_.Find(member).address(); },
+      [this](const Status& status) { OnFailed(status.WithContext("this server's directory is of no use any more")); });
   RaftReplicatorOptions log_options;
   log_options.directory = directory_.log_path();
   log_options.member_id = directory_.identity().member_id;
+  log_options.transport = transport_.get();
   log_options.cluster_id = directory_.identity().cluster_id;
   log_options.address = options_.advertise.empty() ? options_.listen : options_.advertise;
   log_options.clock = clock_;
   log_options.applied_entries = state_->applied_entries();
+  log_options.election_timeout_ms = options_.election_timeout_ms;
+  log_options.snapshot_entries_max = options_.snapshot_entries_max;
   ASSIGN_OR_RETURN(replicator_, RaftReplicator::Open(log_options, applier_.get(), random_));
   proposer_ = std::make_unique<Proposer>(ProposerOptions(), replicator_.get(), clock_, &seeds_,
                                          [this] { return applier_->TakeReplies(); });
   context_.clock = clock_;
+  context_.store = store_.get();
   context_.state = state_.get();
+  context_.members = &members_;
   context_.replicator = replicator_.get();
   context_.proposer = proposer_.get();
   context_.sessions = &sessions_;
   context_.servers = &servers_;
   context_.faults = options_.faults != nullptr ? options_.faults : &no_faults_;
+  context_.receive_message = [this](uint64_t from, const std::string& address, std::string message) {
+    replicator_->Receive(from, address, std::move(message));
+  };
   context_.reclaim_delay_ms = options_.reclaim_delay_ms;
   maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
-  metadata_service_ = std::make_unique<MetadataService>(&context_);
-  cluster_service_ = std::make_unique<ClusterServiceImpl>(&context_);
-  admin_service_ = std::make_unique<AdminServiceImpl>(&context_);
+  group_keeper_ = std::make_unique<GroupKeeper>(&context_);
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
-                         .failed =
-                             [this](const Status& status) {
-                               if (options_.on_failure) options_.on_failure(status);
-                             }});
+                         .failed = [this](const Status& status) { OnFailed(status); },
+                         .install = [this](const CheckpointRequest& request) { return InstallCheckpoint(request); }});
   return Status::Ok();
+}
+
+Result<uint64_t> MetadataServerImpl::InstallCheckpoint(const CheckpointRequest& request) {
+  const std::string grpc_address = members_.Find(request.leader).grpc_address();
+  if (request.leader == 0 || grpc_address.empty())
+    return Status(StatusCode::kUnavailable, "it is not known where the leader is");
+  spdlog::info("fetches a checkpoint from member {} at_least_entries={}", request.leader, request.at_least_entries);
+  proto::FetchCheckpointRequest fetch;
+  fetch.set_cluster_id(context_.self.cluster_id);
+  fetch.set_member(context_.self.member_id);
+  fetch.set_at_least_entries(request.at_least_entries);
+  const Status fetched = FetchCheckpoint(peers_loop_.get(), clock_, grpc_address, fetch, directory_.incoming_path(),
+                                         [&request] { return request.cancelled && request.cancelled(); });
+  // Damaged on the way, not on this disk.
+  if (fetched.code() == StatusCode::kCorruption) return Status(StatusCode::kUnavailable, fetched.message());
+  RETURN_IF_ERROR(fetched);
+  RETURN_IF_ERROR(directory_.MarkIncomingReady());
+  RETURN_IF_ERROR(store_->Replace([this] { return directory_.PutReadyState(); }));
+  RETURN_IF_ERROR(state_->Reload());
+  const proto::StateHeader header = state_->header();
+  if (header.cluster_id() != context_.self.cluster_id || header.applied_entries() < request.at_least_entries) {
+    return Status(StatusCode::kCorruption, directory_.state_path() + ": the checkpoint received is of " +
+                                               std::to_string(header.applied_entries()) +
+                                               " entries, or of another cluster");
+  }
+  spdlog::info("took over a checkpoint applied_entries={}", header.applied_entries());
+  return header.applied_entries();
 }
 
 Status MetadataServerImpl::ListenGrpc(const std::string& address) {
@@ -161,6 +281,7 @@ Status MetadataServerImpl::ListenGrpc(const std::string& address) {
   builder.SetResourceQuota(quota);
   builder.RegisterService(cluster_service_.get());
   builder.RegisterService(admin_service_.get());
+  builder.RegisterService(member_service_.get());
   grpc_server_ = builder.BuildAndStart();
   if (grpc_server_ == nullptr || port == 0) return Status(StatusCode::kBusy, "cannot listen on " + address + " (gRPC)");
   const std::string& host_source = options_.advertise.empty() ? address : options_.advertise;
@@ -168,7 +289,12 @@ Status MetadataServerImpl::ListenGrpc(const std::string& address) {
   return Status::Ok();
 }
 
+// Before there is an identity: one who joins must be able to say where it will be. Nothing is served before `serving`.
 Status MetadataServerImpl::Listen() {
+  metadata_service_ = std::make_unique<MetadataService>(&context_);
+  cluster_service_ = std::make_unique<ClusterServiceImpl>(&context_);
+  admin_service_ = std::make_unique<AdminServiceImpl>(&context_);
+  member_service_ = std::make_unique<MemberServiceImpl>(&context_, directory_.checkpoint_path());
   rpc::FrameServerOptions frame_options;
   frame_options.listen = options_.listen;
   frame_options.loop_threads = options_.loop_threads;
@@ -184,12 +310,11 @@ Status MetadataServerImpl::Listen() {
       !options_.grpc_listen.empty() ? options_.grpc_listen : HostOf(frame_server_->address()) + ":0";
   RETURN_IF_ERROR(ListenGrpc(grpc_listen));
   SelfDescription& self = context_.self;
-  self.cluster_id = directory_.identity().cluster_id;
-  self.member_id = directory_.identity().member_id;
   self.incarnation = random_->NextNonZero();
   self.pid = static_cast<uint64_t>(getpid());
   self.address = options_.advertise.empty() ? frame_server_->address() : options_.advertise;
   self.software_version = options_.software_version;
+  ASSIGN_OR_RETURN(peers_loop_, rpc::EventLoop::Start("peers"));
   ASSIGN_OR_RETURN(maintenance_loop_, rpc::EventLoop::Start("maintenance"));
   return Status::Ok();
 }
@@ -203,6 +328,7 @@ void MetadataServerImpl::Run() {
 void MetadataServerImpl::ScheduleMaintenance() {
   maintenance_loop_->PostAfter(kMaintenanceIntervalMs, [this] {
     maintenance_->Step();
+    group_keeper_->Step();
     ScheduleMaintenance();
   });
 }
@@ -210,7 +336,7 @@ void MetadataServerImpl::ScheduleMaintenance() {
 void MetadataServerImpl::OnGained(uint64_t term) {
   std::vector<proto::SessionRecord> records;
   if (const Status status = state_->ListSessions(&records); !status.ok()) {
-    if (options_.on_failure) options_.on_failure(status.WithContext("read the sessions"));
+    OnFailed(status.WithContext("read the sessions"));
     return;
   }
   std::vector<SessionId> sessions;
@@ -237,14 +363,12 @@ void MetadataServerImpl::OnLost() {
 
 Result<std::unique_ptr<MetadataServer>> MetadataServer::Start(const MetadataServerOptions& options, Clock* clock,
                                                               Random* random) {
-  const auto make_log = [&](const std::string& path, uint64_t member_id) {
-    return RaftReplicator::Bootstrap(path, member_id, options.advertise.empty() ? options.listen : options.advertise);
-  };
-  ASSIGN_OR_RETURN(DataDirectory directory, DataDirectory::Open(options.directory, clock, random, make_log));
+  ASSIGN_OR_RETURN(DataDirectory directory, DataDirectory::Open(options.directory, random));
   auto server = std::make_unique<MetadataServerImpl>(options, std::move(directory), clock, random);
+  RETURN_IF_ERROR(server->Listen());
+  RETURN_IF_ERROR(server->FindIdentity());
   RETURN_IF_ERROR(server->OpenState());
   RETURN_IF_ERROR(server->OpenLog());
-  RETURN_IF_ERROR(server->Listen());
   server->Run();
   return std::unique_ptr<MetadataServer>(std::move(server));
 }

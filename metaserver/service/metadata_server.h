@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/random.h"
@@ -19,6 +20,14 @@ struct MetadataServerOptions {
   std::string listen = "127.0.0.1:7400";  // lean frames
   std::string grpc_listen;                // empty: a free port on the host of `listen`
   std::string advertise;                  // HOST:PORT by which others reach `listen`; empty: its own address
+  // Lean frames of members of a group: an empty directory joins it; then, optionally, in the place of another member.
+  // Without: an empty directory makes a new cluster.
+  std::vector<std::string> join;
+  uint64_t replaces_member = 0;
+  int64_t join_timeout_ms = 60'000;
+  // How long the members wait for a silent leader, at least; fail-over takes two to three times as long.
+  uint32_t election_timeout_ms = 400;
+  uint32_t snapshot_entries_max = 16'384;  // of the log; small ones are for tests
   uint32_t loop_threads = 1;
   uint64_t memory_bytes = uint64_t{512} << 20;
   int64_t session_lease_ms = 30'000;
@@ -28,18 +37,21 @@ struct MetadataServerOptions {
   fault::FaultPoints* faults = nullptr;  // null: none; outlives the server
   // Any thread, once: the log or the state failed. The process must end without waiting for anything.
   std::function<void(const Status&)> on_failure;
+  // Any thread: Start is to give up (kCancelled). Null: never.
+  std::function<bool()> cancelled;
 };
 
 // Thread-safe.
 class MetadataServer {
  public:
-  // Makes the cluster if the directory is empty. Listens when it returns; whether it leads already is another matter
-  // (milliseconds, unless much of the log has to be applied again). kBusy: directory or port are taken; kCorruption:
-  // damage, naming the file. Clock and random outlive it.
+  // With an empty directory makes a cluster or joins one, else goes on as the member that the directory belongs to,
+  // whatever `join` says. Listens when it returns; whether it leads already is another matter (milliseconds in a group of
+  // one, unless much of the log has to be applied again). kBusy: directory or port are taken; kCorruption: damage,
+  // naming the file; kUnavailable: no group took it in. Clock and random outlive it.
   static Result<std::unique_ptr<MetadataServer>> Start(const MetadataServerOptions& options, Clock* clock,
                                                        Random* random);
 
-  // Stops listening, finishes what is in the log, makes the state durable.
+  // Hands over leadership, stops listening, finishes what is in the log, makes the state durable.
   virtual ~MetadataServer() = default;
 
   virtual const std::string& address() const = 0;

@@ -7,6 +7,7 @@
 
 #include "metaserver/service/fault_names.h"
 #include "metaserver/service/mutation_rules.h"
+#include "proto/member.pb.h"
 #include "proto/metadata.pb.h"
 #include "proto/types.pb.h"
 
@@ -44,7 +45,9 @@ Status MetadataService::Hello(const proto::HelloRequest& request, proto::HelloRe
 void MetadataService::Handle(rpc::Request request, ResponderPtr responder) {
   if (const uint64_t session = request.peer->hello().session(); session != 0)
     context_->sessions->Touch(SessionId(session));
-  if (request.method == Method::kMutate) {
+  if (request.method == Method::kRaftMessage) {
+    ReceiveRaftMessage(std::move(request), std::move(responder));
+  } else if (request.method == Method::kMutate) {
     Mutate(request, std::move(responder));
   } else if (request.method == Method::kMutateBatch) {
     MutateBatch(request, std::move(responder));
@@ -244,11 +247,36 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
                              });
 }
 
+void MetadataService::ReceiveRaftMessage(rpc::Request request, ResponderPtr responder) {
+  proto::RaftMessageHeader header;
+  if (const Status status = rpc::ParseRequest(request, &header); !status.ok()) return responder->Fail(status);
+  if (header.cluster_id() != context_->self.cluster_id || header.to() != context_->self.member_id)
+    return responder->Fail(Status(StatusCode::kInvalidArgument, "a message for another metadata server"));
+  if (WasRemoved(header.from())) {
+    return responder->Fail(Status(StatusCode::kNotFound, "metadata server " + std::to_string(header.from()) +
+                                                             " was removed from the group"));
+  }
+  context_->members->Hear(header);
+  const std::span<const uint8_t> payload = request.payload.span();
+  context_->receive_message(header.from(), header.from_address(),
+                            std::string(reinterpret_cast<const char*>(payload.data()), payload.size()));
+  responder->Reply(proto::RaftMessageReply());
+}
+
+// Only a leader can know: others may simply not have heard of a new member yet.
+bool MetadataService::WasRemoved(uint64_t member) const {
+  const auto map = context_->state->cluster_map();
+  if (map->metaservers().empty() || FindMetaserver(*map, member) != nullptr) return false;
+  if (!context_->CheckLease().ok() || member >= context_->state->header().next_member()) return false;
+  const std::vector<GroupMember> group = context_->replicator->members();
+  return std::ranges::find(group, member, &GroupMember::member) == group.end();
+}
+
 void MetadataService::Fail(rpc::Responder& responder, const Status& status) const {
   if (status.code() != StatusCode::kNotLeader) return responder.Fail(status);
   proto::ErrorDetail detail;
   detail.set_message(status.message());
-  if (context_->Leads()) detail.set_leader_address(context_->self.address);
+  detail.set_leader_address(context_->Leader().address());
   responder.Fail(status, std::move(detail));
 }
 

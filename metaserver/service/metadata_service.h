@@ -38,6 +38,9 @@ class MetadataService {
   Status Admit(const proto::Mutation& mutation);
   // What the leader remembers of a mutation that was applied.
   void Remember(proto::Mutation::OpCase op, SessionId closed, proto::MutationReply* reply);
+  // A message of another member of the group, for the log.
+  void ReceiveRaftMessage(rpc::Request request, ResponderPtr responder);
+  bool WasRemoved(uint64_t member) const;
   void Fail(rpc::Responder& responder, const Status& status) const;
 
   ServiceContext* const context_;

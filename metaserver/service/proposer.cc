@@ -164,7 +164,12 @@ std::string Proposer::BuildEntry(std::vector<Unit>& units) {
   return entry.SerializeAsString();
 }
 
-void Proposer::OnCommitted(const Status& status, std::vector<Unit>& units) {
+void Proposer::OnCommitted(const Status& committed, std::vector<Unit>& units) {
+  // Once it has left, the entry may still be committed by the next leader: that is doubt, not a refusal, and whoever
+  // asks again must be able to tell.
+  const Status status = committed.code() == StatusCode::kNotLeader
+                            ? Status(StatusCode::kUnavailable, committed.message())
+                            : committed;
   std::vector<proto::MutationReply> replies;
   if (status.ok()) replies = take_replies_();
   {

@@ -55,7 +55,7 @@ class Proposer {
   Proposer& operator=(const Proposer&) = delete;
 
   // The mutations go into one entry, one after another. kNotLeader while another member leads or this one has not begun
-  // to.
+  // to: nothing was done. kUnavailable if leadership was lost with the entry under way: it may have been done.
   void Submit(std::vector<proto::Mutation> mutations, Done done);
   // For threads that may block, never the apply thread. The result of a failed mutation is its status.
   Result<proto::MutationReply> SubmitAndWait(proto::Mutation mutation);
@@ -83,7 +83,7 @@ class Proposer {
   void Pump() REQUIRES(mutex_);
   std::vector<Unit> TakeUnits() REQUIRES(mutex_);
   std::string BuildEntry(std::vector<Unit>& units) REQUIRES(mutex_);
-  void OnCommitted(const Status& status, std::vector<Unit>& units);
+  void OnCommitted(const Status& committed, std::vector<Unit>& units);
   std::deque<Unit> TakeWaiting() REQUIRES(mutex_);
 
   const ProposerOptions options_;

@@ -3,26 +3,74 @@
 #include <algorithm>
 
 namespace tarn::meta {
+namespace {
+
+constexpr int64_t kSilentMsMax = 3'000;
+
+}  // namespace
 
 Status ServiceContext::CheckLease() const {
   if (serving.load(std::memory_order_acquire) && replicator->HoldsLease()) return Status::Ok();
-  // The leader of a group of one that has only just started has no other to name.
   return Status(StatusCode::kNotLeader, "this metadata server does not lead (yet)");
 }
 
-bool ServiceContext::Leads() const {
-  return serving.load(std::memory_order_acquire) && replicator->leader_member() == self.member_id;
+proto::MetaserverMember ServiceContext::Leader() const {
+  if (!serving.load(std::memory_order_acquire)) return {};
+  const uint64_t leader = replicator->leader_member();
+  if (leader == 0) return {};
+  // Itself, without the lease: it is only about to lead, or has just lost it. A client is to look around, not to insist.
+  if (leader == self.member_id && !replicator->HoldsLease()) return {};
+  if (leader != self.member_id) return members->Find(leader);
+  proto::MetaserverMember member;
+  DescribeSelf(&member);
+  return member;
+}
+
+void ServiceContext::DescribeSelf(proto::MetaserverMember* member) const {
+  member->set_id(self.member_id);
+  member->set_address(self.address);
+  member->set_grpc_address(self.grpc_address);
+  member->set_pid(self.pid);
+  member->set_applied_entries(state->applied_entries());
+  member->set_heard_ns(clock->WallNs());
+}
+
+void ServiceContext::FillMetaservers(google::protobuf::RepeatedPtrField<proto::MetaserverMember>* metaservers) const {
+  metaservers->Clear();
+  const uint64_t leader = replicator->leader_member();
+  const std::vector<GroupMember> group = replicator->members();
+  const auto progress = replicator->Progress();
+  const auto map = state->cluster_map();
+  for (const proto::MetaserverMember& in_map : map->metaservers()) {
+    proto::MetaserverMember* member = metaservers->Add();
+    *member = members->Find(in_map.id());
+    member->clear_nonce();
+    member->set_role("learner");
+    for (const GroupMember& each : group) {
+      if (each.member == in_map.id() && each.role == MemberRole::kVoter)
+        member->set_role(each.member == leader ? "leader" : "follower");
+    }
+    if (in_map.id() == self.member_id) DescribeSelf(member);
+    if (!progress.ok() || in_map.id() == self.member_id) continue;
+    for (const MemberProgress& each : *progress) {
+      if (each.member.member != in_map.id()) continue;
+      member->set_applied_entries(state->applied_entries() - std::min(each.lag_entries, state->applied_entries()));
+      if (each.heard_ms_ago >= 0 && each.heard_ms_ago <= kSilentMsMax) continue;
+      member->set_role("unknown");
+      member->clear_pid();
+    }
+  }
+  if (!metaservers->empty()) return;
+  // The first leader has not recorded itself yet.
+  proto::MetaserverMember* alone = metaservers->Add();
+  DescribeSelf(alone);
+  alone->set_role(leader == self.member_id ? "leader" : "unknown");
 }
 
 proto::ClusterMap ServiceContext::LiveMap() const {
   proto::ClusterMap map = *state->cluster_map();
   servers->FillUsage(&map);
-  proto::MetaserverMember* member = map.add_metaservers();
-  member->set_id(self.member_id);
-  member->set_address(self.address);
-  member->set_grpc_address(self.grpc_address);
-  member->set_role(Leads() ? "leader" : "unknown");
-  member->set_pid(self.pid);
+  FillMetaservers(map.mutable_metaservers());
   return map;
 }
 

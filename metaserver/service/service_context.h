@@ -3,15 +3,18 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/fault/fault_points.h"
 #include "metaserver/replication/replicator.h"
+#include "metaserver/service/member_table.h"
 #include "metaserver/service/proposer.h"
 #include "metaserver/service/server_registry.h"
 #include "metaserver/service/session_keeper.h"
+#include "metaserver/state/kv.h"
 #include "metaserver/state/state_machine.h"
 #include "proto/cluster.pb.h"
 #include "proto/hello.pb.h"
@@ -31,12 +34,16 @@ struct SelfDescription {
 // The parts are thread-safe.
 struct ServiceContext {
   Clock* clock = nullptr;
+  KvStore* store = nullptr;
   StateMachine* state = nullptr;
+  MemberTable* members = nullptr;
   Replicator* replicator = nullptr;
   Proposer* proposer = nullptr;
   SessionKeeper* sessions = nullptr;
   ServerRegistry* servers = nullptr;
   fault::FaultPoints* faults = nullptr;
+  // Gives the log a message of another member.
+  std::function<void(uint64_t from, const std::string& address, std::string message)> receive_message;
   SelfDescription self;  // immutable once `serving` is set; not to be read before
   std::atomic<bool> serving{false};
   int64_t heartbeat_interval_ms = 1000;
@@ -44,11 +51,14 @@ struct ServiceContext {
 
   // kNotLeader unless this member may answer from its state.
   Status CheckLease() const;
-  // This member is the one to ask.
-  bool Leads() const;
+  // The member to ask, as far as this one knows; addresses are empty if it knows none.
+  proto::MetaserverMember Leader() const;
+  // The members of the group with their roles and, on the leader, how far they are.
+  void FillMetaservers(google::protobuf::RepeatedPtrField<proto::MetaserverMember>* metaservers) const;
   // Those that have a name: not the ones that are being deleted.
   Status ListVolumes(proto::ListVolumesReply* reply) const;
-  // The cluster map with the present usage and this member in it.
+  void DescribeSelf(proto::MetaserverMember* member) const;
+  // The cluster map with the present usage and roles in it.
   proto::ClusterMap LiveMap() const;
 };
 

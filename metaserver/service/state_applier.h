@@ -22,6 +22,8 @@ class StateApplier final : public LogConsumer {
     std::function<void(uint64_t term)> gained;  // apply thread
     std::function<void()> lost;                 // apply thread
     std::function<void(const Status&)> failed;  // any thread
+    // A thread of the log's own, while nothing is applied; see LogConsumer.
+    std::function<Result<uint64_t>(const CheckpointRequest&)> install;
   };
 
   // Both outlive the applier.
@@ -38,6 +40,7 @@ class StateApplier final : public LogConsumer {
   void LeadershipLost() override { listener_.lost(); }
   Status MakeDurable() override { return store_->Flush(); }
   void Failed(const Status& status) override { listener_.failed(status); }
+  Result<uint64_t> InstallCheckpoint(const CheckpointRequest& request) override { return listener_.install(request); }
 
  private:
   StateMachine* const state_;
