@@ -16,6 +16,10 @@
 
 #include "client/types.h"
 
+namespace tarn::rpc {
+class EventLoop;
+}
+
 namespace tarn::client {
 
 struct FilesystemOptions {
@@ -28,6 +32,8 @@ struct FilesystemOptions {
   int64_t retry_deadline_ms = 30'000;
   uint64_t read_ahead_bytes_max = 16 << 20;  // per file handle
   std::string write_buffer_name = "tarn-write-buffer";  // of the memfd
+  // Where its work runs and its callbacks come; they outlive it. A call made on one of them needs no other thread. None: it has its own.
+  std::vector<rpc::EventLoop*> loops;
 };
 
 // An open file. Handles of one inode share its write buffer. Owned by the library; valid until Release.

@@ -64,8 +64,10 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   FilesystemImpl::Parts parts;
   parts.clock = std::make_unique<SystemClock>();
   parts.random = std::make_unique<SystemRandom>();
-  for (int i = 0; i < kEventLoops; ++i) {
+  std::vector<rpc::EventLoop*> loops = options.loops;
+  for (int i = 0; options.loops.empty() && i < kEventLoops; ++i) {
     ASSIGN_OR_RETURN(std::unique_ptr<rpc::EventLoop> loop, rpc::EventLoop::Start("client-loop-" + std::to_string(i)));
+    loops.push_back(loop.get());
     parts.loops.push_back(std::move(loop));
   }
   MetadataChannelOptions channel;
@@ -73,8 +75,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   channel.client_name = options.client_name.empty() ? DefaultClientName() : options.client_name;
   channel.token = options.token;
   channel.retry_deadline_ms = options.retry_deadline_ms;
-  parts.metadata =
-      std::make_unique<MetadataClient>(parts.loops.front().get(), parts.clock.get(), parts.random.get(), channel);
+  parts.metadata = std::make_unique<MetadataClient>(loops.front(), parts.clock.get(), parts.random.get(), channel);
   parts.retry_deadline_ms = options.retry_deadline_ms;
   parts.page_cache_views_bytes = options.memory_limit_bytes / kPageCacheViewsShare;
 
@@ -90,8 +91,6 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   data.read_ahead_bytes_max = options.read_ahead_bytes_max;
   data.retry_deadline_ms = options.retry_deadline_ms;
   data.write_buffer_name = options.write_buffer_name;
-  std::vector<rpc::EventLoop*> loops;
-  for (const auto& loop : parts.loops) loops.push_back(loop.get());
   ASSIGN_OR_RETURN(std::unique_ptr<FilesystemImpl> filesystem,
                    FilesystemImpl::Create(std::move(parts), [&](MetadataForData* metadata) {
                      return DataPlane::Create(data, loops, metadata);

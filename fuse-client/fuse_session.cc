@@ -1,16 +1,21 @@
 #include "fuse-client/fuse_session.h"
 
+#include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include "fuse-client/mount/mount_table.h"
 #include "fuse-client/operations/operations.h"
+#include "fuse-client/request_reader.h"
 
 namespace tarn::fuse {
 namespace {
@@ -90,17 +95,48 @@ FuseSession::~FuseSession() {
   fuse_session_destroy(session_);
 }
 
-Status FuseSession::Serve(unsigned threads) {
-  fuse_loop_config* const config = fuse_loop_cfg_create();
-  if (config == nullptr) return Status(StatusCode::kNoMemory, "libfuse: no memory");
-  fuse_loop_cfg_set_clone_fd(config, 0);  // requests in flight could not be handed to a successor
-  fuse_loop_cfg_set_max_threads(config, threads);
-  const int result = fuse_session_loop_mt(session_, config);
-  fuse_loop_cfg_destroy(config);
-  if (result < 0) return Status::FromErrno(-result, "serve " + path_);
+Status FuseSession::Serve(std::span<rpc::EventLoop* const> loops) {
+  RETURN_IF_ERROR(Greet());
+  const int fd = fuse_session_fd(session_);
+  if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0) return Status::FromErrno(errno, "serve " + path_);
+  std::vector<std::unique_ptr<RequestReader>> readers;
+  for (rpc::EventLoop* const loop : loops) {
+    readers.push_back(std::make_unique<RequestReader>(session_, loop, [this](const Status& status) { End(status); }));
+  }
+  Status end;
+  {
+    MutexLock lock(mutex_);
+    while (!end_.has_value()) ended_.Wait(lock);
+    end = *end_;
+  }
+  readers.clear();
+  return end.WithContext("serve " + path_);
+}
+
+// The kernel's first request, FUSE_INIT, which is there since the mount. It decides how large the later ones may be,
+// and so the buffers.
+Status FuseSession::Greet() {
+  fuse_buf buffer{};
+  int got = 0;
+  do {
+    got = fuse_session_receive_buf(session_, &buffer);
+  } while (got == -EINTR);
+  if (got > 0) fuse_session_process_buf(session_, &buffer);
+  std::free(buffer.mem);
+  if (got < 0) return Status::FromErrno(-got, "serve " + path_);
+  if (got == 0) End(Status::Ok());  // unmounted already
   return Status::Ok();
 }
 
-void FuseSession::Stop() { fuse_session_exit(session_); }
+void FuseSession::End(const Status& status) {
+  MutexLock lock(mutex_);
+  if (!end_.has_value()) end_ = status;
+  ended_.NotifyAll();
+}
+
+void FuseSession::Stop() {
+  fuse_session_exit(session_);
+  End(Status::Ok());
+}
 
 }  // namespace tarn::fuse

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
+#include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/rpc/event_loop.h"
 #include "fuse-client/mount/mount_point.h"
 #include "fuse-client/operations/fuse_mount.h"
 
@@ -22,8 +26,8 @@ class FuseSession {
   FuseSession(const FuseSession&) = delete;
   FuseSession& operator=(const FuseSession&) = delete;
 
-  // Answers requests on `threads` threads of its own until the file system is unmounted or Stop() is called.
-  Status Serve(unsigned threads);
+  // Runs the handlers of requests on `loops` until the file system is unmounted or Stop() is called.
+  Status Serve(std::span<rpc::EventLoop* const> loops);
   void Stop();
 
   // "MAJOR:MINOR".
@@ -31,10 +35,16 @@ class FuseSession {
 
  private:
   FuseSession(fuse_session* session, std::string path);
+  Status Greet();
+  void End(const Status& status);
 
   fuse_session* const session_;
   const std::string path_;
   std::string device_;  // empty until mounted
+
+  Mutex mutex_;
+  CondVar ended_;
+  std::optional<Status> end_ GUARDED_BY(mutex_);  // why Serve is to return
 };
 
 }  // namespace tarn::fuse

@@ -16,14 +16,18 @@
 #include <chrono>
 #include <cstdio>
 #include <optional>
+#include <span>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/named_thread.h"
 #include "common/base/posix_io.h"
 #include "common/obs/logging.h"
+#include "common/rpc/event_loop.h"
 #include "fuse-client/fuse_session.h"
 #include "fuse-client/memory_limit.h"
 #include "fuse-client/mount/mount_point.h"
@@ -34,8 +38,8 @@
 namespace tarn::fuse {
 namespace {
 
-// Handlers do not block, so a thread per core is enough, and one that reads the next request meanwhile.
-unsigned ServingThreads() { return std::clamp(std::thread::hardware_concurrency() + 1, 2u, 16u); }
+// Nothing on them blocks, so more than a few would only add connections to every chunk server.
+unsigned LoopCount() { return std::clamp(std::thread::hardware_concurrency(), 2u, 4u); }
 
 // Large enough to keep several of our largest requests in flight for one sequential reader.
 constexpr uint32_t kReadAheadKb = 4096;
@@ -67,9 +71,9 @@ class EndSignals {
 // Serves the session on a thread; `ended` becomes readable when it is over.
 class ServingThread {
  public:
-  explicit ServingThread(FuseSession& session) : ended_(eventfd(0, EFD_CLOEXEC)) {
-    thread_ = StartNamedThread("fuse-serve", [this, &session] {
-      const Status status = session.Serve(ServingThreads());
+  ServingThread(FuseSession& session, std::span<rpc::EventLoop* const> loops) : ended_(eventfd(0, EFD_CLOEXEC)) {
+    thread_ = StartNamedThread("fuse-serve", [this, &session, loops] {
+      const Status status = session.Serve(loops);
       if (!status.ok()) spdlog::error("serving ended error={}", status.message());
       eventfd_write(ended_.get(), 1);
     });
@@ -196,7 +200,7 @@ class MountProcess {
     if (!status.ok()) return Fail(status);
     bool clean = true;
     {
-      std::optional<ServingThread> serving(std::in_place, *session_);
+      std::optional<ServingThread> serving(std::in_place, *session_, loops_);
       status = Announce();
       if (status.ok()) {
         WaitForEnd(signals, *serving, *session_, mount_point_, options_.foreground);
@@ -217,11 +221,24 @@ class MountProcess {
   Status SetUp(const FilesystemOpener& open) {
     RETURN_IF_ERROR(obs::SetUpLogging({"tarn-fuse", options_.log_level, LogFileOf(options_, mount_point_)}));
     RaiseDescriptorLimit();
-    ASSIGN_OR_RETURN(filesystem_, open(ToFilesystemOptions(options_)));
+    RETURN_IF_ERROR(StartLoops());
+    client::FilesystemOptions filesystem_options = ToFilesystemOptions(options_);
+    filesystem_options.loops = loops_;
+    ASSIGN_OR_RETURN(filesystem_, open(filesystem_options));
     const Timeouts timeouts{options_.mount.entry_timeout_s, options_.mount.attr_timeout_s,
                             options_.mount.negative_timeout_s};
     mount_ = std::make_unique<FuseMount>(*filesystem_, clock_, timeouts);
     ASSIGN_OR_RETURN(session_, FuseSession::Mount(ToKernelMount(options_, mount_point_), *mount_));
+    return Status::Ok();
+  }
+
+  // For the kernel's requests and for those that they cause.
+  Status StartLoops() {
+    for (unsigned i = 0; i < LoopCount(); ++i) {
+      ASSIGN_OR_RETURN(std::unique_ptr<rpc::EventLoop> loop, rpc::EventLoop::Start("fuse-loop-" + std::to_string(i)));
+      loops_.push_back(loop.get());
+      own_loops_.push_back(std::move(loop));
+    }
     return Status::Ok();
   }
 
@@ -253,7 +270,10 @@ class MountProcess {
   const std::string mount_point_;
   StartupPipe startup_;
   const SystemClock clock_;
-  // Destroyed from the last to the first: callbacks of the file system use the mount and the session.
+  // Destroyed from the last to the first: callbacks of the file system, which run on the loops, use the mount and the
+  // session.
+  std::vector<std::unique_ptr<rpc::EventLoop>> own_loops_;
+  std::vector<rpc::EventLoop*> loops_;
   std::unique_ptr<FuseMount> mount_;
   std::unique_ptr<FuseSession> session_;
   std::unique_ptr<client::Filesystem> filesystem_;

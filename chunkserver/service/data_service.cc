@@ -1,7 +1,9 @@
 #include "chunkserver/service/data_service.h"
 
+#include <google/protobuf/arena.h>
 #include <spdlog/spdlog.h>
 
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +15,8 @@ namespace {
 
 // Up to here a copy is cheaper than sendfile's set-up.
 constexpr uint32_t kCopyBytesMax = 64u << 10;
+// Room for a parsed read.
+constexpr size_t kReadArenaBytes = 512;
 
 ChunkId ChunkOf(const proto::ChunkAddress& address) { return {DataId(address.data_id()), address.chunk_index()}; }
 
@@ -50,9 +54,7 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
   const ResponderPtr responder(std::move(unique_responder));
   switch (request.method) {
     case rpc::Method::kReadChunk:
-      if (const auto message = ParseOrFail<proto::ReadChunkRequest>(request, *responder)) {
-        WithCurrentGroup(message->chunk(), responder, [=, this] { Read(message, responder); });
-      }
+      HandleRead(request, responder);
       return;
     case rpc::Method::kWriteChunk:
       if (const auto message = ParseOrFail<proto::WriteChunkRequest>(request, *responder)) {
@@ -77,6 +79,25 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
   }
 }
 
+// Most reads are answered here and now, from memory: nothing of them is kept on the heap.
+void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& responder) {
+  alignas(8) std::array<char, kReadArenaBytes> block;
+  google::protobuf::ArenaOptions options;
+  options.initial_block = block.data();
+  options.initial_block_size = block.size();
+  google::protobuf::Arena arena(options);
+  auto* const message = google::protobuf::Arena::CreateMessage<proto::ReadChunkRequest>(&arena);
+  if (Status status = rpc::ParseRequest(request, message); !status.ok()) return responder->Fail(status);
+  store::ReadRequest read;
+  read.chunk = ChunkOf(message->chunk());
+  read.offset = message->offset_bytes();
+  read.length = message->length_bytes();
+  read.view = ViewOf(message->truncate());
+  const bool verify = message->verify_at_source();
+  if (parts_.link->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) return Read(read, verify, responder);
+  WithCurrentGroup(message->chunk(), responder, [=, this] { Read(read, verify, responder); });
+}
+
 void DataService::WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve) {
   const auto groups = parts_.link->groups();
   switch (groups->Check(address)) {
@@ -99,13 +120,8 @@ void DataService::OnWorker(const ResponderPtr& responder, std::function<void()> 
   if (!parts_.workers->Submit(std::move(work))) responder->Fail(Status(StatusCode::kResourceExhausted, "too many requests wait for the disk"));
 }
 
-void DataService::Read(const std::shared_ptr<proto::ReadChunkRequest>& request, const ResponderPtr& responder) {
-  store::ReadRequest read;
-  read.chunk = ChunkOf(request->chunk());
-  read.offset = request->offset_bytes();
-  read.length = request->length_bytes();
-  read.view = ViewOf(request->truncate());
-  if (request->verify_at_source()) {
+void DataService::Read(const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder) {
+  if (verify_at_source) {
     OnWorker(responder, [=, this] { ReadVerified(read, responder); });
   } else if (!ReadCached(read, responder)) {
     OnWorker(responder, [=, this] { ReadBlocking(read, responder); });

@@ -39,7 +39,8 @@ class DataService {
   void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve);
   void OnWorker(const ResponderPtr& responder, std::function<void()> work);
 
-  void Read(const std::shared_ptr<proto::ReadChunkRequest>& request, const ResponderPtr& responder);
+  void HandleRead(const rpc::Request& request, const ResponderPtr& responder);
+  void Read(const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder);
   // True if it was answered without waiting.
   bool ReadCached(const store::ReadRequest& read, const ResponderPtr& responder);
   void ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder);

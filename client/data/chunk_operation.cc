@@ -47,7 +47,7 @@ std::shared_ptr<ServerLink> ChunkClient::Core::LinkTo(const std::string& address
   {
     MutexLock lock(mutex_);
     const auto found = links_.find(address);
-    if (found != links_.end()) return found->second[static_cast<size_t>(purpose)];
+    if (found != links_.end()) return Choose(found->second, purpose);
   }
   proto::HelloRequest hello;
   hello.set_role(proto::PEER_ROLE_CLIENT);
@@ -61,17 +61,28 @@ std::shared_ptr<ServerLink> ChunkClient::Core::LinkTo(const std::string& address
   }
   MutexLock lock(mutex_);
   if (closed()) return nullptr;
-  auto& links = links_[address];
-  if (links[0] != nullptr) return links[static_cast<size_t>(purpose)];
-  const size_t first_loop = links_.size() - 1;
-  for (size_t i = 0; i < links.size(); ++i) {
-    rpc::EventLoop* loop = loops[(first_loop + i) % loops.size()];
+  const auto [entry, is_new] = links_.try_emplace(address);
+  ServerLinks& links = entry->second;
+  if (!is_new) return Choose(links, purpose);
+  links.first_loop = (links_.size() - 1) % loops.size();
+  const auto make = [&](rpc::EventLoop* loop) {
     const rpc::FrameClientOptions client_options{.address = address, .push_handler = {}};
-    links[i] = std::make_shared<ServerLink>(
+    return std::make_shared<ServerLink>(
         [loop, client_options, hello] { return rpc::FrameClient::Create(loop, client_options, hello); },
         clock->MonotonicNs());
+  };
+  // A link connects when it is first used.
+  for (rpc::EventLoop* loop : loops) links.reads.push_back(make(loop));
+  links.writes = make(loops[links.first_loop]);
+  return Choose(links, purpose);
+}
+
+std::shared_ptr<ServerLink> ChunkClient::Core::Choose(const ServerLinks& links, LinkPurpose purpose) const {
+  if (purpose == LinkPurpose::kWrite) return links.writes;
+  for (size_t i = 0; i < loops.size(); ++i) {
+    if (loops[i]->InLoopThread()) return links.reads[i];
   }
-  return links[static_cast<size_t>(purpose)];
+  return links.reads[(links.first_loop + 1) % loops.size()];
 }
 
 bool ChunkClient::Core::HasRoom(const WriteGate& gate, uint64_t bytes) const {
@@ -135,19 +146,18 @@ bool ChunkClient::Core::Unpark(const ChunkOperationPtr& operation) {
   return parked_.erase(operation) > 0;
 }
 
-void ChunkClient::Core::OperationBegins() {
-  MutexLock lock(operations_mutex_);
-  ++operations_;
-}
+void ChunkClient::Core::OperationBegins() { operations_.fetch_add(1); }
 
 void ChunkClient::Core::OperationOver() {
+  // Either this sees that the client is closed, or AwaitOperations, which comes after, sees that nothing is left.
+  if (operations_.fetch_sub(1) > 1 || !closed_.load()) return;
   MutexLock lock(operations_mutex_);
-  if (--operations_ == 0) operations_over_.NotifyAll();
+  operations_over_.NotifyAll();
 }
 
 void ChunkClient::Core::AwaitOperations() {
   MutexLock lock(operations_mutex_);
-  while (operations_ > 0) operations_over_.Wait(lock);
+  while (operations_.load() > 0) operations_over_.Wait(lock);
 }
 
 void ChunkClient::Core::Close() {
@@ -155,8 +165,11 @@ void ChunkClient::Core::Close() {
   std::vector<ChunkOperationPtr> stopped;
   {
     MutexLock lock(mutex_);
-    closed_.store(true, std::memory_order_release);
-    for (const auto& [address, pair] : links_) links.insert(links.end(), pair.begin(), pair.end());
+    closed_.store(true);
+    for (const auto& [address, server] : links_) {
+      links.insert(links.end(), server.reads.begin(), server.reads.end());
+      links.push_back(server.writes);
+    }
     stopped.assign(parked_.begin(), parked_.end());
     parked_.clear();
     for (auto& [address, gate] : write_gates_) {

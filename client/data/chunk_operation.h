@@ -2,7 +2,7 @@
 // Internal to the chunk client.
 #pragma once
 
-#include <array>
+#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -24,7 +24,7 @@ class ChunkOperation;
 using ChunkOperationPtr = std::shared_ptr<ChunkOperation>;
 
 // Reads and writes go over connections of their own, so that a small read does not wait behind megabytes of writes.
-enum class LinkPurpose : uint8_t { kRead = 0, kWrite = 1 };
+enum class LinkPurpose : uint8_t { kRead, kWrite };
 
 // Thread-safe.
 class ChunkClient::Core : public std::enable_shared_from_this<ChunkClient::Core> {
@@ -34,7 +34,7 @@ class ChunkClient::Core : public std::enable_shared_from_this<ChunkClient::Core>
 
   // Null once closed.
   std::shared_ptr<const PlacementRoutes> Routes();
-  // Null once closed.
+  // Null once closed. For reads one of the calling loop's own, so that the loop that asks also hears the answer.
   std::shared_ptr<ServerLink> LinkTo(const std::string& address, LinkPurpose purpose);
 
   // Lets a write begin, now or when there is room for it at its server (the operation is then queued and started
@@ -76,21 +76,28 @@ class ChunkClient::Core : public std::enable_shared_from_this<ChunkClient::Core>
     uint32_t writes = 0;
     std::deque<std::pair<ChunkOperationPtr, uint64_t>> waiting;
   };
+  struct ServerLinks {
+    std::vector<std::shared_ptr<ServerLink>> reads;  // one for each loop
+    std::shared_ptr<ServerLink> writes;
+    size_t first_loop = 0;  // of the writes; reads from threads that are no loop's take the one after it
+  };
   bool HasRoom(const WriteGate& gate, uint64_t bytes) const;
+  std::shared_ptr<ServerLink> Choose(const ServerLinks& links, LinkPurpose purpose) const;
 
   std::atomic<bool> closed_{false};
 
   Mutex mutex_;
   std::shared_ptr<const proto::ClusterMap> map_ GUARDED_BY(mutex_);  // what routes_ was made from
   std::shared_ptr<const PlacementRoutes> routes_ GUARDED_BY(mutex_);
-  std::map<std::string, std::array<std::shared_ptr<ServerLink>, 2>, std::less<>> links_ GUARDED_BY(mutex_);
+  std::map<std::string, ServerLinks, std::less<>> links_ GUARDED_BY(mutex_);
   std::map<std::string, WriteGate, std::less<>> write_gates_ GUARDED_BY(mutex_);
   std::unordered_map<TargetId, TargetSequences> sequences_ GUARDED_BY(mutex_);
   std::unordered_set<ChunkOperationPtr> parked_ GUARDED_BY(mutex_);
 
+  // Counted without a lock, since every read does it; only the last one after Close has somebody to tell.
+  std::atomic<uint64_t> operations_{0};
   Mutex operations_mutex_;
   CondVar operations_over_;
-  uint64_t operations_ GUARDED_BY(operations_mutex_) = 0;
 };
 
 // One request, from its start to its single end. Its steps follow one another, on whatever thread: no two run at once.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <future>
 
 #include "client/blocking.h"
 #include "client/data/testing/data_plane_fixture.h"
@@ -594,6 +595,27 @@ TEST_F(DataPlaneTest, RandomReadsFetchTheirBlocksOnly) {
     ASSERT_TRUE(std::equal(part->begin(), part->end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset)));
   }
   EXPECT_EQ(plane->counters().bytes_read - before, 20u * 4096);
+}
+
+TEST_F(DataPlaneTest, AReadAskedOnALoopIsAnsweredThere) {
+  Start();
+  const auto data = NewFile();
+  const auto bytes = Pattern(200'000, 14);
+  ASSERT_TRUE(WriteAll(*data, 0, bytes).ok());
+  ASSERT_TRUE(Sync(*data).ok());
+  for (const auto& loop : cluster->loops) {
+    for (uint64_t unit = 0; unit < 3; ++unit) {                           // on different servers
+      const auto answered_here = std::make_shared<std::promise<bool>>();  // lives until set_value has returned
+      loop->Post([&, answered_here] {
+        data->Read(nullptr, {unit * kUnit, 4096}, [&, unit, answered_here](const Result<ReadResult>& read) {
+          const bool right =
+              read.ok() && std::memcmp(read->pieces.front().iov_base, bytes.data() + unit * kUnit, 4096) == 0;
+          answered_here->set_value(right && loop->InLoopThread());
+        });
+      });
+      EXPECT_TRUE(answered_here->get_future().get()) << "unit " << unit;
+    }
+  }
 }
 
 TEST_F(DataPlaneTest, CachedBlocksAreDroppedWhenTheDataChangesElsewhere) {

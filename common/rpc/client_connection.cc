@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/rpc/hello.h"
+#include "common/rpc/local_socket.h"
 #include "proto/types.pb.h"
 
 namespace tarn::rpc {
@@ -144,9 +145,12 @@ void ClientConnection::TryNextAddress() {
 }
 
 Status ClientConnection::StartConnecting(const SocketAddress& address) {
-  ASSIGN_OR_RETURN(connecting_, OpenStreamSocket(address));
-  const int result = connect(connecting_.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length);
-  if (result != 0 && errno != EINPROGRESS) return Status::FromErrno(errno, "connect " + address.ToString());
+  connecting_ = ConnectByLocalName(address);
+  if (!connecting_.valid()) {
+    ASSIGN_OR_RETURN(connecting_, OpenStreamSocket(address));
+    const int result = connect(connecting_.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length);
+    if (result != 0 && errno != EINPROGRESS) return Status::FromErrno(errno, "connect " + address.ToString());
+  }
   interest_ = EPOLLOUT;
   return loop_->Watch(connecting_.get(), interest_,
                       [self = shared_from_this()](uint32_t events) { self->OnEvents(events); });

@@ -38,6 +38,7 @@ class ReadServer {
     sums_ = ComputePieceSums(0, std::span<const uint8_t>(bytes).first(4 << 20));
     FrameServerOptions options;
     options.buffers = buffers_;
+    options.offers_local_sockets = false;  // TCP, where it says so
     if (way >= kBufferOverUnixSocket) options.listen = "unix:/tmp/frame_bench." + std::to_string(getpid());
     auto server = FrameServer::Start(
         options, [](const proto::HelloRequest&, proto::HelloReply*) { return Status::Ok(); },

@@ -76,7 +76,12 @@ class FrameRpc : public testing::Test {
     hello_.set_peer_name("test");
   }
 
-  void StartServer(RequestHandler handler) { StartServer(FrameServerOptions{}, std::move(handler)); }
+  // By TCP, unless the options say otherwise.
+  void StartServer(RequestHandler handler) {
+    FrameServerOptions options;
+    options.offers_local_sockets = false;
+    StartServer(options, std::move(handler));
+  }
   void StartServer(const FrameServerOptions& options, RequestHandler handler) {
     auto server = FrameServer::Start(
         options,

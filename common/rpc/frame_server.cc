@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "common/rpc/event_loop.h"
+#include "common/rpc/local_socket.h"
 #include "common/rpc/server_connection.h"
 #include "common/rpc/socket_address.h"
 
@@ -48,8 +49,9 @@ class SocketFrameServer final : public FrameServer {
   };
 
   // On the first worker's loop.
-  void WatchListener();
-  void Accept();
+  void WatchListeners();
+  void StopListening();
+  void Accept(int listener);
   void Deal(UniqueFd fd);
 
   static void RunAndWait(EventLoop* loop, const std::function<void()>& task);
@@ -57,7 +59,7 @@ class SocketFrameServer final : public FrameServer {
   ServerContext context_;
   std::string address_;
   // The first worker's loop only, once it runs.
-  UniqueFd listener_;
+  std::vector<UniqueFd> listeners_;
   size_t next_worker_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;
 };
@@ -65,9 +67,9 @@ class SocketFrameServer final : public FrameServer {
 SocketFrameServer::~SocketFrameServer() {
   if (!workers_.empty()) {
     EventLoop* const first = workers_.front()->loop.get();
-    RunAndWait(first, [this, first] {
-      first->Unwatch(listener_.get());
-      listener_.Reset();
+    RunAndWait(first, [this] {
+      StopListening();
+      listeners_.clear();
     });
   }
   if (address_.starts_with(kUnixPrefix)) unlink(address_.substr(kUnixPrefix.size()).c_str());
@@ -94,26 +96,34 @@ void SocketFrameServer::RunAndWait(EventLoop* loop, const std::function<void()>&
 Status SocketFrameServer::Listen() {
   ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(context_.options.listen));
   ASSIGN_OR_RETURN(const std::vector<SocketAddress> addresses, ResolveBlocking(endpoint));
-  ASSIGN_OR_RETURN(listener_, ListenOn(addresses.front()));
-  address_ = LocalAddressOf(listener_.get());
+  ASSIGN_OR_RETURN(UniqueFd listener, ListenOn(addresses.front()));
+  address_ = LocalAddressOf(listener.get());
+  if (context_.options.offers_local_sockets) listeners_ = ListenOnLocalNames(listener.get());
+  listeners_.push_back(std::move(listener));
   for (uint32_t i = 0; i < std::max(1u, context_.options.loop_threads); ++i) {
     auto worker = std::make_unique<Worker>();
     ASSIGN_OR_RETURN(worker->loop, EventLoop::Start(context_.options.thread_name));
     workers_.push_back(std::move(worker));
   }
-  workers_.front()->loop->Post([this] { WatchListener(); });
+  workers_.front()->loop->Post([this] { WatchListeners(); });
   return Status::Ok();
 }
 
-void SocketFrameServer::WatchListener() {
-  if (!listener_.valid()) return;
-  const Status watched = workers_.front()->loop->Watch(listener_.get(), EPOLLIN, [this](uint32_t) { Accept(); });
-  CHECK(watched.ok(), watched.ToString());
+void SocketFrameServer::WatchListeners() {
+  for (const UniqueFd& listener : listeners_) {
+    const Status watched =
+        workers_.front()->loop->Watch(listener.get(), EPOLLIN, [this, fd = listener.get()](uint32_t) { Accept(fd); });
+    CHECK(watched.ok(), watched.ToString());
+  }
 }
 
-void SocketFrameServer::Accept() {
+void SocketFrameServer::StopListening() {
+  for (const UniqueFd& listener : listeners_) workers_.front()->loop->Unwatch(listener.get());
+}
+
+void SocketFrameServer::Accept(int listener) {
   while (true) {
-    UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    UniqueFd fd(accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd.valid()) {
       Deal(std::move(fd));
       continue;
@@ -121,9 +131,8 @@ void SocketFrameServer::Accept() {
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EAGAIN) return;
     // Out of descriptors or memory: the connection stays in the backlog, which would wake the loop at once again.
-    EventLoop* const loop = workers_.front()->loop.get();
-    loop->Unwatch(listener_.get());
-    loop->PostAfter(kAcceptPauseMs, [this] { WatchListener(); });
+    StopListening();
+    workers_.front()->loop->PostAfter(kAcceptPauseMs, [this] { WatchListeners(); });
     return;
   }
 }

@@ -77,6 +77,8 @@ struct FrameServerOptions {
   uint32_t connections_max = 16'384;
   uint32_t requests_in_flight_max = 256;  // per connection
   std::string thread_name = "frames";
+  // Clients of the same machine get a Unix socket instead of TCP (common/rpc/local_socket.h).
+  bool offers_local_sockets = true;
   // Where the payloads of requests come from, and best also those of replies; null: a pool of the server's own.
   std::shared_ptr<BufferPool> buffers;
 };

@@ -20,6 +20,8 @@ namespace {
 
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr int kListenBacklog = 1024;
+// Room for a few of the largest usual answers; with the system's default the two ends take turns within one of them.
+constexpr int kUnixSendBufferBytes = 2 << 20;
 constexpr int kKeepAliveIdleSeconds = 30;
 constexpr int kKeepAliveIntervalSeconds = 10;
 constexpr int kKeepAliveProbes = 3;
@@ -94,6 +96,12 @@ bool SomebodyListens(const SocketAddress& address) {
   return result == 0 || errno != ECONNREFUSED;
 }
 
+bool IsUnixSocket(int fd) {
+  int domain = 0;
+  socklen_t length = sizeof(domain);
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
+}
+
 using NameCall = int (*)(int, sockaddr*, socklen_t*);
 
 std::string AddressFrom(NameCall call, int fd) {
@@ -136,6 +144,9 @@ std::string SocketAddress::ToString() const {
   if (storage.ss_family == AF_UNIX) {
     const auto* name = reinterpret_cast<const sockaddr_un*>(&storage);
     const size_t path_bytes = length > offsetof(sockaddr_un, sun_path) ? length - offsetof(sockaddr_un, sun_path) : 0;
+    // An abstract name (unix(7)), which ParseEndpoint does not read: nobody configures one.
+    if (path_bytes > 1 && name->sun_path[0] == '\0')
+      return std::string(kUnixPrefix) + "@" + std::string(name->sun_path + 1, path_bytes - 1);
     return std::string(kUnixPrefix) + std::string(name->sun_path, strnlen(name->sun_path, path_bytes));
   }
   return {};
@@ -155,8 +166,15 @@ Result<UniqueFd> OpenStreamSocket(const SocketAddress& address) {
 }
 
 void SetConnectionOptions(int fd) {
-  // On a Unix socket the TCP options fail, and need not be set.
-  const auto set = [fd](int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof(value)); };
+  const auto set = [fd](int level, int option, int value) {
+    return setsockopt(fd, level, option, &value, sizeof(value)) == 0;
+  };
+  // Nothing but the buffer applies to a Unix socket; TCP sizes its own by itself. Past the system's limit only with
+  // CAP_NET_ADMIN.
+  if (IsUnixSocket(fd)) {
+    if (!set(SOL_SOCKET, SO_SNDBUFFORCE, kUnixSendBufferBytes)) set(SOL_SOCKET, SO_SNDBUF, kUnixSendBufferBytes);
+    return;
+  }
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
@@ -167,8 +185,8 @@ void SetConnectionOptions(int fd) {
 
 Result<UniqueFd> ListenOn(const SocketAddress& address) {
   const std::string text = address.ToString();
-  if (address.storage.ss_family == AF_UNIX && !SomebodyListens(address))
-    unlink(text.substr(kUnixPrefix.size()).c_str());
+  const bool is_file = address.storage.ss_family == AF_UNIX && !text.starts_with("unix:@");
+  if (is_file && !SomebodyListens(address)) unlink(text.substr(kUnixPrefix.size()).c_str());
   UniqueFd fd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Status::FromErrno(errno, "socket");
   // A restarted server takes its port at once, although connections of its predecessor are in TIME_WAIT.
