@@ -3,6 +3,7 @@
 #include <google/protobuf/arena.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -28,6 +29,18 @@ proto::ReadChunkReply ReplyOf(const store::ReadPlan& plan) {
   reply.set_version(plan.version);
   reply.set_block_sums(plan.sums);
   return reply;
+}
+
+// Whether the file's pages go to the socket as they are. Not short ones (a copy is cheaper), and not holes, which no file has.
+bool SendsPages(const store::ReadPlan& plan) {
+  return plan.length > kCopyBytesMax && std::none_of(plan.pieces.begin(), plan.pieces.end(), [](const store::ReadPiece& piece) { return piece.fd < 0; });
+}
+
+void ReplyPages(const store::ReadPlan& plan, rpc::Responder& responder) {
+  std::vector<rpc::FilePayload> parts;
+  parts.reserve(plan.pieces.size());
+  for (const store::ReadPiece& piece : plan.pieces) parts.push_back({piece.fd, piece.file_offset, piece.length, plan.lease});
+  responder.ReplyFile(ReplyOf(plan), std::move(parts));
 }
 
 void FailStaleEpoch(rpc::Responder& responder, uint64_t map_version) {
@@ -140,19 +153,14 @@ bool DataService::ReadCached(const store::ReadRequest& read, const ResponderPtr&
     responder->Reply(ReplyOf(plan));
     return true;
   }
-  bool has_holes = false;
-  for (const store::ReadPiece& piece : plan.pieces) has_holes |= piece.fd < 0;
-  if (plan.length <= kCopyBytesMax || has_holes) {
-    Buffer bytes = parts_.buffers->Allocate(plan.length);
-    if (!store::ChunkReader::ReadCached(plan, bytes.span())) return false;
-    responder->Reply(ReplyOf(plan), std::move(bytes));
+  if (SendsPages(plan)) {
+    if (!store::ChunkReader::IsCached(plan)) return false;
+    ReplyPages(plan, *responder);
     return true;
   }
-  if (!store::ChunkReader::IsCached(plan)) return false;
-  std::vector<rpc::FilePayload> parts;
-  parts.reserve(plan.pieces.size());
-  for (const store::ReadPiece& piece : plan.pieces) parts.push_back({piece.fd, piece.file_offset, piece.length, plan.lease});
-  responder->ReplyFile(ReplyOf(plan), std::move(parts));
+  Buffer bytes = parts_.buffers->Allocate(plan.length);
+  if (!store::ChunkReader::ReadCached(plan, bytes.span())) return false;
+  responder->Reply(ReplyOf(plan), std::move(bytes));
   return true;
 }
 
@@ -163,6 +171,8 @@ void DataService::ReadBlocking(const store::ReadRequest& read, const ResponderPt
   if (plan->length > 0) {
     if (Status status = parts_.store->ReadPlanned(read, *plan, bytes.span()); !status.ok()) return responder->Fail(status);
   }
+  // Reading has brought the pages in, and found what the disk cannot give; copying the bytes once more, into the socket, is saved.
+  if (SendsPages(*plan)) return ReplyPages(*plan, *responder);
   responder->Reply(ReplyOf(*plan), std::move(bytes));
 }
 

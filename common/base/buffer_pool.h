@@ -30,12 +30,12 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   size_t kept_bytes() const;
 
-  static constexpr size_t kPooledBytesMin = 16 << 10;
+  static constexpr size_t kPooledBytesMin = 4 << 10;
   static constexpr size_t kPooledBytesMax = 4 << 20;
 
  private:
   friend class Buffer;
-  static constexpr size_t kSizeClasses = 9;  // 16 KiB .. 4 MiB
+  static constexpr size_t kSizeClasses = 11;  // 4 KiB .. 4 MiB
   static_assert(kPooledBytesMin << (kSizeClasses - 1) == kPooledBytesMax);
 
   explicit BufferPool(size_t kept_bytes_max) : kept_bytes_max_(kept_bytes_max) {}

@@ -219,13 +219,15 @@ void ServerConnection::Push(Method method, const google::protobuf::MessageLite& 
 }
 
 void ServerConnection::Send(OutgoingFrame frame) {
+  // What comes from files is not among the bytes queued.
+  const bool is_big = frame.header.payload_bytes >= kWriteDirectlyBytes;
   const size_t queued = writer_.Enqueue(std::move(frame));
   if (queued == 0) return;
   {
     MutexLock lock(loop_mutex_);
     if (loop_ == nullptr) return;
     const bool on_loop = loop_->InLoopThread();
-    const bool at_once = queued >= (on_loop ? kFlushAtBytes : kWriteDirectlyBytes);
+    const bool at_once = on_loop ? queued >= kFlushAtBytes : is_big || queued >= kWriteDirectlyBytes;
     if (!at_once) {
       if (on_loop && !std::exchange(flush_deferred_, true)) {
         loop_->DeferToEndOfTurn([self = shared_from_this()] {
