@@ -39,7 +39,7 @@ namespace tarn::fuse {
 namespace {
 
 // Nothing on them blocks, so more than a few would only add connections to every chunk server.
-unsigned LoopCount() { return std::clamp(std::thread::hardware_concurrency(), 2u, 4u); }
+unsigned LoopCount() { return std::clamp(std::thread::hardware_concurrency(), 1u, 4u); }
 
 // Large enough to keep several of our largest requests in flight for one sequential reader.
 constexpr uint32_t kReadAheadKb = 4096;

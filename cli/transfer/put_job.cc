@@ -5,7 +5,10 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <future>
+#include <memory>
 #include <thread>
 
 #include "cli/remote_path.h"
@@ -21,6 +24,8 @@ using client::Wait;
 
 constexpr uint64_t kFilesQueuedMax = 4096;
 constexpr uint32_t kDirectoryModeWhileFilling = 0755;
+// Whose attributes are set at once.
+constexpr size_t kDirectoriesAtOnce = 256;
 
 int64_t ToNs(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
 
@@ -42,6 +47,15 @@ Result<std::string> SourceName(const std::string& source) {
 
 bool SameAttributes(const Attributes& remote, const struct stat& local, bool keep_owner) {
   return remote.mode == (local.st_mode & 07777) && (!keep_owner || (remote.uid == local.st_uid && remote.gid == local.st_gid));
+}
+
+// Starts a request whose answer is waited for later.
+template <typename Start>
+std::future<Result<Attributes>> Ask(const Start& start) {
+  // Shared, so that it lives until set_value has returned.
+  auto answer = std::make_shared<std::promise<Result<Attributes>>>();
+  start(client::Callback<Attributes>([answer](Result<Attributes> result) { answer->set_value(std::move(result)); }));
+  return answer->get_future();
 }
 
 client::AttributeChanges ChangesFor(const struct stat& local, bool keep_owner) {
@@ -286,20 +300,36 @@ void PutJob::OfferFile(FileTask task) {
 
 // ---- At the end ----
 
-// Children change their parents' mtime, so directories get theirs when all else is done.
+// Children change their parents' mtime, so directories get theirs when all else is done. Many are asked for at once: each change waits for the
+// metadata log.
 void PutJob::SetDirectoryAttributes() {
   std::vector<DirectoryAttributes> pending;
   {
     MutexLock lock(mutex_);
     pending.swap(directory_attributes_);
   }
-  for (auto directory = pending.rbegin(); directory != pending.rend(); ++directory) {
-    const Result<Attributes> now = Wait<Attributes>([&](auto done) { filesystem_->GetAttributes(directory->inode, std::move(done)); });
-    if (now.ok() && now->mtime_ns == ToNs(directory->attributes.st_mtim) && SameAttributes(*now, directory->attributes, keep_owner_)) continue;
-    const Result<Attributes> set = Wait<Attributes>([&](auto done) {
-      filesystem_->SetAttributes(directory->inode, ChangesFor(directory->attributes, keep_owner_), CurrentCaller(), std::move(done));
-    });
-    if (!set.ok()) report_->Error("directory attributes", set.status());
+  const std::span<const DirectoryAttributes> all(pending);
+  for (size_t begin = 0; begin < all.size(); begin += kDirectoriesAtOnce) {
+    SetAttributesOf(all.subspan(begin, std::min(kDirectoriesAtOnce, all.size() - begin)));
+  }
+}
+
+void PutJob::SetAttributesOf(std::span<const DirectoryAttributes> directories) {
+  std::vector<std::future<Result<Attributes>>> found;
+  for (const DirectoryAttributes& directory : directories) {
+    found.push_back(Ask([&](auto done) { filesystem_->GetAttributes(directory.inode, std::move(done)); }));
+  }
+  std::vector<std::future<Result<Attributes>>> set;
+  for (size_t i = 0; i < directories.size(); ++i) {
+    const DirectoryAttributes& directory = directories[i];
+    const Result<Attributes> now = found[i].get();
+    if (now.ok() && now->mtime_ns == ToNs(directory.attributes.st_mtim) && SameAttributes(*now, directory.attributes, keep_owner_)) continue;
+    set.push_back(Ask([&](auto done) {
+      filesystem_->SetAttributes(directory.inode, ChangesFor(directory.attributes, keep_owner_), CurrentCaller(), std::move(done));
+    }));
+  }
+  for (auto& answer : set) {
+    if (const Result<Attributes> attributes = answer.get(); !attributes.ok()) report_->Error("directory attributes", attributes.status());
   }
 }
 

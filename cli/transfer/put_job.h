@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ namespace tarn::cli {
 
 struct PutPolicy {
   bool compare_contents = false;  // --checksum: read both sides instead of trusting size and mtime
-  uint32_t walkers = 4;
+  uint32_t walkers = 16;  // each waits for the directories it makes, and the metadata log takes those of all at once
   uint32_t uploaders = 8;
 };
 
@@ -82,6 +83,7 @@ class PutJob {
   void WaitForIngests();
 
   void SetDirectoryAttributes();
+  void SetAttributesOf(std::span<const DirectoryAttributes> directories);
 
   client::Filesystem* const filesystem_;
   const PutPolicy policy_;
