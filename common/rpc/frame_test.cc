@@ -89,7 +89,9 @@ TEST(Method, NumbersAreFixed) {
       {1, "kHello"},        {2, "kPing"},           {10, "kLookup"},       {11, "kLookupPath"},    {12, "kGetAttr"},
       {13, "kReadDir"},     {14, "kGetXattr"},      {15, "kListXattr"},    {16, "kStatFs"},        {17, "kGetVolume"},
       {18, "kListVolumes"}, {19, "kGetClusterMap"}, {20, "kKeepAlive"},    {21, "kMutate"},        {22, "kMutateBatch"},
+      {23, "kAckPush"},     {24, "kForget"},        {25, "kAcquireWrite"}, {26, "kReleaseWrite"},  {30, "kInvalidate"},
       {40, "kReadChunk"},   {41, "kWriteChunk"},    {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
+      {60, "kRaftMessage"},
   };
   size_t known = 0;
   for (int number = 0; number < 1000; ++number) known += IsKnownMethod(static_cast<Method>(number)) ? 1 : 0;
