@@ -4,8 +4,8 @@
 // common/base/status.h. Requests that fail for want of a server are retried inside `retry_deadline_ms`, mutations exactly once in effect.
 // Permissions are the kernel's business (default_permissions) or the tool's: the library checks none, but carries the caller for ownership.
 //
-// Freshness: nothing is cached here across calls except a file's own unwritten data and what Open reports; the kernel's time-outs bound
-// staleness (docs/ARCHITECTURE.md, coherence).
+// Freshness (docs/coherence.md): names and attributes are remembered as long as the metadata server tells of changes, so that answers are always those of the
+// moment; without `cache_metadata` every question goes to the server. A kernel above is told what to forget (client/kernel_cache.h).
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "client/kernel_cache.h"
 #include "client/types.h"
 
 namespace tarn::rpc {
@@ -34,6 +35,8 @@ struct FilesystemOptions {
   std::string write_buffer_name = "tarn-write-buffer";  // of the memfd
   // Where its work runs and its callbacks come; they outlive it. A call made on one of them needs no other thread. None: it has its own.
   std::vector<rpc::EventLoop*> loops;
+  // Others' changes wait until this client has heard of them: for mounts, not for tools that come and go.
+  bool cache_metadata = false;
 };
 
 // An open file. Handles of one inode share its write buffer. Owned by the library; valid until Release.
@@ -124,6 +127,20 @@ class Filesystem {
   // metadata command, batched with those of other calls. `bytes` must stay alive until the callback.
   virtual void Ingest(const IngestFile& file, std::span<const uint8_t> bytes, Callback<Attributes> done) = 0;
 
+  // ---- The kernel's own cache ----
+  // Set before the first answer is passed on; null: none. Outlives its use.
+  virtual void SetKernelCache(KernelCache* /*kernel*/) {}
+  // How the kernel may believe what is about to be shown to it.
+  enum class Freshness {
+    kUnknown,  // nobody tells of changes: as long as one is ready to be wrong
+    kGranted   // as long as the calls below say
+  };
+  virtual Freshness freshness() const { return Freshness::kUnknown; }
+  // Nanoseconds for which it may believe these attributes, that `name` in `parent` leads to `inode` (invalid: to nothing). 0: not at all. What is shown with such
+  // a time-out is taken back by KernelCache::Invalidate; no change must come between the call and the showing.
+  virtual int64_t ShowAttributes(const Attributes& /*attributes*/) { return 0; }
+  virtual int64_t ShowName(InodeId /*parent*/, const std::string& /*name*/, InodeId /*inode*/) { return 0; }
+
   // For status displays and tests.
   struct Counters {
     uint64_t metadata_requests = 0;
@@ -132,6 +149,12 @@ class Filesystem {
     uint64_t bytes_written = 0;
     uint64_t checksum_failures = 0;
     uint64_t dirty_bytes = 0;
+    uint64_t cached_inodes = 0;
+    uint64_t cached_names = 0;
+    uint64_t cache_bytes = 0;
+    uint64_t cache_hits = 0;
+    uint64_t cache_misses = 0;
+    uint64_t pushes = 0;
   };
   virtual Counters counters() const = 0;
 };

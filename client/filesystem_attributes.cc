@@ -1,4 +1,5 @@
 // FilesystemImpl: attributes of inodes, among them the size, and extended attributes.
+#include <optional>
 #include <utility>
 
 #include "client/filesystem_impl.h"
@@ -18,10 +19,30 @@ bool HasOtherChanges(const AttributeChanges& changes) {
 }  // namespace
 
 void FilesystemImpl::GetAttributes(InodeId inode, Callback<Attributes> done) {
-  metadata_->GetAttributes(inode, [this, done = std::move(done)](const Result<Attributes>& result) {
+  if (cache_ != nullptr) {
+    if (const std::optional<Attributes> known = cache_->FindAttributes(inode)) return done(open_files_.Show(*known));
+  }
+  FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](const Result<Attributes>& result) {
     if (!result.ok()) return done(result.status());
     done(open_files_.Show(*result));
   });
+}
+
+void FilesystemImpl::FetchAttributes(InodeId inode, bool will_open, Callback<Attributes> done) {
+  proto::GetAttrRequest request;
+  request.set_inode(inode.value());
+  request.set_session(GrantSession());
+  request.set_will_open(will_open && cache_ != nullptr);
+  metadata_->Read<proto::GetAttrReply>(
+      rpc::Method::kGetAttr, std::move(request),
+      [this, token = CacheToken(), done = std::move(done)](const Result<proto::GetAttrReply>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        const Attributes attributes = AttributesFromProto(reply->attributes());
+        if (cache_ != nullptr && reply->has_grant()) {
+          cache_->PutAttributes(Admit(reply->grant(), token), attributes);
+        }
+        done(attributes);
+      });
 }
 
 // What is buffered goes first: its size commit would otherwise come after the change and set the modification time that
@@ -68,8 +89,13 @@ void FilesystemImpl::SetOtherAttributes(InodeId inode, const AttributeChanges& c
   op->set_atime_now(changes.atime_now);
   op->set_mtime_now(changes.mtime_now);
   op->set_clear_suid_sgid(changes.clear_suid_sgid);
-  metadata_->MutateForAttributes(std::move(mutation), [this, done = std::move(done)](const Result<Attributes>& result) {
-    if (!result.ok()) return done(result.status());
+  metadata_->MutateForAttributes(std::move(mutation), [this, inode, token = CacheToken(),
+                                                       done = std::move(done)](const Result<Attributes>& result) {
+    if (!result.ok()) {
+      CacheForgetAttributes(inode);
+      return done(result.status());
+    }
+    CacheAttributes(token, *result, /*seen_by_kernel=*/false);
     page_cache_views_.OwnAttributeChange(*result);
     done(open_files_.Show(*result));
   });
@@ -81,19 +107,23 @@ void FilesystemImpl::Truncate(const TruncateRequest& request, Callback<Attribute
   op->set_inode(request.inode.value());
   op->set_size_bytes(request.size_bytes);
   op->set_clear_suid_sgid(request.clear_suid_sgid);
-  metadata_->MutateForAttributes(
-      std::move(mutation), [this, request, done = std::move(done)](const Result<Attributes>& result) {
-        if (result.ok()) return OnTruncated(*result, done);
-        if (result.status().code() != StatusCode::kTruncatePending || request.attempts >= kTruncateAttemptsMax) {
-          return done(result.status());
-        }
-        FinishPendingTruncate(request.inode, [this, request, done](const Status& finished) {
-          if (!finished.ok()) return done(finished);
-          TruncateRequest again = request;
-          ++again.attempts;
-          Truncate(again, done);
-        });
-      });
+  metadata_->MutateForAttributes(std::move(mutation), [this, request, token = CacheToken(),
+                                                       done = std::move(done)](const Result<Attributes>& result) {
+    if (result.ok()) {
+      CacheAttributes(token, *result, /*seen_by_kernel=*/false);
+      return OnTruncated(*result, done);
+    }
+    CacheForgetAttributes(request.inode);
+    if (result.status().code() != StatusCode::kTruncatePending || request.attempts >= kTruncateAttemptsMax) {
+      return done(result.status());
+    }
+    FinishPendingTruncate(request.inode, [this, request, done](const Status& finished) {
+      if (!finished.ok()) return done(finished);
+      TruncateRequest again = request;
+      ++again.attempts;
+      Truncate(again, done);
+    });
+  });
 }
 
 void FilesystemImpl::OnTruncated(const Attributes& attributes, Callback<Attributes> done) {
@@ -117,7 +147,7 @@ void FilesystemImpl::OnTruncated(const Attributes& attributes, Callback<Attribut
 }
 
 void FilesystemImpl::FinishPendingTruncate(InodeId inode, StatusCallback done) {
-  metadata_->GetAttributes(inode, [this, done = std::move(done)](const Result<Attributes>& result) {
+  FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](const Result<Attributes>& result) {
     if (!result.ok()) return done(result.status());
     if (!result->truncate_floor_bytes) return done(Status::Ok());  // its owner was quicker
     OpenInodePtr open = open_files_.Use(*result);
@@ -130,7 +160,14 @@ void FilesystemImpl::FinishPendingTruncate(InodeId inode, StatusCallback done) {
 
 // ---- Extended attributes ----
 
+bool FilesystemImpl::HasNoXattrs(InodeId inode) {
+  if (cache_ == nullptr) return false;
+  const std::optional<Attributes> known = cache_->FindAttributes(inode);
+  return known && !known->has_xattrs;
+}
+
 void FilesystemImpl::GetXattr(InodeId inode, const std::string& name, Callback<std::string> done) {
+  if (HasNoXattrs(inode)) return done(Status(StatusCode::kNoAttribute, "the inode has no extended attributes"));
   proto::GetXattrRequest request;
   request.set_inode(inode.value());
   request.set_name(name);
@@ -142,6 +179,7 @@ void FilesystemImpl::GetXattr(InodeId inode, const std::string& name, Callback<s
 }
 
 void FilesystemImpl::ListXattrs(InodeId inode, Callback<std::vector<std::string>> done) {
+  if (HasNoXattrs(inode)) return done(std::vector<std::string>());
   proto::ListXattrRequest request;
   request.set_inode(inode.value());
   metadata_->Read<proto::ListXattrReply>(rpc::Method::kListXattr, std::move(request),
@@ -161,7 +199,10 @@ void FilesystemImpl::SetXattr(InodeId inode, const std::string& name, const std:
   op->set_create_only(flags.create_only);
   op->set_replace_only(flags.replace_only);
   metadata_->Mutate(std::move(mutation),
-                    [done = std::move(done)](const Result<proto::MutationReply>& reply) { done(reply.status()); });
+                    [this, inode, done = std::move(done)](const Result<proto::MutationReply>& reply) {
+                      CacheForgetAttributes(inode);
+                      done(reply.status());
+                    });
 }
 
 void FilesystemImpl::RemoveXattr(InodeId inode, const std::string& name, Caller caller, StatusCallback done) {
@@ -170,7 +211,10 @@ void FilesystemImpl::RemoveXattr(InodeId inode, const std::string& name, Caller 
   op->set_inode(inode.value());
   op->set_name(name);
   metadata_->Mutate(std::move(mutation),
-                    [done = std::move(done)](const Result<proto::MutationReply>& reply) { done(reply.status()); });
+                    [this, inode, done = std::move(done)](const Result<proto::MutationReply>& reply) {
+                      CacheForgetAttributes(inode);
+                      done(reply.status());
+                    });
 }
 
 }  // namespace tarn::client

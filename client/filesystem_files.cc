@@ -1,6 +1,7 @@
 // FilesystemImpl: open files.
 #include <spdlog/spdlog.h>
 
+#include <optional>
 #include <utility>
 
 #include "client/filesystem_impl.h"
@@ -19,30 +20,46 @@ void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mo
   op->set_mode(mode);
   op->set_exclusive(exclusive);
   open_files_.BeginOpening();
-  metadata_->Mutate(std::move(mutation),
-                    [this, flags, caller, done = std::move(done)](const Result<proto::MutationReply>& reply) {
-                      if (reply.ok()) {
-                        FinishOpen(AttributesFromProto(reply->attributes()), reply->created(), flags, caller, done);
-                        open_files_.EndOpening();
-                      } else {
-                        open_files_.EndOpening();
-                        done(reply.status());
-                      }
-                    });
+  metadata_->Mutate(std::move(mutation), [this, parent, name, flags, caller, token = CacheToken(),
+                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (!reply.ok()) {
+      CacheForgetName(parent, name);
+      EndOpening();
+      return done(reply.status());
+    }
+    const Attributes attributes = AttributesFromProto(reply->attributes());
+    CacheName(token, parent, name, attributes.inode);
+    CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
+    FinishOpen(attributes, reply->created(), flags, caller, done);
+    EndOpening();
+  });
 }
 
-// Asks the metadata server, so that what another client had written before it closed the file is seen.
+void FilesystemImpl::EndOpening(InodeId inode) {
+  for (const InodeId not_open : open_files_.EndOpening(inode)) ReleaseOrphan(not_open);
+}
+
+// What is remembered is as good as the server's answer: another client that changes or removes the file is answered
+// only once this one was told. Before anything is looked up it is noted that the inode is about to be open, so that
+// either the removal is seen here or this open is seen by the removal.
 void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFile> done) {
-  open_files_.BeginOpening();
-  metadata_->GetAttributes(inode, [this, flags, done = std::move(done)](const Result<Attributes>& result) {
-    if (result.ok()) {
-      FinishOpen(*result, /*created=*/false, flags, Caller(), done);
-      open_files_.EndOpening();
-    } else {
-      open_files_.EndOpening();
-      done(result.status());
+  open_files_.BeginOpening(inode);
+  if (cache_ != nullptr) {
+    if (const std::optional<Attributes> known = cache_->FindAttributes(inode)) {
+      FinishOpen(*known, /*created=*/false, flags, Caller(), std::move(done));
+      return EndOpening(inode);
     }
-  });
+  }
+  FetchAttributes(inode, /*will_open=*/true,
+                  [this, inode, flags, done = std::move(done)](const Result<Attributes>& result) {
+                    if (result.ok()) {
+                      FinishOpen(*result, /*created=*/false, flags, Caller(), done);
+                      EndOpening(inode);
+                    } else {
+                      EndOpening(inode);
+                      done(result.status());
+                    }
+                  });
 }
 
 void FilesystemImpl::FinishOpen(const Attributes& attributes, bool created, OpenFlags flags, Caller caller,
@@ -76,7 +93,21 @@ void FilesystemImpl::FinishOpen(const Attributes& attributes, bool created, Open
 
 void FilesystemImpl::Read(const FileHandlePtr& handle, uint64_t offset, size_t length, Callback<ReadResult> done) {
   if (!handle->flags.read) return done(Status(StatusCode::kBadHandle, "the file was not opened for reading"));
-  handle->inode->data->Read(handle->read_ahead, ByteRange{offset, length}, std::move(done));
+  const OpenInodePtr& open = handle->inode;
+  const uint64_t changes = open->foreign_changes.load(std::memory_order_acquire);
+  // Without its lease this client would not have been told.
+  const bool would_know = freshness() == Freshness::kUnknown || cache_->usable();
+  if (would_know && open->changes_adopted.load(std::memory_order_acquire) >= changes) {
+    return open->data->Read(handle->read_ahead, ByteRange{offset, length}, std::move(done));
+  }
+  // Another client changed it, or may have: its new size and data first.
+  GetAttributes(open->id, [handle, changes, offset, length, done = std::move(done)](const Result<Attributes>& fresh) {
+    OpenInode& inode = *handle->inode;
+    uint64_t adopted = inode.changes_adopted.load(std::memory_order_acquire);
+    while (fresh.ok() && adopted < changes && !inode.changes_adopted.compare_exchange_weak(adopted, changes)) {
+    }
+    inode.data->Read(handle->read_ahead, ByteRange{offset, length}, done);
+  });
 }
 
 void FilesystemImpl::Write(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes,

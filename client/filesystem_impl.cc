@@ -12,6 +12,7 @@ namespace tarn::client {
 FilesystemImpl::FilesystemImpl(Parts parts)
     : parts_(std::move(parts)),
       metadata_(parts_.metadata.get()),
+      cache_(metadata_->coherence() != nullptr ? &metadata_->coherence()->cache() : nullptr),
       page_cache_views_(parts_.page_cache_views_bytes),
       reserved_data_ids_(
           parts_.random.get(),
@@ -31,6 +32,7 @@ Result<std::unique_ptr<FilesystemImpl>> FilesystemImpl::Create(Parts parts, cons
   std::unique_ptr<FilesystemImpl> filesystem(new FilesystemImpl(std::move(parts)));
   ASSIGN_OR_RETURN(filesystem->data_, make_data_plane(&filesystem->observed_metadata_));
   filesystem->open_files_.SetDataPlane(filesystem->data_.get());
+  if (filesystem->cache_ != nullptr) filesystem->metadata_->coherence()->SetOpenInodes(&filesystem->open_files_);
   return filesystem;
 }
 
@@ -58,40 +60,65 @@ Filesystem::Counters FilesystemImpl::counters() const {
   counters.bytes_written = data.bytes_written;
   counters.checksum_failures = data.checksum_failures;
   counters.dirty_bytes = data.dirty_bytes;
+  if (cache_ == nullptr) return counters;
+  const NamespaceCache::Counters cached = cache_->counters();
+  counters.cached_inodes = cached.inodes;
+  counters.cached_names = cached.names;
+  counters.cache_bytes = cached.bytes;
+  counters.cache_hits = cached.hits;
+  counters.cache_misses = cached.misses;
+  counters.pushes = cached.pushes;
   return counters;
 }
 
 // ---- What the data half asks ----
 
 void FilesystemImpl::ObservedMetadata::AllocateData(InodeId inode, Callback<Attributes> done) {
-  metadata()->AllocateData(inode, [this, done = std::move(done)](Result<Attributes> result) {
-    if (result.ok()) filesystem_->open_files_.Remember(*result);
-    done(std::move(result));
-  });
-}
-
-void FilesystemImpl::ObservedMetadata::CommitWrite(const WriteCommit& commit, Callback<Attributes> done) {
-  metadata()->CommitWrite(commit, [this, done = std::move(done)](Result<Attributes> result) {
+  const uint64_t token = filesystem_->CacheToken();
+  metadata()->AllocateData(inode, [this, token, done = std::move(done)](Result<Attributes> result) {
     if (result.ok()) {
-      filesystem_->page_cache_views_.OwnWrite(*result);
+      filesystem_->CacheAttributes(token, *result, /*seen_by_kernel=*/false);
       filesystem_->open_files_.Remember(*result);
     }
     done(std::move(result));
   });
 }
 
+void FilesystemImpl::ObservedMetadata::CommitWrite(const WriteCommit& commit, Callback<Attributes> done) {
+  const uint64_t token = filesystem_->CacheToken();
+  metadata()->CommitWrite(commit,
+                          [this, token, inode = commit.inode, done = std::move(done)](Result<Attributes> result) {
+                            if (result.ok()) {
+                              filesystem_->CacheAttributes(token, *result, /*seen_by_kernel=*/false);
+                              filesystem_->page_cache_views_.OwnWrite(*result);
+                              filesystem_->open_files_.Remember(*result);
+                            } else {
+                              filesystem_->CacheForgetAttributes(inode);
+                            }
+                            done(std::move(result));
+                          });
+}
+
+// What the data half asks for is always the newest: it met something that its own view does not explain.
 void FilesystemImpl::ObservedMetadata::FetchAttributes(InodeId inode, Callback<Attributes> done) {
-  metadata()->FetchAttributes(inode, [this, done = std::move(done)](Result<Attributes> result) {
+  filesystem_->FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](Result<Attributes> result) {
     if (result.ok()) filesystem_->open_files_.Remember(*result);
     done(std::move(result));
   });
 }
 
 void FilesystemImpl::ObservedMetadata::TruncateDone(InodeId inode, uint64_t truncate_generation, StatusCallback done) {
-  metadata()->EndTruncate(inode, truncate_generation, [this, done = std::move(done)](const Result<Attributes>& result) {
-    if (result.ok()) filesystem_->open_files_.Remember(*result);
-    done(result.status());
-  });
+  const uint64_t token = filesystem_->CacheToken();
+  metadata()->EndTruncate(inode, truncate_generation,
+                          [this, token, inode, done = std::move(done)](const Result<Attributes>& result) {
+                            if (result.ok()) {
+                              filesystem_->CacheAttributes(token, *result, /*seen_by_kernel=*/false);
+                              filesystem_->open_files_.Remember(*result);
+                            } else {
+                              filesystem_->CacheForgetAttributes(inode);
+                            }
+                            done(result.status());
+                          });
 }
 
 }  // namespace tarn::client

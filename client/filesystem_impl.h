@@ -1,6 +1,7 @@
 // The Filesystem of client/filesystem.h over a metadata client and a data plane.
 //
-// Namespace operations go straight to the metadata server (filesystem_namespace.cc, filesystem_attributes.cc); files
+// Namespace operations are answered from the namespace cache where it can and else go to the metadata server (filesystem_namespace.cc,
+// filesystem_attributes.cc); what a change did to the cache is in filesystem_cache.cc; files
 // are opened, written and closed through the table of open files (filesystem_files.cc); bulk ingest reserves data ids
 // in advance (filesystem_ingest.cc). Every attribute that leaves here passes OpenFiles::Show, so that a program sees
 // its own buffered writes. Thread-safe.
@@ -99,6 +100,11 @@ class FilesystemImpl final : public Filesystem {
 
   void Ingest(const IngestFile& file, std::span<const uint8_t> bytes, Callback<Attributes> done) override;
 
+  void SetKernelCache(KernelCache* kernel) override;
+  Freshness freshness() const override;
+  int64_t ShowAttributes(const Attributes& attributes) override;
+  int64_t ShowName(InodeId parent, const std::string& name, InodeId inode) override;
+
   Counters counters() const override;
 
  private:
@@ -123,10 +129,30 @@ class FilesystemImpl final : public Filesystem {
 
   explicit FilesystemImpl(Parts parts);
 
-  // A mutation whose reply's attributes are the answer.
-  void MutateAndShow(proto::Mutation mutation, Callback<Attributes> done);
+  // A mutation that makes a name, and whose reply's attributes are the answer.
+  void MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation, Callback<Attributes> done);
+  // The attributes from the server, remembered if they may be. `will_open`: this client wants to hear of the inode itself.
+  void FetchAttributes(InodeId inode, bool will_open, Callback<Attributes> done);
+
+  // Known without asking.
+  bool HasNoXattrs(InodeId inode);
+
+  // ---- filesystem_cache.cc: this client's own changes in its cache (no-ops without one) ----
+  // Before a change is sent.
+  uint64_t CacheToken() const { return cache_ != nullptr ? cache_->Token() : 0; }
+  // `inode` invalid: the name is gone.
+  void CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode);
+  void CacheAttributes(uint64_t token, const Attributes& attributes, bool seen_by_kernel);
+  // It failed, or it is not known what it did.
+  void CacheForgetName(InodeId parent, const std::string& name);
+  void CacheForgetAttributes(InodeId inode);
+  void CacheRename(uint64_t token, const proto::RenameOp& op, const proto::MutationReply& reply);
+  // The session of a read that wants a grant; 0 without a cache.
+  uint64_t GrantSession() const { return cache_ != nullptr ? metadata_->caching_session().value() : 0; }
+  NamespaceCache::Admission Admit(const proto::CacheGrant& grant, uint64_t token);
   // After an unlink or a rename took a file's last name away.
-  void AfterNameRemoved(const proto::MutationReply& reply, bool held_open);
+  void AfterNameRemoved(uint64_t token, const proto::MutationReply& reply, bool held_open);
+  void EndOpening(InodeId inode = InodeId());
   void ReleaseOrphan(InodeId inode);
   // Ends one use of an open inode, with all that follows from the last one.
   void EndUse(const OpenInodePtr& open);
@@ -155,6 +181,7 @@ class FilesystemImpl final : public Filesystem {
   // Destroyed from the bottom up: the data plane uses all above it.
   Parts parts_;
   MetadataClient* const metadata_;  // of parts_
+  NamespaceCache* const cache_;     // of metadata_; null: nothing is remembered
   OpenFiles open_files_;
   PageCacheViews page_cache_views_;
   ReservedDataIds reserved_data_ids_;

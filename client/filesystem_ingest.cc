@@ -44,11 +44,17 @@ void FilesystemImpl::MakeIngestedName(const IngestFile& file, const ReservedData
   op->set_set_owner(true);
   op->set_uid(file.uid);
   op->set_gid(file.gid);
-  metadata_->MutateBatched(std::move(mutation),
-                           [this, done = std::move(done)](const Result<proto::MutationReply>& reply) {
-                             if (!reply.ok()) return done(reply.status());
-                             done(open_files_.Show(AttributesFromProto(reply->attributes())));
-                           });
+  metadata_->MutateBatched(std::move(mutation), [this, parent = file.parent, name = file.name, token = CacheToken(),
+                                                 done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (!reply.ok()) {
+      CacheForgetName(parent, name);
+      return done(reply.status());
+    }
+    const Attributes made = AttributesFromProto(reply->attributes());
+    CacheName(token, parent, name, made.inode);
+    CacheAttributes(token, made, /*seen_by_kernel=*/false);
+    done(open_files_.Show(made));
+  });
 }
 
 }  // namespace tarn::client

@@ -1,4 +1,5 @@
 // FilesystemImpl: names. Each operation is one request; the state machine holds the POSIX rules.
+#include <optional>
 #include <utility>
 
 #include "client/filesystem_impl.h"
@@ -6,22 +7,52 @@
 
 namespace tarn::client {
 
-void FilesystemImpl::MutateAndShow(proto::Mutation mutation, Callback<Attributes> done) {
-  metadata_->MutateForAttributes(std::move(mutation), [this, done = std::move(done)](const Result<Attributes>& result) {
-    if (!result.ok()) return done(result.status());
+namespace {
+
+bool IsDots(const std::string& name) { return name == "." || name == ".."; }
+
+Status NoSuchName(const std::string& name) { return Status(StatusCode::kNotFound, "there is no '" + name + "'"); }
+
+}  // namespace
+
+void FilesystemImpl::MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation,
+                                 Callback<Attributes> done) {
+  metadata_->MutateForAttributes(std::move(mutation), [this, parent, name, token = CacheToken(),
+                                                       done = std::move(done)](const Result<Attributes>& result) {
+    if (!result.ok()) {
+      CacheForgetName(parent, name);
+      return done(result.status());
+    }
+    CacheName(token, parent, name, result->inode);
+    CacheAttributes(token, *result, /*seen_by_kernel=*/false);
     done(open_files_.Show(*result));
   });
 }
 
 void FilesystemImpl::Lookup(InodeId parent, const std::string& name, Callback<Attributes> done) {
+  const bool caches = cache_ != nullptr && !IsDots(name);
+  if (caches) {
+    const std::optional<NamespaceCache::FoundName> known = cache_->FindName(parent, name);
+    if (known && !known->inode.valid()) return done(NoSuchName(name));
+    if (known && known->attributes) return done(open_files_.Show(*known->attributes));
+  }
   proto::LookupRequest request;
   request.set_parent(parent.value());
   request.set_name(name);
-  metadata_->Read<proto::LookupReply>(rpc::Method::kLookup, std::move(request),
-                                      [this, done = std::move(done)](const Result<proto::LookupReply>& reply) {
-                                        if (!reply.ok()) return done(reply.status());
-                                        done(open_files_.Show(AttributesFromProto(reply->attributes())));
-                                      });
+  if (caches) request.set_session(GrantSession());
+  metadata_->Read<proto::LookupReply>(
+      rpc::Method::kLookup, std::move(request),
+      [this, caches, name, token = CacheToken(), done = std::move(done)](const Result<proto::LookupReply>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        const Attributes attributes = AttributesFromProto(reply->attributes());
+        if (caches && reply->has_grant()) {
+          const NamespaceCache::Admission admission = Admit(reply->grant(), token);
+          cache_->PutName(admission, name, attributes.inode);
+          if (attributes.inode.valid()) cache_->PutAttributes(admission, attributes);
+        }
+        if (!attributes.inode.valid()) return done(NoSuchName(name));
+        done(open_files_.Show(attributes));
+      });
 }
 
 void FilesystemImpl::MakeNode(InodeId parent, const std::string& name, FileType type, uint32_t mode, uint64_t rdev,
@@ -34,7 +65,7 @@ void FilesystemImpl::MakeNode(InodeId parent, const std::string& name, FileType 
   op->set_mode(mode);
   op->set_rdev(rdev);
   op->set_exclusive(true);
-  MutateAndShow(std::move(mutation), std::move(done));
+  MakeAndShow(parent, name, std::move(mutation), std::move(done));
 }
 
 void FilesystemImpl::MakeDirectory(InodeId parent, const std::string& name, uint32_t mode, Caller caller,
@@ -44,7 +75,7 @@ void FilesystemImpl::MakeDirectory(InodeId parent, const std::string& name, uint
   op->set_parent(parent.value());
   op->set_name(name);
   op->set_mode(mode);
-  MutateAndShow(std::move(mutation), std::move(done));
+  MakeAndShow(parent, name, std::move(mutation), std::move(done));
 }
 
 void FilesystemImpl::MakeSymlink(InodeId parent, const std::string& name, const std::string& target, Caller caller,
@@ -54,7 +85,7 @@ void FilesystemImpl::MakeSymlink(InodeId parent, const std::string& name, const 
   op->set_parent(parent.value());
   op->set_name(name);
   op->set_target(target);
-  MutateAndShow(std::move(mutation), std::move(done));
+  MakeAndShow(parent, name, std::move(mutation), std::move(done));
 }
 
 void FilesystemImpl::Link(InodeId inode, InodeId new_parent, const std::string& new_name, Caller caller,
@@ -64,7 +95,7 @@ void FilesystemImpl::Link(InodeId inode, InodeId new_parent, const std::string& 
   op->set_inode(inode.value());
   op->set_new_parent(new_parent.value());
   op->set_new_name(new_name);
-  MutateAndShow(std::move(mutation), std::move(done));
+  MakeAndShow(new_parent, new_name, std::move(mutation), std::move(done));
 }
 
 // The name alone does not say which inode goes, so whenever any file is open the server is asked to keep the inode as
@@ -76,11 +107,16 @@ void FilesystemImpl::Unlink(InodeId parent, const std::string& name, Caller call
   op->set_parent(parent.value());
   op->set_name(name);
   op->set_held_open(held_open);
-  metadata_->Mutate(std::move(mutation),
-                    [this, held_open, done = std::move(done)](const Result<proto::MutationReply>& reply) {
-                      if (reply.ok()) AfterNameRemoved(*reply, held_open);
-                      done(reply.status());
-                    });
+  metadata_->Mutate(std::move(mutation), [this, parent, name, held_open, token = CacheToken(),
+                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (reply.ok()) {
+      CacheName(token, parent, name, InodeId());
+      AfterNameRemoved(token, *reply, held_open);
+    } else {
+      CacheForgetName(parent, name);
+    }
+    done(reply.status());
+  });
 }
 
 void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Caller caller, StatusCallback done) {
@@ -88,8 +124,19 @@ void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Ca
   proto::RmdirOp* op = mutation.mutable_rmdir();
   op->set_parent(parent.value());
   op->set_name(name);
-  metadata_->Mutate(std::move(mutation),
-                    [done = std::move(done)](const Result<proto::MutationReply>& reply) { done(reply.status()); });
+  metadata_->Mutate(std::move(mutation), [this, parent, name, token = CacheToken(),
+                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (cache_ != nullptr) {
+      const std::optional<NamespaceCache::FoundName> known = cache_->FindName(parent, name);
+      if (known && known->inode.valid()) cache_->ForgetDirectory(known->inode);
+    }
+    if (reply.ok()) {
+      CacheName(token, parent, name, InodeId());
+    } else {
+      CacheForgetName(parent, name);
+    }
+    done(reply.status());
+  });
 }
 
 void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
@@ -104,16 +151,24 @@ void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new
   op->set_no_replace(flags.no_replace);
   op->set_exchange(flags.exchange);
   op->set_replaced_held_open(held_open);
-  metadata_->Mutate(std::move(mutation),
-                    [this, held_open, done = std::move(done)](const Result<proto::MutationReply>& reply) {
-                      if (reply.ok()) AfterNameRemoved(*reply, held_open);
-                      done(reply.status());
-                    });
+  metadata_->Mutate(std::move(mutation), [this, rename = *op, held_open, token = CacheToken(),
+                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (reply.ok()) {
+      CacheRename(token, rename, *reply);
+      AfterNameRemoved(token, *reply, held_open);
+    } else {
+      CacheForgetName(InodeId(rename.parent()), rename.name());
+      CacheForgetName(InodeId(rename.new_parent()), rename.new_name());
+    }
+    done(reply.status());
+  });
 }
 
-void FilesystemImpl::AfterNameRemoved(const proto::MutationReply& reply, bool held_open) {
+void FilesystemImpl::AfterNameRemoved(uint64_t token, const proto::MutationReply& reply, bool held_open) {
   if (!reply.has_removed() || reply.removed().inode() == 0) return;
   const Attributes removed = AttributesFromProto(reply.removed());
+  CacheAttributes(token, removed, /*seen_by_kernel=*/false);
+  if (removed.type == FileType::kDirectory && cache_ != nullptr) cache_->ForgetDirectory(removed.inode);
   (void)open_files_.Show(removed);  // an fstat of the open file shows the fewer links
   if (!held_open || removed.nlink > 0 || removed.type == FileType::kDirectory) return;
   if (!open_files_.MarkOrphan(removed.inode)) ReleaseOrphan(removed.inode);
@@ -133,10 +188,13 @@ void FilesystemImpl::ReadDirectory(InodeId directory, uint64_t after_cookie, uin
   request.set_after_cookie(after_cookie);
   request.set_entries_max(entries_max);
   request.set_with_attributes(with_attributes);
+  request.set_session(GrantSession());
   metadata_->Read<proto::ReadDirReply>(
       rpc::Method::kReadDir, std::move(request),
-      [this, with_attributes, done = std::move(done)](Result<proto::ReadDirReply> reply) {
+      [this, with_attributes, token = CacheToken(), done = std::move(done)](Result<proto::ReadDirReply> reply) {
         if (!reply.ok()) return done(reply.status());
+        NamespaceCache::Admission admission;
+        if (cache_ != nullptr && reply->has_grant()) admission = Admit(reply->grant(), token);
         // Most listings happen while few files are open: look there only if there are any.
         const bool show = with_attributes && open_files_.count() > 0;
         DirectoryPage page;
@@ -147,6 +205,10 @@ void FilesystemImpl::ReadDirectory(InodeId directory, uint64_t after_cookie, uin
           to.name = std::move(*entry.mutable_name());
           to.cookie = entry.cookie();
           to.attributes = AttributesFromProto(entry.attributes());
+          if (admission.cover) {
+            cache_->PutName(admission, to.name, to.attributes.inode);
+            if (with_attributes && to.attributes.nlink > 0) cache_->PutAttributes(admission, to.attributes);
+          }
           if (show) to.attributes = open_files_.Show(to.attributes);
         }
         done(std::move(page));

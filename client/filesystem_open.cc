@@ -18,6 +18,7 @@ constexpr int kEventLoops = 2;
 constexpr uint64_t kWriteBufferShare = 4;
 constexpr uint64_t kReadCacheShare = 4;
 constexpr uint64_t kPageCacheViewsShare = 64;
+constexpr uint64_t kNamespaceCacheShare = 8;
 
 std::string DefaultClientName() {
   std::array<char, 256> host{};
@@ -76,6 +77,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   channel.token = options.token;
   channel.retry_deadline_ms = options.retry_deadline_ms;
   parts.metadata = std::make_unique<MetadataClient>(loops.front(), parts.clock.get(), parts.random.get(), channel);
+  if (options.cache_metadata) parts.metadata->EnableCaching(options.memory_limit_bytes / kNamespaceCacheShare);
   parts.retry_deadline_ms = options.retry_deadline_ms;
   parts.page_cache_views_bytes = options.memory_limit_bytes / kPageCacheViewsShare;
 

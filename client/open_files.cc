@@ -6,15 +6,30 @@
 
 namespace tarn::client {
 
-void OpenFiles::BeginOpening() {
+void OpenFiles::BeginOpening(InodeId inode) {
   MutexLock lock(mutex_);
   ++opening_;
+  if (inode.valid()) {
+    ++opening_inodes_[inode];
+  } else {
+    ++opening_unknown_;
+  }
 }
 
-void OpenFiles::EndOpening() {
+std::vector<InodeId> OpenFiles::EndOpening(InodeId inode) {
   MutexLock lock(mutex_);
   CHECK(opening_ > 0, "an opening ends once");
   --opening_;
+  if (!inode.valid()) {
+    --opening_unknown_;
+  } else if (--opening_inodes_[inode] == 0) {
+    opening_inodes_.erase(inode);
+  }
+  std::vector<InodeId> not_open;
+  if (opening_ > 0 || reported_.empty()) return not_open;
+  not_open.assign(reported_.begin(), reported_.end());
+  reported_.clear();
+  return not_open;
 }
 
 bool OpenFiles::any_open() const {
@@ -35,6 +50,7 @@ OpenInodePtr OpenFiles::Use(const Attributes& attributes) {
     MutexLock lock(mutex_);
     auto [entry, inserted] = inodes_.try_emplace(attributes.inode, std::move(made));
     ++entry->second->uses;
+    if (reported_.erase(attributes.inode) > 0) entry->second->orphan = true;
     if (inserted) return entry->second;
     existing = entry->second;
   }
@@ -102,6 +118,69 @@ void OpenFiles::Remember(const Attributes& fresh) {
   MutexLock lock(mutex_);
   auto found = inodes_.find(fresh.inode);
   if (found != inodes_.end() && fresh.change > found->second->newest.change) found->second->newest = fresh;
+}
+
+// ---- For the coherence protocol ----
+
+std::vector<InodeId> OpenFiles::AllOpen() {
+  MutexLock lock(mutex_);
+  std::vector<InodeId> open;
+  open.reserve(inodes_.size() + opening_inodes_.size());
+  for (const auto& [inode, entry] : inodes_) open.push_back(inode);
+  for (const auto& [inode, count] : opening_inodes_) {
+    if (!inodes_.contains(inode)) open.push_back(inode);
+  }
+  return open;
+}
+
+std::vector<InodeId> OpenFiles::OpenBelow(InodeId directory) {
+  MutexLock lock(mutex_);
+  std::vector<InodeId> open;
+  for (const auto& [inode, entry] : inodes_) {
+    if (entry->newest.parent == directory || !entry->newest.parent.valid()) open.push_back(inode);
+  }
+  for (const auto& [inode, count] : opening_inodes_) {
+    if (!inodes_.contains(inode)) open.push_back(inode);
+  }
+  return open;
+}
+
+bool OpenFiles::ReportIfOpen(InodeId inode, bool removed) {
+  MutexLock lock(mutex_);
+  if (const auto found = inodes_.find(inode); found != inodes_.end()) {
+    if (removed) found->second->orphan = true;
+    return true;
+  }
+  if (opening_unknown_ == 0 && !opening_inodes_.contains(inode)) return false;
+  if (removed) reported_.insert(inode);
+  return true;
+}
+
+void OpenFiles::NoteChanged(InodeId inode) {
+  MutexLock lock(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found != inodes_.end()) found->second->foreign_changes.fetch_add(1);
+}
+
+void OpenFiles::NoteAllChanged() {
+  MutexLock lock(mutex_);
+  for (const auto& [inode, entry] : inodes_) entry->foreign_changes.fetch_add(1);
+}
+
+void OpenFiles::FlushForRecall(InodeId inode, std::function<void()> done) {
+  OpenInodePtr open;
+  {
+    MutexLock lock(mutex_);
+    if (const auto found = inodes_.find(inode); found != inodes_.end()) open = found->second;
+  }
+  if (open == nullptr) return done();
+  // For a cursor of its own, so that whoever has the file open still hears of an error.
+  open->data->FlushFor(open->data->NewErrorCursor(), [open, done = std::move(done)](const Status&) { done(); });
+}
+
+bool OpenFiles::AnyOpening() {
+  MutexLock lock(mutex_);
+  return opening_ > 0;
 }
 
 }  // namespace tarn::client

@@ -1,22 +1,30 @@
 // The files this client has open: one entry per inode, shared by its handles.
 //
+// It also tells the metadata server what is open here when others remove names (client/meta/coherence.h), so that an
+// open needs no request of its own.
+//
 // Two invariants: an inode is in the table from before the metadata server is asked to open it until its last handle is
 // released and nothing of it is dirty; and the attributes kept here never go back in time (`change` only rises), so
 // that an answer which was overtaken by a later one does not show an old size.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "client/data/data_plane.h"
+#include "client/meta/coherence.h"
 #include "client/types.h"
 #include "common/base/mutex.h"
 
 namespace tarn::client {
 
-// An entry. `data` is immutable after construction; the rest is guarded by the table.
+// An entry. `data` is immutable after construction, the counters are atomic; the rest is guarded by the table.
 struct OpenInode {
   OpenInode(const Attributes& attributes, std::shared_ptr<InodeData> inode_data)
       : id(attributes.inode), data(std::move(inode_data)), newest(attributes) {}
@@ -27,11 +35,14 @@ struct OpenInode {
   bool orphan = false;   // unlinked while open: the server keeps it for this session until it is told otherwise
   bool closing = false;  // no use is left, but what was written is still on its way
   Attributes newest;
+  // How often another client changed it, and up to which of these changes the data half has been told.
+  std::atomic<uint64_t> foreign_changes{0};
+  std::atomic<uint64_t> changes_adopted{0};
 };
 using OpenInodePtr = std::shared_ptr<OpenInode>;
 
 // Thread-safe. Calls into the data half are made without the lock.
-class OpenFiles {
+class OpenFiles final : public OpenInodes {
  public:
   OpenFiles() = default;
   OpenFiles(const OpenFiles&) = delete;
@@ -40,9 +51,11 @@ class OpenFiles {
   // Set once, before anything is opened; outlives the entries.
   void SetDataPlane(DataPlane* data_plane) { data_plane_ = data_plane; }
 
-  // An open is under way whose inode is not yet in the table: it counts for `any_open`.
-  void BeginOpening();
-  void EndOpening();
+  // An open is under way whose inode is not yet in the table: it counts for `any_open`. Invalid: it is not known which
+  // inode it will be.
+  void BeginOpening(InodeId inode = InodeId());
+  // What was reported to the server as open, but is not: to be released.
+  [[nodiscard]] std::vector<InodeId> EndOpening(InodeId inode = InodeId());
   // Something is open, or about to be.
   bool any_open() const;
   size_t count() const;
@@ -71,11 +84,23 @@ class OpenFiles {
   // Remembers them only: the data half has them already.
   void Remember(const Attributes& fresh);
 
+  // ---- OpenInodes ----
+  std::vector<InodeId> AllOpen() override;
+  std::vector<InodeId> OpenBelow(InodeId directory) override;
+  bool ReportIfOpen(InodeId inode, bool removed) override;
+  void NoteChanged(InodeId inode) override;
+  void NoteAllChanged() override;
+  void FlushForRecall(InodeId inode, std::function<void()> done) override;
+  bool AnyOpening() override;
+
  private:
   DataPlane* data_plane_ = nullptr;  // immutable after SetDataPlane
 
   mutable Mutex mutex_;
-  uint64_t opening_ GUARDED_BY(mutex_) = 0;
+  uint64_t opening_ GUARDED_BY(mutex_) = 0;                                  // all of them
+  std::unordered_map<InodeId, uint64_t> opening_inodes_ GUARDED_BY(mutex_);  // those whose inode is known
+  uint64_t opening_unknown_ GUARDED_BY(mutex_) = 0;
+  std::unordered_set<InodeId> reported_ GUARDED_BY(mutex_);  // removed elsewhere, said to be open because of an opening
   std::unordered_map<InodeId, OpenInodePtr> inodes_ GUARDED_BY(mutex_);
 };
 

@@ -30,6 +30,9 @@ class FuseSession {
   Status Serve(std::span<rpc::EventLoop* const> loops);
   void Stop();
 
+  // For notifications.
+  fuse_session* session() const { return session_; }
+
   // "MAJOR:MINOR".
   const std::string& device() const { return device_; }
 

@@ -45,6 +45,7 @@ unsigned LoopCount() { return std::clamp(std::thread::hardware_concurrency(), 1u
 constexpr uint32_t kReadAheadKb = 4096;
 // After a signal: for the last users of the mount to finish, and for the write-back.
 constexpr int kDrainMs = 1'000;
+constexpr double kNoLimitS = 3600;
 constexpr int64_t kSyncDeadlineMs = 45'000;
 
 // Signals that end a mount arrive at `descriptor` instead of at a handler.
@@ -225,10 +226,15 @@ class MountProcess {
     client::FilesystemOptions filesystem_options = ToFilesystemOptions(options_);
     filesystem_options.loops = loops_;
     ASSIGN_OR_RETURN(filesystem_, open(filesystem_options));
-    const Timeouts timeouts{options_.mount.entry_timeout_s, options_.mount.attr_timeout_s,
-                            options_.mount.negative_timeout_s};
-    mount_ = std::make_unique<FuseMount>(*filesystem_, clock_, timeouts);
+    const MountOptions& given = options_.mount;
+    const Timeouts ungranted{given.entry_timeout_s.value_or(1.0), given.attr_timeout_s.value_or(1.0),
+                             given.negative_timeout_s.value_or(0.0)};
+    const Timeouts limits{given.entry_timeout_s.value_or(kNoLimitS), given.attr_timeout_s.value_or(kNoLimitS),
+                          given.negative_timeout_s.value_or(kNoLimitS)};
+    mount_ = std::make_unique<FuseMount>(*filesystem_, clock_, ungranted, limits);
     ASSIGN_OR_RETURN(session_, FuseSession::Mount(ToKernelMount(options_, mount_point_), *mount_));
+    mount_->kernel.Attach(session_->session());
+    filesystem_->SetKernelCache(&mount_->kernel);
     return Status::Ok();
   }
 
@@ -287,6 +293,7 @@ client::FilesystemOptions ToFilesystemOptions(const Options& options) {
   filesystem.metaservers = options.spec.metaservers;
   filesystem.volume = options.spec.volume;
   filesystem.subdirectory = options.spec.subdirectory;
+  filesystem.cache_metadata = true;
   filesystem.memory_limit_bytes = options.mount.memory_limit_bytes.value_or(ChooseMemoryLimit(AvailableMemoryBytes()));
   return filesystem;
 }

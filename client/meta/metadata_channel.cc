@@ -63,10 +63,11 @@ void MetadataChannel::Call(rpc::Method method, std::shared_ptr<const google::pro
 void MetadataChannel::Send(const OperationPtr& operation) {
   std::shared_ptr<rpc::FrameClient> client;
   bool begin_watch = false;
+  bool made = false;
   {
     MutexLock lock(mutex_);
     if (!closed_) {
-      client = CurrentClient();
+      client = CurrentClient(&made);
       ++requests_;
       if (unanswered_++ == 0) silent_since_ns_ = clock_->MonotonicNs();
       begin_watch = BeginWatch();
@@ -77,6 +78,7 @@ void MetadataChannel::Send(const OperationPtr& operation) {
     Finish(operation, Status(StatusCode::kCancelled, "the client is shutting down"));
     return;
   }
+  if (made && connect_listener_ != nullptr) connect_listener_();
   ++operation->attempts;
   const int64_t remaining_ms = (operation->deadline_ns - clock_->MonotonicNs()) / 1'000'000;
   rpc::CallOptions call_options;
@@ -87,9 +89,11 @@ void MetadataChannel::Send(const OperationPtr& operation) {
                });
 }
 
-std::shared_ptr<rpc::FrameClient> MetadataChannel::CurrentClient() {
+std::shared_ptr<rpc::FrameClient> MetadataChannel::CurrentClient(bool* made) {
   if (client_ == nullptr || !client_->usable()) {
+    *made = true;
     rpc::FrameClientOptions client_options;
+    client_options.push_handler = push_handler_;
     client_options.address = addresses_[address_index_];
     // Where there is another server to go to, none is worth waiting for long.
     if (addresses_.size() > 1) client_options.connect_timeout_ms = kConnectTimeoutMs;

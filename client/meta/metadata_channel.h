@@ -51,6 +51,11 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
   static std::shared_ptr<MetadataChannel> Create(rpc::EventLoop* loop, const Clock* clock, Random* random,
                                                  const MetadataChannelOptions& options);
 
+  // Both before the first call. Pushes of any server, on the loop's thread.
+  void SetPushHandler(rpc::PushHandler handler) { push_handler_ = std::move(handler); }
+  // A connection has been begun; what it calls here goes over it before anything else.
+  void SetConnectListener(std::function<void()> listener) { connect_listener_ = std::move(listener); }
+
   // `request` must not change any more. `done` runs exactly once, on the loop's thread, or on the caller's before the
   // call returns (closed). `deadline_ms` 0: the channel's.
   void Call(rpc::Method method, std::shared_ptr<const google::protobuf::MessageLite> request, Done done,
@@ -91,7 +96,7 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
   void OnRetryTimer(uint64_t ticket);
   void Finish(const OperationPtr& operation, Status status);
   Status DeadlineStatus(const Operation& operation) const REQUIRES(mutex_);
-  std::shared_ptr<rpc::FrameClient> CurrentClient() REQUIRES(mutex_);
+  std::shared_ptr<rpc::FrameClient> CurrentClient(bool* made) REQUIRES(mutex_);
   // What to do after a failed attempt: which server next, and after which delay. Returns a client to be closed, if any.
   std::shared_ptr<rpc::FrameClient> PlanRetry(const OperationPtr& operation,
                                               const std::shared_ptr<rpc::FrameClient>& client, const rpc::Reply& reply,
@@ -111,6 +116,8 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
   const Clock* const clock_;
   Random* const random_;
   const MetadataChannelOptions options_;
+  rpc::PushHandler push_handler_;           // set before the first call
+  std::function<void()> connect_listener_;  // the same
 
   mutable Mutex mutex_;
   bool closed_ GUARDED_BY(mutex_) = false;

@@ -17,6 +17,8 @@ constexpr int64_t kCloseDeadlineMs = 2'000;
 MetadataClient::MetadataClient(rpc::EventLoop* loop, const Clock* clock, Random* random,
                                const MetadataChannelOptions& options)
     : loop_(loop),
+      clock_(clock),
+      random_(random),
       channel_(MetadataChannel::Create(loop, clock, random, options)),
       map_(ClusterMapCache::Create(
           loop, clock,
@@ -26,6 +28,19 @@ MetadataClient::MetadataClient(rpc::EventLoop* loop, const Clock* clock, Random*
           options.retry_deadline_ms)),
       session_(MetadataSession::Create(loop, channel_, random, options.client_name,
                                        [map = map_](uint64_t version) { map->NoticeVersion(version); })) {}
+
+void MetadataClient::EnableCaching(uint64_t cache_bytes_max) {
+  coherence_ = std::make_unique<Coherence>(clock_, random_, channel_, cache_bytes_max);
+  coherence_->SetSession(session_);
+  session_->SetHooks(coherence_.get());
+  channel_->SetPushHandler([coherence = coherence_.get()](rpc::Method method, std::span<const uint8_t> message) {
+    if (method == rpc::Method::kInvalidate) coherence->OnPush(message);
+  });
+  // It tells the server where pushes go from now on.
+  channel_->SetConnectListener([session = std::weak_ptr<MetadataSession>(session_)] {
+    if (const auto alive = session.lock()) alive->KeepAliveNow();
+  });
+}
 
 MetadataClient::~MetadataClient() { Shutdown(kCloseDeadlineMs); }
 

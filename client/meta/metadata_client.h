@@ -12,6 +12,7 @@
 
 #include "client/data/data_plane.h"
 #include "client/meta/cluster_map_cache.h"
+#include "client/meta/coherence.h"
 #include "client/meta/metadata_channel.h"
 #include "client/meta/metadata_session.h"
 #include "client/types.h"
@@ -46,6 +47,13 @@ class MetadataClient final : public MetadataForData {
                    });
   }
   void GetAttributes(InodeId inode, Callback<Attributes> done);
+
+  // Before anything else is called: the session caches what it reads, as far as the server grants it.
+  void EnableCaching(uint64_t cache_bytes_max);
+  // Null without it.
+  Coherence* coherence() { return coherence_.get(); }
+  // Sent with reads that want a grant: invalid without caching.
+  SessionId caching_session() const { return coherence_ != nullptr ? session_->id() : SessionId(); }
 
   // Before the first mutation. `volume` may be invalid (a tool).
   void OpenSession(VolumeId volume, StatusCallback done) { session_->Open(volume, std::move(done)); }
@@ -82,7 +90,10 @@ class MetadataClient final : public MetadataForData {
 
   // Immutable after construction.
   rpc::EventLoop* const loop_;
+  const Clock* const clock_;
+  Random* const random_;
   const std::shared_ptr<MetadataChannel> channel_;
+  std::unique_ptr<Coherence> coherence_;  // set before the first call, if at all
   const std::shared_ptr<ClusterMapCache> map_;
   const std::shared_ptr<MetadataSession> session_;
   bool shut_down_ = false;  // touched by the owner's thread only

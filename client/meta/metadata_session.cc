@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kLeaseDefaultMs = 30'000;
 // Three tries before the lease is over.
 constexpr int64_t kKeepAlivesPerLease = 3;
+// A caching session does not wait for one keep-alive before it sends the next.
+constexpr uint32_t kKeepAlivesInFlightMax = 8;
 constexpr uint32_t kBatchesInFlightMax = 2;
 constexpr size_t kBatchMutationsMax = 256;
 constexpr uint64_t kMutationsInFlightMax = 16'384;
@@ -66,6 +68,7 @@ void MetadataSession::SendOpen() {
   op->set_client_name(client_name_);
   // The nonce stays the same over the channel's repeats: they find the session that the first one made.
   op->set_nonce(random_->NextNonZero());
+  op->set_caches(hooks_ != nullptr);
   {
     MutexLock lock(mutex_);
     op->set_volume(volume_.value());
@@ -103,6 +106,7 @@ void MetadataSession::OnOpened(const rpc::Reply& reply) {
   }
   if (status.ok()) {
     KeepAliveLater(SessionId(opened.session()), opened.lease_ms() > 0 ? opened.lease_ms() : kLeaseDefaultMs);
+    if (hooks_ != nullptr) KeepAliveNow();
   }
   for (StatusCallback& waiter : open_waiters) waiter(status);
   for (PendingPtr& pending : waiting) {
@@ -125,29 +129,65 @@ void MetadataSession::Lost(SessionId session) {
   }
   spdlog::warn("the metadata server no longer knows this client's session, opening a new one session={}",
                session.value());
+  if (hooks_ != nullptr) hooks_->OnSessionLost();
   SendOpen();
 }
 
 void MetadataSession::KeepAliveLater(SessionId session, int64_t lease_ms) {
   const int64_t delay_ms = std::max<int64_t>(1, lease_ms / kKeepAlivesPerLease);
-  loop_->PostAfter(delay_ms, [weak = weak_from_this(), session] {
-    if (auto self = weak.lock()) self->SendKeepAlive(session);
+  uint64_t timer = 0;
+  {
+    MutexLock lock(mutex_);
+    lease_ms_ = lease_ms;
+    timer = ++keep_alive_timer_;
+  }
+  loop_->PostAfter(delay_ms, [weak = weak_from_this(), session, timer] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    {
+      MutexLock lock(self->mutex_);
+      if (timer != self->keep_alive_timer_) return;
+    }
+    self->SendKeepAlive(session);
   });
 }
 
+void MetadataSession::KeepAliveNow() {
+  if (const SessionId session = id(); session.valid()) SendKeepAlive(session);
+}
+
 void MetadataSession::SendKeepAlive(SessionId session) {
+  int64_t lease_ms = 0;
+  bool send = true;
   {
     MutexLock lock(mutex_);
     if (state_ != State::kOpen || id_ != session) return;  // the new session has a timer of its own
+    lease_ms = lease_ms_;
+    send = keep_alives_in_flight_ < kKeepAlivesInFlightMax;
+    if (send) ++keep_alives_in_flight_;
   }
+  if (hooks_ != nullptr) KeepAliveLater(session, lease_ms);
+  if (!send) return;
   auto request = std::make_shared<proto::KeepAliveRequest>();
   request->set_session(session.value());
+  SessionHooks::KeepAliveAnswered answered;
+  if (hooks_ != nullptr) answered = hooks_->PrepareKeepAlive(request.get());
+  // After its lease an answer is of no use to a cache.
+  const int64_t deadline_ms = hooks_ != nullptr ? lease_ms : 0;
   channel_->Call(
       rpc::Method::kKeepAlive, std::move(request),
-      [self = shared_from_this(), session](const rpc::Reply& reply, bool) { self->OnKeepAlive(session, reply); });
+      [self = shared_from_this(), session, answered = std::move(answered)](const rpc::Reply& reply, bool) {
+        self->OnKeepAlive(session, answered, reply);
+      },
+      deadline_ms);
 }
 
-void MetadataSession::OnKeepAlive(SessionId session, const rpc::Reply& reply) {
+void MetadataSession::OnKeepAlive(SessionId session, const SessionHooks::KeepAliveAnswered& answered,
+                                  const rpc::Reply& reply) {
+  {
+    MutexLock lock(mutex_);
+    --keep_alives_in_flight_;
+  }
   if (reply.status.code() == StatusCode::kUnknownSession) {
     Lost(session);
     return;
@@ -157,10 +197,14 @@ void MetadataSession::OnKeepAlive(SessionId session, const rpc::Reply& reply) {
   const Status status = rpc::ParseReply(reply, &answer);
   if (status.ok()) {
     listener_(answer.map_version());
+    if (answered != nullptr && id() == session) answered(answer);
   } else {
     spdlog::warn("keep-alive of the metadata session failed session={} error={}", session.value(), status.ToString());
   }
-  KeepAliveLater(session, status.ok() && answer.lease_ms() > 0 ? answer.lease_ms() : kLeaseDefaultMs);
+  const int64_t lease_ms = status.ok() && answer.lease_ms() > 0 ? answer.lease_ms() : kLeaseDefaultMs;
+  if (hooks_ == nullptr) return KeepAliveLater(session, lease_ms);
+  MutexLock lock(mutex_);
+  if (status.ok()) lease_ms_ = lease_ms;  // of the timer after the one that runs
 }
 
 void MetadataSession::Close(int64_t deadline_ms, StatusCallback done) {

@@ -25,6 +25,17 @@
 
 namespace tarn::client {
 
+// For sessions that cache (docs/coherence.md): their keep-alives say more, are sent at a fixed pace, and at once when
+// there is reason to.
+class SessionHooks {
+ public:
+  virtual ~SessionHooks() = default;
+  using KeepAliveAnswered = std::function<void(const proto::KeepAliveReply&)>;
+  // Just before a keep-alive is sent; what it returns gets the answer, if there is one.
+  virtual KeepAliveAnswered PrepareKeepAlive(proto::KeepAliveRequest* request) = 0;
+  virtual void OnSessionLost() = 0;
+};
+
 // Thread-safe. Callbacks run on the channel's loop thread, or on the caller's before the call returns.
 class MetadataSession : public std::enable_shared_from_this<MetadataSession> {
  public:
@@ -36,6 +47,9 @@ class MetadataSession : public std::enable_shared_from_this<MetadataSession> {
   static std::shared_ptr<MetadataSession> Create(rpc::EventLoop* loop, std::shared_ptr<MetadataChannel> channel,
                                                  Random* random, std::string client_name, MapVersionListener listener);
 
+  // Makes it a session that caches. Before Open; `hooks` is used as long as callbacks run.
+  void SetHooks(SessionHooks* hooks) { hooks_ = hooks; }
+
   // Opens the session; `volume` may be invalid (a tool). Call it once, first.
   void Open(VolumeId volume, StatusCallback done);
   // Fills in session, sequence and acked_through; the rest is the caller's.
@@ -45,6 +59,9 @@ class MetadataSession : public std::enable_shared_from_this<MetadataSession> {
   // Ends the session at the server; later mutations fail with kCancelled. Gives up after `deadline_ms`: the server then
   // lets the session expire.
   void Close(int64_t deadline_ms, StatusCallback done);
+
+  // Sends a keep-alive, if there is a session; the next one follows in the usual time.
+  void KeepAliveNow();
 
   // Invalid while there is none.
   SessionId id() const;
@@ -69,7 +86,7 @@ class MetadataSession : public std::enable_shared_from_this<MetadataSession> {
   void Lost(SessionId session);
   void KeepAliveLater(SessionId session, int64_t lease_ms);
   void SendKeepAlive(SessionId session);
-  void OnKeepAlive(SessionId session, const rpc::Reply& reply);
+  void OnKeepAlive(SessionId session, const SessionHooks::KeepAliveAnswered& answered, const rpc::Reply& reply);
 
   void Submit(PendingPtr pending);
   void Stamp(Pending& pending) REQUIRES(mutex_);
@@ -87,12 +104,16 @@ class MetadataSession : public std::enable_shared_from_this<MetadataSession> {
   Random* const random_;
   const std::string client_name_;
   const MapVersionListener listener_;
+  SessionHooks* hooks_ = nullptr;  // set before Open
 
   mutable Mutex mutex_;
   State state_ GUARDED_BY(mutex_) = State::kNone;
   VolumeId volume_ GUARDED_BY(mutex_);
   SessionId id_ GUARDED_BY(mutex_);
   uint64_t sessions_lost_ GUARDED_BY(mutex_) = 0;
+  int64_t lease_ms_ GUARDED_BY(mutex_) = 0;
+  uint64_t keep_alive_timer_ GUARDED_BY(mutex_) = 0;  // the one that counts
+  uint32_t keep_alives_in_flight_ GUARDED_BY(mutex_) = 0;
   MutationWindow window_ GUARDED_BY(mutex_);
   std::vector<StatusCallback> open_waiters_ GUARDED_BY(mutex_);
   std::vector<PendingPtr> waiting_ GUARDED_BY(mutex_);  // for the session

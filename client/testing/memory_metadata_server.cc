@@ -1,6 +1,7 @@
 #include "client/testing/memory_metadata_server.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "proto/hello.pb.h"
@@ -73,13 +74,165 @@ void MemoryMetadataServer::FailNext(std::function<bool(const proto::Mutation&)> 
   failures_.emplace_back(std::move(matches), std::move(status));
 }
 
+void MemoryMetadataServer::GrantInTerm(uint64_t term, uint32_t lease_ms) {
+  MutexLock lock(mutex_);
+  term_ = term;
+  lease_ms_ = lease_ms;
+}
+
+void MemoryMetadataServer::SetLapses(uint64_t lapses) {
+  MutexLock lock(mutex_);
+  lapses_ = lapses;
+}
+
+proto::AckPushRequest MemoryMetadataServer::PushAndWait(std::vector<proto::Invalidation> items) {
+  proto::InvalidatePush push;
+  for (proto::Invalidation& item : items) *push.add_items() = std::move(item);
+  MutexLock lock(mutex_);
+  const uint64_t number = ++pushes_;
+  push.set_session(77);
+  push.set_term(term_);
+  push.set_push(number);
+  CHECK(peer_ != nullptr, "nobody has asked for anything yet");
+  peer_->Push(rpc::Method::kInvalidate, push);
+  while (!acknowledgements_.contains(number)) {
+    CHECK(acknowledged_.WaitFor(lock, std::chrono::seconds(10)) || acknowledgements_.contains(number),
+          "a push is not acknowledged");
+  }
+  return acknowledgements_.at(number);
+}
+
+std::vector<proto::KeepAliveRequest> MemoryMetadataServer::keep_alives() const {
+  MutexLock lock(mutex_);
+  return keep_alives_;
+}
+
+std::vector<proto::ForgetRequest> MemoryMetadataServer::forgets() const {
+  MutexLock lock(mutex_);
+  return forgets_;
+}
+
+uint64_t MemoryMetadataServer::requests() const {
+  MutexLock lock(mutex_);
+  return requests_;
+}
+
+void MemoryMetadataServer::Grant(const proto::Attributes& attributes, uint64_t directory, uint64_t session,
+                                 proto::CacheGrant* grant) {
+  if (term_ == 0 || session == 0) return;
+  grant->set_term(term_);
+  grant->set_directory(directory);
+  const bool itself = attributes.type() == proto::FILE_TYPE_DIRECTORY || attributes.nlink() != 1;
+  if (itself) grant->set_inode(attributes.inode());
+}
+
+void MemoryMetadataServer::PushToAll() {
+  MutexLock lock(mutex_);
+  push_to_all_ = true;
+}
+
+std::vector<proto::Invalidation> MemoryMetadataServer::ItemsOf(const proto::Mutation& mutation,
+                                                               const proto::MutationReply& reply) {
+  std::vector<proto::Invalidation> items;
+  const auto add_name = [&](uint64_t directory, const std::string& name) {
+    items.emplace_back().set_directory(directory);
+    items.back().add_names(name);
+  };
+  const auto add_inode = [&](uint64_t inode) { items.emplace_back().set_inode(inode); };
+  if (mutation.has_create() && reply.created()) add_name(mutation.create().parent(), mutation.create().name());
+  if (mutation.has_mkdir()) add_name(mutation.mkdir().parent(), mutation.mkdir().name());
+  if (mutation.has_unlink()) add_name(mutation.unlink().parent(), mutation.unlink().name());
+  if (mutation.has_rename()) {
+    add_name(mutation.rename().parent(), mutation.rename().name());
+    add_name(mutation.rename().new_parent(), mutation.rename().new_name());
+    add_inode(reply.attributes().inode());
+  }
+  if (mutation.has_set_attr() || mutation.has_truncate() || mutation.has_truncate_done() ||
+      mutation.has_commit_write()) {
+    add_inode(reply.attributes().inode());
+    items.back().set_data(mutation.has_truncate() || mutation.has_commit_write());
+  }
+  if (reply.has_removed()) {
+    add_inode(reply.removed().inode());
+    items.back().set_removed(reply.removed().nlink() == 0);
+    items.back().set_report_open(true);
+  }
+  return items;
+}
+
+void MemoryMetadataServer::PushThenAnswer(uint64_t session, const std::vector<proto::Invalidation>& items,
+                                          std::function<void()> answer) {
+  const uint64_t change = ++pushes_;
+  PendingChange& pending = pending_[change];
+  pending.answer = std::move(answer);
+  proto::InvalidatePush push;
+  push.set_term(term_);
+  for (const proto::Invalidation& item : items) {
+    *push.add_items() = item;
+    if (item.removed()) pending.removed.push_back(item.inode());
+  }
+  for (const auto& [other, peer] : peers_) {
+    if (other == session || items.empty()) continue;
+    push.set_session(other);
+    push.set_push(++pushes_);
+    pending.unacknowledged.insert(push.push());
+    change_of_push_[push.push()] = change;
+    peer->Push(rpc::Method::kInvalidate, push);
+  }
+  FinishIfAcknowledged(change);
+}
+
+void MemoryMetadataServer::Acknowledge(const proto::AckPushRequest& acknowledgement) {
+  for (const uint64_t push : acknowledgement.pushes()) {
+    acknowledgements_[push] = acknowledgement;
+    const auto change = change_of_push_.find(push);
+    if (change == change_of_push_.end()) continue;
+    PendingChange& pending = pending_.at(change->second);
+    pending.unacknowledged.erase(push);
+    for (const uint64_t inode : acknowledgement.open_inodes()) orphans_.insert(inode);
+    FinishIfAcknowledged(change->second);
+    change_of_push_.erase(change);
+  }
+  acknowledged_.NotifyAll();
+}
+
+void MemoryMetadataServer::FinishIfAcknowledged(uint64_t change) {
+  const auto found = pending_.find(change);
+  if (!found->second.unacknowledged.empty()) return;
+  for (const uint64_t inode : found->second.removed) {
+    if (!orphans_.contains(inode)) inodes_.erase(inode);
+  }
+  found->second.answer();
+  pending_.erase(found);
+}
+
+void MemoryMetadataServer::KeepAlive(const rpc::Request& request, rpc::Responder* responder) {
+  keep_alives_.push_back(Parse<proto::KeepAliveRequest>(request));
+  if (push_to_all_) peers_[keep_alives_.back().session()] = request.peer;
+  proto::KeepAliveReply reply;
+  reply.set_term(term_);
+  if (term_ != 0) reply.set_lease_ms(lease_ms_);
+  reply.set_lapses(lapses_);
+  responder->Reply(reply);
+}
+
 void MemoryMetadataServer::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
   MutexLock lock(mutex_);
+  peer_ = request.peer;
+  if (request.method == rpc::Method::kKeepAlive) return KeepAlive(request, responder.get());
+  if (request.method == rpc::Method::kAckPush) {
+    Acknowledge(Parse<proto::AckPushRequest>(request));
+    return responder->Reply(proto::AckPushReply());
+  }
+  ++requests_;
+  std::shared_ptr<rpc::Responder> answer = std::move(responder);
   if (request.method == rpc::Method::kMutate) {
+    const auto mutation = Parse<proto::Mutation>(request);
     proto::MutationReply reply;
-    const Status status = Apply(Parse<proto::Mutation>(request), &reply);
-    if (status.ok()) return responder->Reply(reply);
-    return responder->Fail(status);
+    const Status status = Apply(mutation, &reply);
+    if (!status.ok()) return answer->Fail(status);
+    if (!push_to_all_) return answer->Reply(reply);
+    return PushThenAnswer(mutation.session(), ItemsOf(mutation, reply), [answer, reply] { answer->Reply(reply); });
   }
   if (request.method == rpc::Method::kMutateBatch) {
     proto::MutateBatchReply replies;
@@ -90,10 +243,10 @@ void MemoryMetadataServer::Handle(rpc::Request request, std::unique_ptr<rpc::Res
       reply->set_status(static_cast<uint32_t>(status.code()));
       reply->set_message(status.message());
     }
-    return responder->Reply(replies);
+    return answer->Reply(replies);
   }
-  const Status status = Read(request, responder.get());
-  if (!status.ok()) responder->Fail(status);
+  const Status status = Read(request, answer.get());
+  if (!status.ok()) answer->Fail(status);
 }
 
 Status MemoryMetadataServer::Read(const rpc::Request& request, rpc::Responder* responder) {
@@ -113,22 +266,34 @@ Status MemoryMetadataServer::Read(const rpc::Request& request, rpc::Responder* r
       responder->Reply(reply);
       return Status::Ok();
     }
-    case rpc::Method::kKeepAlive:
-      responder->Reply(proto::KeepAliveReply());
+    case rpc::Method::kForget:
+      forgets_.push_back(Parse<proto::ForgetRequest>(request));
+      responder->Reply(proto::ForgetReply());
       return Status::Ok();
     case rpc::Method::kGetAttr: {
-      ASSIGN_OR_RETURN(proto::Attributes * attributes, Find(Parse<proto::GetAttrRequest>(request).inode()));
+      const auto get = Parse<proto::GetAttrRequest>(request);
+      ASSIGN_OR_RETURN(proto::Attributes * attributes, Find(get.inode()));
       proto::GetAttrReply reply;
       *reply.mutable_attributes() = *attributes;
+      Grant(*attributes, attributes->type() == proto::FILE_TYPE_DIRECTORY ? 0 : attributes->parent(), get.session(),
+            reply.mutable_grant());
+      if (get.will_open() && get.session() != 0) reply.mutable_grant()->set_inode(get.inode());
       responder->Reply(reply);
       return Status::Ok();
     }
     case rpc::Method::kLookup: {
       const auto lookup = Parse<proto::LookupRequest>(request);
       const auto found = names_.find({lookup.parent(), lookup.name()});
-      if (found == names_.end()) return Status(StatusCode::kNotFound, "no such name");
       proto::LookupReply reply;
+      if (found == names_.end()) {
+        if (lookup.session() == 0 || term_ == 0) return Status(StatusCode::kNotFound, "no such name");
+        Grant(inodes_.at(lookup.parent()), lookup.parent(), lookup.session(), reply.mutable_grant());
+        reply.mutable_grant()->clear_inode();
+        responder->Reply(reply);
+        return Status::Ok();
+      }
       *reply.mutable_attributes() = inodes_.at(found->second);
+      Grant(reply.attributes(), lookup.parent(), lookup.session(), reply.mutable_grant());
       responder->Reply(reply);
       return Status::Ok();
     }
@@ -151,6 +316,7 @@ Status MemoryMetadataServer::ReadDir(const rpc::Request& request, rpc::Responder
     *entry->mutable_attributes() = inodes_.at(inode);
   }
   reply.set_end(true);
+  Grant(inodes_.at(read.directory()), read.directory(), read.session(), reply.mutable_grant());
   responder->Reply(reply);
   return Status::Ok();
 }
@@ -183,10 +349,12 @@ Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::Mutat
   mutations_.push_back(mutation);
   switch (mutation.op_case()) {
     case proto::Mutation::kOpenSession:
-      reply->set_session(77);
+      reply->set_session(77 + sessions_);
+      if (push_to_all_) ++sessions_;
       reply->set_lease_ms(600'000);
       return Status::Ok();
     case proto::Mutation::kCloseSession:
+      peers_.erase(mutation.session());
       return Status::Ok();
     case proto::Mutation::kCreate:
       return Create(mutation, reply);
@@ -198,6 +366,14 @@ Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::Mutat
       return Truncate(mutation.truncate(), reply);
     case proto::Mutation::kCommitWrite:
       return CommitWrite(mutation.commit_write(), reply);
+    case proto::Mutation::kMkdir: {
+      proto::Attributes* made = NewInode(proto::FILE_TYPE_DIRECTORY, mutation.mkdir().mode());
+      made->set_nlink(2);
+      made->set_parent(mutation.mkdir().parent());
+      names_[{mutation.mkdir().parent(), mutation.mkdir().name()}] = made->inode();
+      *reply->mutable_attributes() = *made;
+      return Status::Ok();
+    }
     case proto::Mutation::kSetAttr:
       return SetAttr(mutation.set_attr(), reply);
     case proto::Mutation::kAllocateData: {
@@ -238,6 +414,7 @@ Status MemoryMetadataServer::Create(const proto::Mutation& mutation, proto::Muta
   proto::Attributes* file =
       found != names_.end() ? &inodes_.at(found->second) : NewInode(proto::FILE_TYPE_REGULAR, op.mode());
   names_[{op.parent(), op.name()}] = file->inode();
+  file->set_parent(op.parent());
   if (op.data_id() != 0) {
     file->set_data_id(op.data_id());
     file->set_data_generation(file->data_generation() + 1);
@@ -262,7 +439,7 @@ Status MemoryMetadataServer::Unlink(uint64_t parent, const std::string& name, bo
   if (file.nlink() > 0) return Status::Ok();
   if (held_open) {
     orphans_.insert(inode);
-  } else {
+  } else if (!push_to_all_) {
     inodes_.erase(inode);
   }
   return Status::Ok();
@@ -277,6 +454,10 @@ Status MemoryMetadataServer::Rename(const proto::RenameOp& op, proto::MutationRe
     RETURN_IF_ERROR(Unlink(op.new_parent(), op.new_name(), op.replaced_held_open(), reply));
   }
   names_[{op.new_parent(), op.new_name()}] = inode;
+  proto::Attributes& moved = inodes_.at(inode);
+  moved.set_parent(op.new_parent());
+  moved.set_change(moved.change() + 1);
+  *reply->mutable_attributes() = moved;
   return Status::Ok();
 }
 

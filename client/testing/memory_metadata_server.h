@@ -38,6 +38,20 @@ class MemoryMetadataServer {
   bool IsOrphan(uint64_t inode) const;
   // Every mutation that was applied, in order.
   std::vector<proto::Mutation> mutations() const;
+  // From now on reads of sessions get grants (docs/coherence.md), as if nobody else used anything; pushes are the
+  // test's business.
+  void GrantInTerm(uint64_t term, uint32_t lease_ms = 600'000);
+  void SetLapses(uint64_t lapses);
+  // With grants: every session hears of every change of the others, and a change is answered when all have acknowledged
+  // it.
+  void PushToAll();
+  // Sends a push to whoever was heard of last, and waits for its acknowledgement.
+  proto::AckPushRequest PushAndWait(std::vector<proto::Invalidation> items);
+  std::vector<proto::KeepAliveRequest> keep_alives() const;
+  std::vector<proto::ForgetRequest> forgets() const;
+  // Every method that was called but keep-alives and acknowledgements.
+  uint64_t requests() const;
+
   // The next mutation for which `matches` is true fails with this status.
   void FailNext(std::function<bool(const proto::Mutation&)> matches, Status status);
 
@@ -55,7 +69,40 @@ class MemoryMetadataServer {
   Result<proto::Attributes*> Find(uint64_t inode) REQUIRES(mutex_);
   proto::Attributes* NewInode(proto::FileType type, uint32_t mode) REQUIRES(mutex_);
 
+  void Grant(const proto::Attributes& attributes, uint64_t directory, uint64_t session, proto::CacheGrant* grant)
+      REQUIRES(mutex_);
+  void KeepAlive(const rpc::Request& request, rpc::Responder* responder) REQUIRES(mutex_);
+  void Acknowledge(const proto::AckPushRequest& acknowledgement) REQUIRES(mutex_);
+  // What a change that was just applied is pushed as.
+  static std::vector<proto::Invalidation> ItemsOf(const proto::Mutation& mutation, const proto::MutationReply& reply);
+  // Runs `answer` once all sessions but this one have acknowledged the items.
+  void PushThenAnswer(uint64_t session, const std::vector<proto::Invalidation>& items, std::function<void()> answer)
+      REQUIRES(mutex_);
+  void FinishIfAcknowledged(uint64_t change) REQUIRES(mutex_);
+
+  // A change that is applied, but not answered.
+  struct PendingChange {
+    std::set<uint64_t> unacknowledged;
+    std::vector<uint64_t> removed;
+    std::function<void()> answer;
+  };
+
   mutable Mutex mutex_;
+  CondVar acknowledged_;
+  bool push_to_all_ GUARDED_BY(mutex_) = false;
+  uint64_t sessions_ GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, std::shared_ptr<rpc::Peer>> peers_ GUARDED_BY(mutex_);  // by session
+  std::map<uint64_t, PendingChange> pending_ GUARDED_BY(mutex_);
+  std::map<uint64_t, uint64_t> change_of_push_ GUARDED_BY(mutex_);
+  uint64_t term_ GUARDED_BY(mutex_) = 0;
+  uint32_t lease_ms_ GUARDED_BY(mutex_) = 600'000;
+  uint64_t lapses_ GUARDED_BY(mutex_) = 0;
+  uint64_t pushes_ GUARDED_BY(mutex_) = 0;
+  uint64_t requests_ GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<rpc::Peer> peer_ GUARDED_BY(mutex_);
+  std::map<uint64_t, proto::AckPushRequest> acknowledgements_ GUARDED_BY(mutex_);
+  std::vector<proto::KeepAliveRequest> keep_alives_ GUARDED_BY(mutex_);
+  std::vector<proto::ForgetRequest> forgets_ GUARDED_BY(mutex_);
   std::map<uint64_t, proto::Attributes> inodes_ GUARDED_BY(mutex_);
   std::map<std::pair<uint64_t, std::string>, uint64_t> names_ GUARDED_BY(mutex_);
   std::set<uint64_t> orphans_ GUARDED_BY(mutex_);

@@ -33,7 +33,7 @@ constexpr std::array kFlags = {
 
 struct Timeout {
   std::string_view name;
-  double MountOptions::*member;
+  std::optional<double> MountOptions::*member;
 };
 constexpr std::array kTimeouts = {
     Timeout{"entry_timeout", &MountOptions::entry_timeout_s},

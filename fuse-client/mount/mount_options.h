@@ -12,7 +12,7 @@
 
 namespace tarn::fuse {
 
-// Nothing pushes invalidations to a client yet, so what the kernel caches must expire by itself.
+// With servers that do not tell of changes, what the kernel caches must expire by itself.
 inline constexpr double kTimeoutMaxSeconds = 1.0;
 inline constexpr uint32_t kReadAheadKbMax = 64 * 1024;
 
@@ -25,9 +25,10 @@ struct MountOptions {
   bool dirsync = false;
   bool nonempty = false;
   std::optional<bool> allow_other;  // unset: as root yes, else no (fuse.conf decides what users may)
-  double entry_timeout_s = 1.0;
-  double attr_timeout_s = 1.0;
-  double negative_timeout_s = 0.0;
+  // Limits of what the kernel may believe; unset: as long as the metadata server grants it.
+  std::optional<double> entry_timeout_s;
+  std::optional<double> attr_timeout_s;
+  std::optional<double> negative_timeout_s;
   // Of the kernel's page cache, set on the mount's backing device; unset: chosen by the client.
   std::optional<uint32_t> read_ahead_kb;
   std::optional<uint64_t> memory_limit_bytes;

@@ -18,9 +18,9 @@ TEST(MountOptions, DefaultsAreSafe) {
   EXPECT_FALSE(options.suid);
   EXPECT_FALSE(options.dev);
   EXPECT_FALSE(options.allow_other.has_value());
-  EXPECT_EQ(options.entry_timeout_s, 1.0);
-  EXPECT_EQ(options.attr_timeout_s, 1.0);
-  EXPECT_EQ(options.negative_timeout_s, 0.0);
+  EXPECT_FALSE(options.entry_timeout_s.has_value());
+  EXPECT_FALSE(options.attr_timeout_s.has_value());
+  EXPECT_FALSE(options.negative_timeout_s.has_value());
 }
 
 TEST(MountOptions, FstabLine) {

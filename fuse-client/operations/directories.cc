@@ -36,9 +36,12 @@ struct Listing {
 void Reply(const Listing& listing, const DirectoryStream::Continuation& next) {
   FuseMount& mount = *listing.mount;
   DirectoryPacker packer(listing.bytes_max, listing.with_attributes, mount.nodes);
+  const KernelView::Showing showing(mount.kernel);
   if (packer.AddDots(listing.offset, listing.stream->directory(), listing.parent)) {
     const double age_s = static_cast<double>(mount.clock.MonotonicNs() - next.page->fetched_ns) / 1e9;
-    const size_t added = packer.AddEntries(next.entries(), mount.timeouts.After(age_s));
+    const size_t added = packer.AddEntries(next.entries(), [&](const client::DirectoryEntry& entry) {
+      return showing.EntryTimeouts(listing.stream->directory(), entry.name, entry.attributes, age_s);
+    });
     if (listing.with_attributes) {
       for (const client::DirectoryEntry& entry : next.entries().first(added)) mount.privileges.Learn(entry.attributes);
     }

@@ -28,12 +28,18 @@ bool DirectoryPacker::AddDots(uint64_t offset, InodeId self, InodeId parent) {
   return offset >= kOffsetAfterDotDot || AddDot("..", parent, kOffsetAfterDotDot);
 }
 
-bool DirectoryPacker::AddEntry(const client::DirectoryEntry& entry, const Timeouts& timeouts) {
+bool DirectoryPacker::AddEntry(const client::DirectoryEntry& entry, const TimeoutsOf& timeouts_of) {
   char* const at = buffer_.data() + used_;
   const size_t left = buffer_.size() - used_;
   const auto position = static_cast<off_t>(entry.cookie);
+  if (with_attributes_ && entry.attributes.nlink == 0) {
+    fuse_entry_param param{};  // node 0: the kernel learns no entry from it
+    param.attr.st_ino = entry.attributes.inode.value();
+    param.attr.st_mode = TypeBits(entry.attributes.type);
+    return Commit(fuse_add_direntry_plus(nullptr, at, left, entry.name.c_str(), &param, position));
+  }
   if (with_attributes_) {
-    const fuse_entry_param param = ToEntry(entry.attributes, nodes_, timeouts);
+    const fuse_entry_param param = ToEntry(entry.attributes, nodes_, timeouts_of(entry));
     return Commit(fuse_add_direntry_plus(nullptr, at, left, entry.name.c_str(), &param, position));
   }
   struct stat status {};
@@ -42,7 +48,7 @@ bool DirectoryPacker::AddEntry(const client::DirectoryEntry& entry, const Timeou
   return Commit(fuse_add_direntry(nullptr, at, left, entry.name.c_str(), &status, position));
 }
 
-size_t DirectoryPacker::AddEntries(std::span<const client::DirectoryEntry> entries, const Timeouts& timeouts) {
+size_t DirectoryPacker::AddEntries(std::span<const client::DirectoryEntry> entries, const TimeoutsOf& timeouts_of) {
   size_t group_begin = 0;  // of the entries that share the last cookie
   size_t used_at_group = used_;
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -50,7 +56,7 @@ size_t DirectoryPacker::AddEntries(std::span<const client::DirectoryEntry> entri
       group_begin = i;
       used_at_group = used_;
     }
-    if (AddEntry(entries[i], timeouts)) continue;
+    if (AddEntry(entries[i], timeouts_of)) continue;
     // Not even one group fits into an empty answer: take what does, an endless listing would be worse.
     if (used_at_group == 0) return i;
     used_ = used_at_group;

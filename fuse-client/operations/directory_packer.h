@@ -8,6 +8,7 @@
 #include <fuse3/fuse_lowlevel.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -31,14 +32,16 @@ class DirectoryPacker {
 
   // "." and "..", those that come after `offset`. False if they did not fit.
   bool AddDots(uint64_t offset, InodeId self, InodeId parent);
-  // Returns how many of the entries fitted.
-  size_t AddEntries(std::span<const client::DirectoryEntry> entries, const Timeouts& timeouts);
+  using TimeoutsOf = std::function<Timeouts(const client::DirectoryEntry&)>;
+  // Returns how many of the entries fitted. An entry whose attributes the server did not tell (no link) is passed on as
+  // a name only.
+  size_t AddEntries(std::span<const client::DirectoryEntry> entries, const TimeoutsOf& timeouts_of);
 
   std::span<const char> bytes() const { return std::span(buffer_).first(used_); }
 
  private:
   bool AddDot(const char* name, InodeId inode, uint64_t offset);
-  bool AddEntry(const client::DirectoryEntry& entry, const Timeouts& timeouts);
+  bool AddEntry(const client::DirectoryEntry& entry, const TimeoutsOf& timeouts_of);
   bool Commit(size_t length);
 
   const bool with_attributes_;

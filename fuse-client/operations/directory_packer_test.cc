@@ -54,11 +54,13 @@ DirectoryEntry Entry(const std::string& name, uint64_t cookie, uint64_t inode) {
 
 const NodeIds kNodes{InodeId(500)};
 
+Timeouts NoTimeouts(const client::DirectoryEntry&) { return Timeouts{}; }
+
 TEST(DirectoryPacker, DotsComeFirstWithOffsetsOneAndTwo) {
   DirectoryPacker packer(4096, false, kNodes);
   ASSERT_TRUE(packer.AddDots(0, InodeId(10), InodeId(9)));
   const std::vector<DirectoryEntry> listed = {Entry("a", 20, 11), Entry("bb", 30, 12)};
-  EXPECT_EQ(packer.AddEntries(listed, Timeouts{}), 2u);
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 2u);
   const std::vector<Unpacked> entries = Unpack(packer.bytes(), false);
   ASSERT_EQ(entries.size(), 4u);
   EXPECT_EQ(entries[0].name, ".");
@@ -85,7 +87,7 @@ TEST(DirectoryPacker, AttributesComeWithNodeIdsButNotForDots) {
   DirectoryPacker packer(4096, true, kNodes);
   ASSERT_TRUE(packer.AddDots(0, InodeId(10), InodeId(9)));
   const std::vector<DirectoryEntry> listed = {Entry("a", 20, 11), Entry("root", 21, 500)};
-  EXPECT_EQ(packer.AddEntries(listed, Timeouts{}), 2u);
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 2u);
   const std::vector<Unpacked> entries = Unpack(packer.bytes(), true);
   ASSERT_EQ(entries.size(), 4u);
   EXPECT_EQ(entries[0].node, 0u);
@@ -98,21 +100,21 @@ TEST(DirectoryPacker, StopsWhenFull) {
   DirectoryPacker packer(100, false, kNodes);  // three entries of 32 bytes
   const std::vector<DirectoryEntry> listed = {Entry("a", 20, 1), Entry("b", 21, 2), Entry("c", 22, 3),
                                               Entry("d", 23, 4)};
-  EXPECT_EQ(packer.AddEntries(listed, Timeouts{}), 3u);
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 3u);
 }
 
 TEST(DirectoryPacker, EqualCookiesAreNotTornApart) {
   DirectoryPacker packer(100, false, kNodes);
   const std::vector<DirectoryEntry> listed = {Entry("a", 20, 1), Entry("b", 21, 2), Entry("c", 22, 3),
                                               Entry("d", 22, 4)};
-  EXPECT_EQ(packer.AddEntries(listed, Timeouts{}), 2u);
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 2u);
   EXPECT_EQ(Unpack(packer.bytes(), false).size(), 2u);
 }
 
 TEST(DirectoryPacker, LongNames) {
   DirectoryPacker packer(4096, false, kNodes);
   const std::vector<DirectoryEntry> listed = {Entry(std::string(255, 'x'), 20, 1)};
-  EXPECT_EQ(packer.AddEntries(listed, Timeouts{}), 1u);
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 1u);
   EXPECT_EQ(Unpack(packer.bytes(), false)[0].name, std::string(255, 'x'));
 }
 

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "fuse-client/operations/fuse_mount.h"
@@ -72,20 +73,27 @@ std::shared_ptr<OpenedFileEntry> FindFile(fuse_req_t request, const fuse_file_in
   return entry;
 }
 
+int ReplyCreated(fuse_req_t request, FuseMount& mount, InodeId parent, const std::string& name,
+                 const OpenedFile& opened, const fuse_file_info& info) {
+  const KernelView::Showing showing(mount.kernel);
+  const fuse_entry_param entry =
+      ToEntry(opened.attributes, mount.nodes, showing.EntryTimeouts(parent, name, opened.attributes));
+  return fuse_reply_create(request, &entry, &info);
+}
+
 void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* file) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.Create(mount.nodes.ToInode(parent), name, mode & 07777, (file->flags & O_EXCL) != 0,
-                          ToOpenFlags(file->flags), CallerOf(request),
-                          [request, &mount, info = *file](Result<OpenedFile> opened) mutable {
-                            mount.changes.fetch_add(1, std::memory_order_acq_rel);
-                            if (!opened.ok()) return ReplyStatus(request, opened.status());
-                            if (opened->created)
-                              mount.fresh_files.Add(opened->attributes.inode, mount.clock.MonotonicNs());
-                            Admit(mount, opened.value(), &info);
-                            const fuse_entry_param entry = ToEntry(opened->attributes, mount.nodes, mount.timeouts);
-                            // The caller may have been killed meanwhile; then the kernel sends no RELEASE.
-                            if (fuse_reply_create(request, &entry, &info) != 0) Dismiss(mount, info.fh);
-                          });
+  const InodeId directory = mount.nodes.ToInode(parent);
+  mount.filesystem.Create(
+      directory, name, mode & 07777, (file->flags & O_EXCL) != 0, ToOpenFlags(file->flags), CallerOf(request),
+      [request, &mount, directory, name = std::string(name), info = *file](Result<OpenedFile> opened) mutable {
+        mount.changes.fetch_add(1, std::memory_order_acq_rel);
+        if (!opened.ok()) return ReplyStatus(request, opened.status());
+        if (opened->created) mount.fresh_files.Add(opened->attributes.inode, mount.clock.MonotonicNs());
+        Admit(mount, opened.value(), &info);
+        // The caller may have been killed meanwhile; then the kernel sends no RELEASE.
+        if (ReplyCreated(request, mount, directory, name, opened.value(), info) != 0) Dismiss(mount, info.fh);
+      });
 }
 
 void Open(fuse_req_t request, fuse_ino_t node, fuse_file_info* file) {

@@ -11,10 +11,13 @@ void FuseMount::ReleaseAll() {
   directories.RemoveAll();
 }
 
-void ReplyEntry(fuse_req_t request, FuseMount& mount, const Result<client::Attributes>& attributes) {
+void ReplyEntry(fuse_req_t request, FuseMount& mount, InodeId parent, const std::string& name,
+                const Result<client::Attributes>& attributes) {
   if (!attributes.ok()) return ReplyStatus(request, attributes.status());
   mount.privileges.Learn(attributes.value());
-  const fuse_entry_param entry = ToEntry(attributes.value(), mount.nodes, mount.timeouts);
+  const KernelView::Showing showing(mount.kernel);
+  const fuse_entry_param entry =
+      ToEntry(attributes.value(), mount.nodes, showing.EntryTimeouts(parent, name, attributes.value()));
   fuse_reply_entry(request, &entry);
 }
 
@@ -22,7 +25,8 @@ void ReplyAttributes(fuse_req_t request, FuseMount& mount, const Result<client::
   if (!attributes.ok()) return ReplyStatus(request, attributes.status());
   mount.privileges.Learn(attributes.value());
   const struct stat status = ToStat(attributes.value());
-  fuse_reply_attr(request, &status, mount.timeouts.attributes_s);
+  const KernelView::Showing showing(mount.kernel);
+  fuse_reply_attr(request, &status, showing.AttributesTimeout(attributes.value()));
 }
 
 }  // namespace tarn::fuse

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "client/filesystem.h"
 #include "common/base/clock.h"
@@ -14,6 +15,7 @@
 #include "fuse-client/operations/directory_stream.h"
 #include "fuse-client/operations/fresh_files.h"
 #include "fuse-client/operations/handle_table.h"
+#include "fuse-client/operations/kernel_view.h"
 #include "fuse-client/operations/node_ids.h"
 #include "fuse-client/operations/privilege_bits.h"
 
@@ -33,16 +35,16 @@ struct OpenedFileEntry {
 // Thread-safe. Outlives the file system's callbacks.
 class FuseMount {
  public:
-  FuseMount(client::Filesystem& mounted, const Clock& time, const Timeouts& kernel_timeouts)
-      : filesystem(mounted), clock(time), timeouts(kernel_timeouts), nodes(mounted.root()) {}
+  FuseMount(client::Filesystem& mounted, const Clock& time, const Timeouts& ungranted, const Timeouts& limits)
+      : filesystem(mounted), clock(time), nodes(mounted.root()), kernel(mounted, time, nodes, ungranted, limits) {}
 
   // Lets go of what the kernel did not release (an aborted connection sends nothing). After the last request.
   void ReleaseAll();
 
   client::Filesystem& filesystem;
   const Clock& clock;
-  const Timeouts timeouts;
   const NodeIds nodes;
+  KernelView kernel;
   PrivilegeBits privileges;
   FreshFiles fresh_files;
   HandleTable<OpenedFileEntry> files;
@@ -60,8 +62,9 @@ inline client::Caller CallerOf(fuse_req_t request) {
 
 inline void ReplyStatus(fuse_req_t request, const Status& status) { fuse_reply_err(request, ToErrno(status)); }
 
-// Teaches the mount what the attributes say, then answers with them.
-void ReplyEntry(fuse_req_t request, FuseMount& mount, const Result<client::Attributes>& attributes);
+// Teaches the mount what the attributes say, then answers with them. `parent` and `name`: where the entry was found.
+void ReplyEntry(fuse_req_t request, FuseMount& mount, InodeId parent, const std::string& name,
+                const Result<client::Attributes>& attributes);
 void ReplyAttributes(fuse_req_t request, FuseMount& mount, const Result<client::Attributes>& attributes);
 
 // The same after a change.
@@ -69,9 +72,10 @@ inline void ReplyChanged(fuse_req_t request, FuseMount& mount, const Status& sta
   mount.changes.fetch_add(1, std::memory_order_acq_rel);
   ReplyStatus(request, status);
 }
-inline void ReplyChangedEntry(fuse_req_t request, FuseMount& mount, const Result<client::Attributes>& attributes) {
+inline void ReplyChangedEntry(fuse_req_t request, FuseMount& mount, InodeId parent, const std::string& name,
+                              const Result<client::Attributes>& attributes) {
   mount.changes.fetch_add(1, std::memory_order_acq_rel);
-  ReplyEntry(request, mount, attributes);
+  ReplyEntry(request, mount, parent, name, attributes);
 }
 
 }  // namespace tarn::fuse

@@ -3,6 +3,7 @@
 #include <stdio.h>  // RENAME_*
 
 #include <cerrno>
+#include <string>
 
 #include "fuse-client/operations/fuse_mount.h"
 #include "fuse-client/operations/operations.h"
@@ -12,16 +13,20 @@ namespace {
 
 using client::Attributes;
 
-void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+void Lookup(fuse_req_t request, fuse_ino_t parent_node, const char* name) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.Lookup(mount.nodes.ToInode(parent), name, [request, &mount](Result<Attributes> found) {
-    if (!found.ok() && found.status().code() == StatusCode::kNotFound && mount.timeouts.negative_s > 0) {
-      fuse_entry_param absent{};  // node 0: the kernel may remember that there is nothing
-      absent.entry_timeout = mount.timeouts.negative_s;
+  const InodeId parent = mount.nodes.ToInode(parent_node);
+  mount.filesystem.Lookup(parent, name, [request, &mount, parent, name = std::string(name)](Result<Attributes> found) {
+    if (found.ok() || found.status().code() != StatusCode::kNotFound)
+      return ReplyEntry(request, mount, parent, name, found);
+    const KernelView::Showing showing(mount.kernel);
+    fuse_entry_param absent{};  // node 0: the kernel may remember that there is nothing
+    absent.entry_timeout = showing.AbsentTimeout(parent, name);
+    if (absent.entry_timeout > 0) {
       fuse_reply_entry(request, &absent);
-      return;
+    } else {
+      fuse_reply_err(request, ENOENT);
     }
-    ReplyEntry(request, mount, found);
   });
 }
 
@@ -37,18 +42,23 @@ void ReadLink(fuse_req_t request, fuse_ino_t node) {
   });
 }
 
+client::Callback<Attributes> ReplyMade(fuse_req_t request, InodeId parent, const char* name) {
+  return [request, &mount = MountOf(request), parent, name = std::string(name)](const Result<Attributes>& made) {
+    ReplyChangedEntry(request, mount, parent, name, made);
+  };
+}
+
 void MakeNode(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.MakeNode(mount.nodes.ToInode(parent), name, TypeOfMode(mode), mode & 07777, device,
-                            CallerOf(request),
-                            [request, &mount](Result<Attributes> made) { ReplyChangedEntry(request, mount, made); });
+  const InodeId directory = mount.nodes.ToInode(parent);
+  mount.filesystem.MakeNode(directory, name, TypeOfMode(mode), mode & 07777, device, CallerOf(request),
+                            ReplyMade(request, directory, name));
 }
 
 void MakeDirectory(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.MakeDirectory(
-      mount.nodes.ToInode(parent), name, mode & 07777, CallerOf(request),
-      [request, &mount](Result<Attributes> made) { ReplyChangedEntry(request, mount, made); });
+  const InodeId directory = mount.nodes.ToInode(parent);
+  mount.filesystem.MakeDirectory(directory, name, mode & 07777, CallerOf(request), ReplyMade(request, directory, name));
 }
 
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
@@ -65,8 +75,8 @@ void RemoveDirectory(fuse_req_t request, fuse_ino_t parent, const char* name) {
 
 void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const char* name) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.MakeSymlink(mount.nodes.ToInode(parent), name, target, CallerOf(request),
-                               [request, &mount](Result<Attributes> made) { ReplyChangedEntry(request, mount, made); });
+  const InodeId directory = mount.nodes.ToInode(parent);
+  mount.filesystem.MakeSymlink(directory, name, target, CallerOf(request), ReplyMade(request, directory, name));
 }
 
 void Rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
@@ -86,8 +96,9 @@ void Rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t 
 
 void Link(fuse_req_t request, fuse_ino_t node, fuse_ino_t new_parent, const char* new_name) {
   FuseMount& mount = MountOf(request);
-  mount.filesystem.Link(mount.nodes.ToInode(node), mount.nodes.ToInode(new_parent), new_name, CallerOf(request),
-                        [request, &mount](Result<Attributes> linked) { ReplyChangedEntry(request, mount, linked); });
+  const InodeId directory = mount.nodes.ToInode(new_parent);
+  mount.filesystem.Link(mount.nodes.ToInode(node), directory, new_name, CallerOf(request),
+                        ReplyMade(request, directory, new_name));
 }
 
 }  // namespace

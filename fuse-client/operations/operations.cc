@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "fuse-client/operations/fuse_mount.h"
+
 namespace tarn::fuse {
 namespace {
 
@@ -19,8 +21,8 @@ constexpr std::array kWanted = {
     FUSE_CAP_PARALLEL_DIROPS,
     FUSE_CAP_READDIRPLUS,
     FUSE_CAP_READDIRPLUS_AUTO,
-    // A changed mtime makes the next read drop the pages. That costs one GETATTR per file and second while a file is
-    // read, and makes what others write visible within a second even to those who keep the file open.
+    // A changed mtime makes the next read drop the pages: what others write is seen even by those who keep the file
+    // open, once the attributes that the kernel has were taken back.
     FUSE_CAP_AUTO_INVAL_DATA,
     // The target of a symbolic link never changes, and inode numbers are never used again.
     FUSE_CAP_CACHE_SYMLINKS,
@@ -47,7 +49,8 @@ void Want(fuse_conn_info* connection, uint64_t capability, bool wanted) {
 #endif
 }
 
-void Init(void* /*mount*/, fuse_conn_info* connection) {
+void Init(void* mount, fuse_conn_info* connection) {
+  static_cast<FuseMount*>(mount)->kernel.SetProtocol(connection->proto_minor);
   connection->max_read = kRequestBytesMax;
   connection->max_write = kRequestBytesMax;
   connection->max_background = kBackgroundRequestsMax;

@@ -40,7 +40,9 @@ void Get(fuse_req_t request, fuse_ino_t node, const char* name, size_t size) {
     return;
   }
   FuseMount& mount = MountOf(request);
-  if (mount.fresh_files.Contains(mount.nodes.ToInode(node), mount.clock.MonotonicNs())) {
+  // With grants the library knows better.
+  const bool may_be_wrong = mount.filesystem.freshness() == client::Filesystem::Freshness::kUnknown;
+  if (may_be_wrong && mount.fresh_files.Contains(mount.nodes.ToInode(node), mount.clock.MonotonicNs())) {
     fuse_reply_err(request, ENODATA);
     return;
   }

@@ -19,6 +19,7 @@ using client::StatusCallback;
 
 constexpr uint64_t kTotalBytes = 1ull << 40;
 constexpr uint64_t kTotalInodes = 1ull << 32;
+constexpr int64_t kBelievedNs = 60'000'000'000;
 
 struct MemoryHandle {
   InodeId inode;
@@ -41,7 +42,8 @@ std::function<void()> Bind(Done done, Value value) {
 
 }  // namespace
 
-MemoryFilesystem::MemoryFilesystem(const Clock& clock, Answers answers) : answers_(answers), tree_(clock) {
+MemoryFilesystem::MemoryFilesystem(const Clock& clock, Answers answers, Freshness freshness)
+    : answers_(answers), freshness_(freshness), tree_(clock) {
   root_ = tree_.root();
   if (answers_ == Answers::kFromThread) thread_ = StartNamedThread("memory-answers", [this] { AnswerLoop(); });
 }
@@ -84,7 +86,53 @@ client::VolumeInfo MemoryFilesystem::volume() const {
   return info;
 }
 
+// ---- What others change ----
+
+int64_t MemoryFilesystem::ShowAttributes(const Attributes& attributes) {
+  MutexLock lock(mutex_);
+  const Result<Attributes> now = tree_.GetAttributes(attributes.inode);
+  return now.ok() && now->change == attributes.change ? kBelievedNs : 0;
+}
+
+int64_t MemoryFilesystem::ShowName(InodeId parent, const std::string& name, InodeId inode) {
+  MutexLock lock(mutex_);
+  const Result<Attributes> now = tree_.Lookup(parent, name);
+  const InodeId now_inode = now.ok() ? now->inode : InodeId();
+  return now_inode == inode ? kBelievedNs : 0;
+}
+
+Status MemoryFilesystem::ChangeAsOther(const std::string& what) {
+  const std::string kind = what.substr(0, what.find(' '));
+  const std::string name = what.substr(what.find(' ') + 1);
+  client::KernelChanges changes;
+  changes.inodes = {root_};
+  {
+    MutexLock lock(mutex_);
+    const Result<Attributes> found = tree_.Lookup(root_, name);
+    if (found.ok()) changes.inodes.push_back(found->inode);
+    if (kind == "make") {
+      changes.names = true;
+      RETURN_IF_ERROR(tree_.Make(root_, name, FileType::kRegular, 0644, 0, "", Caller()).status());
+    } else if (kind == "unlink") {
+      changes.names = true;
+      RETURN_IF_ERROR(tree_.Unlink(root_, name));
+    } else if (!found.ok()) {
+      return found.status();
+    } else if (kind == "chmod") {
+      client::AttributeChanges mode;
+      mode.mode = 0600;
+      RETURN_IF_ERROR(tree_.SetAttributes(found->inode, mode).status());
+    } else if (kind == "write") {
+      const uint8_t byte = '!';
+      RETURN_IF_ERROR(tree_.Write(found->inode, 0, std::span(&byte, 1)));
+    }
+  }
+  kernel_->Invalidate(changes);
+  return Status::Ok();
+}
+
 void MemoryFilesystem::Lookup(InodeId parent, const std::string& name, Callback<Attributes> done) {
+  questions_.fetch_add(1);
   MutexLock lock(mutex_);
   auto answer = Bind(std::move(done), tree_.Lookup(parent, name));
   lock.Unlock();
@@ -92,6 +140,7 @@ void MemoryFilesystem::Lookup(InodeId parent, const std::string& name, Callback<
 }
 
 void MemoryFilesystem::GetAttributes(InodeId inode, Callback<Attributes> done) {
+  questions_.fetch_add(1);
   MutexLock lock(mutex_);
   auto answer = Bind(std::move(done), tree_.GetAttributes(inode));
   lock.Unlock();
@@ -167,6 +216,8 @@ void MemoryFilesystem::ReadDirectory(InodeId directory, uint64_t after_cookie, u
 }
 
 void MemoryFilesystem::GetXattr(InodeId inode, const std::string& name, Callback<std::string> done) {
+  if (inode == root_ && name == kQuestionsXattr)
+    return Answer(Bind(std::move(done), Result<std::string>(std::to_string(questions_.load()))));
   MutexLock lock(mutex_);
   auto answer = Bind(std::move(done), tree_.GetXattr(inode, name));
   lock.Unlock();
@@ -182,6 +233,7 @@ void MemoryFilesystem::ListXattrs(InodeId inode, Callback<std::vector<std::strin
 
 void MemoryFilesystem::SetXattr(InodeId inode, const std::string& name, const std::string& value, SetXattrFlags flags,
                                 Caller /*caller*/, StatusCallback done) {
+  if (inode == root_ && name == kForeignXattr) return Answer(Bind(std::move(done), ChangeAsOther(value)));
   MutexLock lock(mutex_);
   auto answer = Bind(std::move(done), tree_.SetXattr(inode, name, value, flags));
   lock.Unlock();

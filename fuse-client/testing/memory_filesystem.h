@@ -2,6 +2,7 @@
 // FUSE alone.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -20,8 +21,15 @@ namespace tarn::fuse {
 class MemoryFilesystem final : public client::Filesystem {
  public:
   enum class Answers { kInline, kFromThread };
+  // kGranted: the kernel is told to believe everything for a minute, and is told of changes "by others": setting the
+  // root's xattr kForeignXattr to "make NAME", "unlink NAME", "chmod NAME" (to 0600) or "write NAME" (one byte changes)
+  // makes one, which has come to pass when setxattr(2) returns. The root's xattr kQuestionsXattr is the number of
+  // look-ups and attributes that the kernel has asked for.
+  using Freshness = client::Filesystem::Freshness;
+  static constexpr const char* kForeignXattr = "user.foreign";
+  static constexpr const char* kQuestionsXattr = "user.questions";
 
-  MemoryFilesystem(const Clock& clock, Answers answers);
+  MemoryFilesystem(const Clock& clock, Answers answers, Freshness freshness = Freshness::kUnknown);
   ~MemoryFilesystem() override;
 
   InodeId root() const override { return root_; }
@@ -68,12 +76,21 @@ class MemoryFilesystem final : public client::Filesystem {
               client::Callback<client::Attributes> done) override;
   Counters counters() const override { return {}; }
 
+  void SetKernelCache(client::KernelCache* kernel) override { kernel_ = kernel; }
+  Freshness freshness() const override { return freshness_; }
+  int64_t ShowAttributes(const client::Attributes& attributes) override;
+  int64_t ShowName(InodeId parent, const std::string& name, InodeId inode) override;
+
  private:
+  Status ChangeAsOther(const std::string& what);
   Result<client::OpenedFile> OpenLocked(InodeId inode, client::OpenFlags flags) REQUIRES(mutex_);
   void Answer(std::function<void()> answer);
   void AnswerLoop();
 
   const Answers answers_;
+  const Freshness freshness_;
+  client::KernelCache* kernel_ = nullptr;  // set before the first request
+  std::atomic<uint64_t> questions_{0};
   InodeId root_;
   Mutex mutex_;
   MemoryTree tree_ GUARDED_BY(mutex_);

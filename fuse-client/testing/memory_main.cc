@@ -1,5 +1,5 @@
 // tarn-fuse-memory: tarn-fuse, but what it mounts lies in memory. TARN_MEMORY_ANSWERS=inline answers before the call
-// returns.
+// returns; TARN_MEMORY_GRANTS=1 makes the kernel believe what it is told, and be told of changes.
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -24,6 +24,8 @@ int main(int argc, char** argv) {
   const auto answers = wanted != nullptr && std::string_view(wanted) == "inline"
                            ? MemoryFilesystem::Answers::kInline
                            : MemoryFilesystem::Answers::kFromThread;
+  const auto freshness = getenv("TARN_MEMORY_GRANTS") != nullptr ? MemoryFilesystem::Freshness::kGranted
+                                                                 : MemoryFilesystem::Freshness::kUnknown;
   const tarn::SystemClock clock;
   return tarn::fuse::RunMount(
       options,
@@ -31,6 +33,6 @@ int main(int argc, char** argv) {
           -> tarn::Result<std::unique_ptr<tarn::client::Filesystem>> {
         if (filesystem.volume == "no-such-volume")
           return tarn::Status(tarn::StatusCode::kNotFound, "volume no-such-volume does not exist");
-        return std::unique_ptr<tarn::client::Filesystem>(std::make_unique<MemoryFilesystem>(clock, answers));
+        return std::unique_ptr<tarn::client::Filesystem>(std::make_unique<MemoryFilesystem>(clock, answers, freshness));
       });
 }

@@ -9,14 +9,18 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/base/unique_fd.h"
@@ -134,6 +138,116 @@ TEST_F(MemoryMount, AnswersMayComeBeforeTheCallReturns) {
       RunProgram({kChecks, mount_, "--gtest_brief=1", "--gtest_filter=Files.*:Append.*:Mmap.*:Rename.*:Permissions.*"});
   EXPECT_EQ(checks.exit_status, 0) << checks.output;
   EXPECT_EQ(Unmount().exit_status, 0);
+}
+
+// ---- With grants ----
+
+class GrantedMount : public MemoryMount {
+ protected:
+  void SetUp() override {
+    MemoryMount::SetUp();
+    if (IsSkipped()) return;
+    setenv("TARN_MEMORY_GRANTS", "1", 1);
+    ASSERT_EQ(Mount().exit_status, 0);
+    unsetenv("TARN_MEMORY_GRANTS");
+  }
+  std::string Path(const std::string& name) const { return mount_ + "/" + name; }
+  void Write(const std::string& name, const std::string& text) { std::ofstream(Path(name)) << text; }
+  std::string Read(const std::string& name) {
+    std::ifstream file(Path(name));
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }
+  // Another client does it; 0 or the error.
+  int AsOther(const std::string& what) {
+    return setxattr(mount_.c_str(), "user.foreign", what.data(), what.size(), 0) == 0 ? 0 : errno;
+  }
+  // How often the kernel has asked for a name or for attributes.
+  int Questions() {
+    std::array<char, 32> text{};
+    EXPECT_GT(getxattr(mount_.c_str(), "user.questions", text.data(), text.size() - 1), 0);
+    return std::stoi(text.data());
+  }
+  // 0: there is no such file.
+  unsigned ModeOf(const std::string& name) {
+    struct stat status {};
+    return stat(Path(name).c_str(), &status) == 0 ? status.st_mode & 07777 : 0;
+  }
+};
+
+TEST_F(GrantedMount, TheKernelBelievesWhatItWasTold) {
+  Write("file", "text");
+  EXPECT_EQ(ModeOf("file"), 0644u);
+  EXPECT_EQ(ModeOf("none"), 0u);
+  const int before = Questions();
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(ModeOf("file"), 0644u);
+    EXPECT_EQ(ModeOf("none"), 0u);
+  }
+  EXPECT_LE(Questions() - before, 2);
+}
+
+TEST_F(GrantedMount, ForeignChangesOfAttributesAreSeenAtOnce) {
+  Write("file", "text");
+  const UniqueFd held(open(Path("file").c_str(), O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(ModeOf("file"), 0644u);
+  ASSERT_EQ(AsOther("chmod file"), 0);
+  struct stat status {};
+  ASSERT_EQ(fstat(held.get(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0600u);
+  EXPECT_EQ(ModeOf("file"), 0600u);
+}
+
+TEST_F(GrantedMount, ForeignChangesOfNamesAreSeenAtOnce) {
+  Write("file", "text");
+  EXPECT_EQ(ModeOf("file"), 0644u);
+  EXPECT_EQ(ModeOf("new"), 0u);
+  ASSERT_EQ(AsOther("make new"), 0);
+  EXPECT_EQ(ModeOf("new"), 0644u);
+  ASSERT_EQ(AsOther("unlink file"), 0);
+  EXPECT_EQ(ModeOf("file"), 0u);
+  ASSERT_EQ(AsOther("make file"), 0);
+  EXPECT_EQ(ModeOf("file"), 0644u);
+  ASSERT_EQ(AsOther("unlink new"), 0);
+  EXPECT_EQ(ModeOf("new"), 0u);
+}
+
+TEST_F(GrantedMount, ForeignWritesAreReadByThoseWhoKeepTheFileOpen) {
+  Write("file", "text");
+  const UniqueFd held(open(Path("file").c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 8> bytes{};
+  ASSERT_EQ(pread(held.get(), bytes.data(), bytes.size(), 0), 4);
+  ASSERT_EQ(AsOther("write file"), 0);
+  ASSERT_EQ(pread(held.get(), bytes.data(), bytes.size(), 0), 4);
+  EXPECT_EQ(std::string(bytes.data(), 4), "!ext");
+  EXPECT_EQ(Read("file"), "!ext");
+}
+
+TEST_F(GrantedMount, ForeignChangesWaitForNobodyWhoUsesTheDirectory) {
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> users;
+  for (int user = 0; user < 8; ++user) {
+    users.emplace_back([&, user] {
+      const std::string own = "own" + std::to_string(user);
+      for (int i = 0; !stop.load(); ++i) {
+        Write(own, "text");
+        (void)rename(Path(own).c_str(), Path("moved").c_str());
+        (void)ModeOf("common" + std::to_string(i % 10));
+        for (const auto& entry : std::filesystem::directory_iterator(mount_)) (void)entry;
+        (void)unlink(Path("moved").c_str());
+      }
+    });
+  }
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = "common" + std::to_string(i % 10);
+    ASSERT_EQ(AsOther("make " + name), 0);
+    EXPECT_EQ(ModeOf(name), 0644u);
+    ASSERT_EQ(AsOther("chmod " + name), 0);
+    EXPECT_EQ(ModeOf(name), 0600u);
+    ASSERT_EQ(AsOther("unlink " + name), 0);
+    EXPECT_EQ(ModeOf(name), 0u);
+  }
+  stop = true;
+  for (std::thread& user : users) user.join();
 }
 
 TEST_F(MemoryMount, IsShownWithItsTypeAndVolume) {

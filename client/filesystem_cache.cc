@@ -1,0 +1,69 @@
+// FilesystemImpl: the namespace cache, and what this client's own changes do to it (the server pushes only those of
+// others).
+#include <utility>
+
+#include "client/filesystem_impl.h"
+#include "client/meta/convert.h"
+
+namespace tarn::client {
+
+NamespaceCache::Admission FilesystemImpl::Admit(const proto::CacheGrant& grant, uint64_t token) {
+  metadata_->coherence()->NoteTerm(grant.term());
+  return cache_->Admit(grant, token);
+}
+
+void FilesystemImpl::CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode) {
+  if (cache_ != nullptr) cache_->NameChanged(token, parent, name, inode);
+}
+
+void FilesystemImpl::CacheAttributes(uint64_t token, const Attributes& attributes, bool seen_by_kernel) {
+  if (cache_ != nullptr) cache_->AttributesChanged(token, attributes, seen_by_kernel);
+}
+
+void FilesystemImpl::CacheForgetName(InodeId parent, const std::string& name) {
+  if (cache_ != nullptr) cache_->ForgetName(parent, name);
+}
+
+void FilesystemImpl::CacheForgetAttributes(InodeId inode) {
+  if (cache_ != nullptr) cache_->ForgetAttributes(inode, /*seen_by_kernel=*/false);
+}
+
+void FilesystemImpl::CacheRename(uint64_t token, const proto::RenameOp& op, const proto::MutationReply& reply) {
+  if (cache_ == nullptr) return;
+  const InodeId old_parent(op.parent());
+  const InodeId new_parent(op.new_parent());
+  const Attributes moved = AttributesFromProto(reply.attributes());
+  if (op.exchange()) {
+    // The reply says nothing of the inode that came the other way.
+    cache_->ForgetDirectory(old_parent);
+    cache_->ForgetDirectory(new_parent);
+  } else if (moved.type != FileType::kDirectory && moved.nlink != 1) {
+    // Two names of one inode: then nothing was done at all.
+    cache_->ForgetName(old_parent, op.name());
+    cache_->ForgetName(new_parent, op.new_name());
+  } else {
+    cache_->NameChanged(token, old_parent, op.name(), InodeId());
+    cache_->NameChanged(token, new_parent, op.new_name(), moved.inode);
+  }
+  if (moved.inode.valid()) cache_->AttributesChanged(token, moved, /*seen_by_kernel=*/false);
+}
+
+// ---- The kernel's own cache ----
+
+void FilesystemImpl::SetKernelCache(KernelCache* kernel) {
+  if (cache_ != nullptr) cache_->SetKernel(kernel);
+}
+
+Filesystem::Freshness FilesystemImpl::freshness() const {
+  return cache_ != nullptr && metadata_->coherence()->active() ? Freshness::kGranted : Freshness::kUnknown;
+}
+
+int64_t FilesystemImpl::ShowAttributes(const Attributes& attributes) {
+  return cache_ != nullptr ? cache_->ShowAttributes(attributes) : 0;
+}
+
+int64_t FilesystemImpl::ShowName(InodeId parent, const std::string& name, InodeId inode) {
+  return cache_ != nullptr ? cache_->ShowName(parent, name, inode) : 0;
+}
+
+}  // namespace tarn::client

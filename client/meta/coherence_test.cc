@@ -1,0 +1,327 @@
+// The facade with a server that grants and pushes: what needs no request, what a push does, what is said in
+// acknowledgements and registrations.
+#include "client/meta/coherence.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+
+#include "client/blocking.h"
+#include "client/filesystem_impl.h"
+#include "client/testing/memory_data_plane.h"
+#include "client/testing/memory_metadata_server.h"
+
+namespace tarn::client {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using testing::MemoryDataPlane;
+using testing::MemoryMetadataServer;
+
+constexpr OpenFlags kReadOnly{.read = true};
+constexpr OpenFlags kReadWrite{.read = true, .write = true};
+
+class CoherenceTest : public ::testing::Test {
+ protected:
+  void Mount(uint64_t term = 1) {
+    server_.GrantInTerm(term);
+    FilesystemImpl::Parts parts;
+    parts.clock = std::make_unique<SystemClock>();
+    parts.random = std::make_unique<SeededRandom>(1);
+    parts.loops.push_back(*rpc::EventLoop::Start("test-loop"));
+    MetadataChannelOptions channel;
+    channel.addresses = {server_.address()};
+    parts.metadata =
+        std::make_unique<MetadataClient>(parts.loops.front().get(), parts.clock.get(), parts.random.get(), channel);
+    parts.metadata->EnableCaching(4 << 20);
+    parts.volume.id = VolumeId(1);
+    parts.root = InodeId(MemoryMetadataServer::kRoot);
+    coherence_ = parts.metadata->coherence();
+    CHECK(WaitStatus([&](StatusCallback done) { parts.metadata->OpenSession(VolumeId(1), std::move(done)); }).ok(),
+          "no session");
+    filesystem_ =
+        *FilesystemImpl::Create(std::move(parts), [](MetadataForData* metadata) -> Result<std::unique_ptr<DataPlane>> {
+          return std::unique_ptr<DataPlane>(std::make_unique<MemoryDataPlane>(metadata));
+        });
+    if (term != 0) WaitUntilUsable();
+  }
+  void WaitUntilUsable() {
+    while (!coherence_->cache().usable()) std::this_thread::yield();
+  }
+  InodeId MakeFile(const std::string& name) {
+    Result<OpenedFile> made = Wait<OpenedFile>([&](Callback<OpenedFile> done) {
+      filesystem_->Create(filesystem_->root(), name, 0644, true, kReadWrite, Caller(), std::move(done));
+    });
+    filesystem_->Release(made->handle);
+    return made->attributes.inode;
+  }
+  Result<Attributes> Lookup(const std::string& name) {
+    return Wait<Attributes>(
+        [&](Callback<Attributes> done) { filesystem_->Lookup(filesystem_->root(), name, std::move(done)); });
+  }
+  Attributes Get(InodeId inode) {
+    return *Wait<Attributes>([&](Callback<Attributes> done) { filesystem_->GetAttributes(inode, std::move(done)); });
+  }
+  Result<OpenedFile> Open(InodeId inode) {
+    return Wait<OpenedFile>(
+        [&](Callback<OpenedFile> done) { filesystem_->OpenFile(inode, kReadOnly, std::move(done)); });
+  }
+  uint64_t RequestsOf(const std::function<void()>& what) {
+    const uint64_t before = server_.requests();
+    what();
+    return server_.requests() - before;
+  }
+  static proto::Invalidation NameItem(const std::string& name, uint64_t directory = MemoryMetadataServer::kRoot) {
+    proto::Invalidation item;
+    item.set_directory(directory);
+    item.add_names(name);
+    return item;
+  }
+  static proto::Invalidation InodeItem(InodeId inode) {
+    proto::Invalidation item;
+    item.set_inode(inode.value());
+    return item;
+  }
+
+  MemoryMetadataServer server_;
+  Coherence* coherence_ = nullptr;
+  std::unique_ptr<FilesystemImpl> filesystem_;
+};
+
+TEST_F(CoherenceTest, WhatIsKnownNeedsNoRequest) {
+  Mount();
+  (void)Lookup("a");  // of nothing, but it brings the directory
+  const InodeId file = MakeFile("a");
+  const uint64_t counted = filesystem_->counters().metadata_requests;
+  const uint64_t requests = RequestsOf([&] {
+    for (int i = 0; i < 100; ++i) {
+      EXPECT_EQ(Lookup("a")->inode, file);
+      EXPECT_EQ(Get(file).inode, file);
+      Result<OpenedFile> opened = Open(file);
+      ASSERT_TRUE(opened.ok());
+      filesystem_->Release(opened->handle);
+      EXPECT_EQ(Wait<std::string>([&](Callback<std::string> done) {
+                  filesystem_->GetXattr(file, "security.capability", std::move(done));
+                })
+                    .status()
+                    .code(),
+                StatusCode::kNoAttribute);
+    }
+  });
+  EXPECT_EQ(requests, 0u);
+  EXPECT_EQ(filesystem_->counters().metadata_requests, counted);
+}
+
+TEST_F(CoherenceTest, AbsentNamesNeedNoRequestEither) {
+  Mount();
+  EXPECT_EQ(Lookup("none").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(RequestsOf([&] { EXPECT_EQ(Lookup("none").status().code(), StatusCode::kNotFound); }), 0u);
+  server_.PushAndWait({NameItem("none")});
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("none"); }), 1u);
+}
+
+TEST_F(CoherenceTest, AListingAnswersLaterQuestions) {
+  Mount();
+  const InodeId a = MakeFile("a");
+  (void)Wait<DirectoryPage>([&](Callback<DirectoryPage> done) {
+    filesystem_->ReadDirectory(filesystem_->root(), 0, 100, true, std::move(done));
+  });
+  EXPECT_EQ(RequestsOf([&] {
+              EXPECT_EQ(Lookup("a")->inode, a);
+              EXPECT_EQ(Get(a).inode, a);
+            }),
+            0u);
+}
+
+TEST_F(CoherenceTest, OwnChangesKeepTheCacheTrue) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  EXPECT_TRUE(WaitStatus([&](StatusCallback done) {
+                filesystem_->Rename(filesystem_->root(), "a", filesystem_->root(), "b", {}, Caller(), std::move(done));
+              }).ok());
+  EXPECT_EQ(Lookup("a").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Lookup("b")->inode, file);
+  EXPECT_TRUE(WaitStatus([&](StatusCallback done) {
+                filesystem_->Unlink(filesystem_->root(), "b", Caller(), std::move(done));
+              }).ok());
+  EXPECT_EQ(RequestsOf([&] { EXPECT_EQ(Lookup("b").status().code(), StatusCode::kNotFound); }), 0u);
+}
+
+TEST_F(CoherenceTest, AfterAnAcknowledgementNothingOldIsShown) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  EXPECT_EQ(Get(file).mode, 0644u);
+  for (uint32_t mode = 0; mode < 50; ++mode) {
+    server_.Edit(file.value(), [&](proto::Attributes* attributes) { attributes->set_mode(mode); });
+    server_.PushAndWait({InodeItem(file)});
+    EXPECT_EQ(Get(file).mode, mode);
+    EXPECT_EQ(Lookup("a")->mode, mode);
+  }
+}
+
+TEST_F(CoherenceTest, AnOpenFileReadsWhatAnotherClientWrote) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  server_.Edit(file.value(), [&](proto::Attributes* attributes) {
+    attributes->set_size_bytes(3);
+    attributes->set_data_generation(attributes->data_generation() + 1);
+  });
+  proto::Invalidation item = InodeItem(file);
+  item.set_data(true);
+  server_.PushAndWait({item});
+  Result<ReadResult> read =
+      Wait<ReadResult>([&](Callback<ReadResult> done) { filesystem_->Read(opened->handle, 0, 100, std::move(done)); });
+  EXPECT_EQ(read->bytes, 3u);
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, OpenFilesAreReportedWhenTheirLastNameGoes) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId open_file = MakeFile("a");
+  const InodeId closed_file = MakeFile("b");
+  Result<OpenedFile> opened = Open(open_file);
+  proto::Invalidation first = InodeItem(open_file);
+  first.set_removed(true);
+  first.set_report_open(true);
+  proto::Invalidation second = InodeItem(closed_file);
+  second.set_removed(true);
+  second.set_report_open(true);
+  EXPECT_THAT(server_.PushAndWait({first, second}).open_inodes(), ElementsAre(open_file.value()));
+  filesystem_->Release(opened->handle);
+  (void)Lookup("x");
+  EXPECT_EQ(server_.mutations().back().release_orphan().inode(), open_file.value());
+}
+
+TEST_F(CoherenceTest, ADroppedDirectoryLeavesItsOpenFilesCovered) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  proto::Invalidation item;
+  item.set_directory(MemoryMetadataServer::kRoot);
+  item.set_drop(true);
+  EXPECT_THAT(server_.PushAndWait({item}).open_inodes(), ElementsAre(file.value()));
+  EXPECT_EQ(RequestsOf([&] { (void)Get(file); }), 1u);
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, DroppingEverythingReportsEverythingThatIsOpen) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  proto::Invalidation item;
+  item.set_drop(true);
+  EXPECT_THAT(server_.PushAndWait({item}).open_inodes(), ElementsAre(file.value()));
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("a"); }), 1u);
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, ANewTermEndsEverythingAndIsRegisteredWithWhatIsOpen) {
+  Mount(1);
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  server_.GrantInTerm(2);
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("a"); }), 0u) << "the old lease still runs";
+  (void)Lookup("b");  // its reply names the new term
+  WaitUntilUsable();
+  EXPECT_EQ(coherence_->cache().term(), 2u);
+  EXPECT_EQ(server_.keep_alives().back().term(), 2u);
+  EXPECT_THAT(server_.keep_alives().back().open_inodes(), ElementsAre(file.value()));
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("a"); }), 1u);
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("a"); }), 0u);
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, APushOfANewTermRegisters) {
+  Mount(1);
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  server_.GrantInTerm(5);
+  server_.PushAndWait({NameItem("zzz")});
+  WaitUntilUsable();
+  EXPECT_EQ(coherence_->cache().term(), 5u);
+  EXPECT_EQ(RequestsOf([&] { EXPECT_EQ(Lookup("a")->inode, file); }), 1u);
+}
+
+TEST_F(CoherenceTest, ALapseThatTheServerTellsOfEndsEverything) {
+  Mount(1);
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  server_.SetLapses(1);
+  const size_t before = server_.keep_alives().size();
+  proto::KeepAliveRequest request;
+  const auto answered = coherence_->PrepareKeepAlive(&request);
+  EXPECT_THAT(request.open_inodes(), IsEmpty()) << "it is registered";
+  proto::KeepAliveReply lapsed;
+  lapsed.set_term(1);
+  lapsed.set_lapses(1);
+  lapsed.set_lease_ms(600'000);
+  answered(lapsed);
+  while (server_.keep_alives().size() == before) std::this_thread::yield();
+  WaitUntilUsable();
+  EXPECT_EQ(server_.keep_alives().back().lapses(), 1u);
+  EXPECT_THAT(server_.keep_alives().back().open_inodes(), ElementsAre(file.value()));
+  EXPECT_EQ(RequestsOf([&] { (void)Lookup("a"); }), 1u);
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, ARecallIsAcknowledgedWhenWhatIsBufferedIsCommitted) {
+  Mount();
+  (void)Lookup("a");
+  Result<OpenedFile> opened = Wait<OpenedFile>([&](Callback<OpenedFile> done) {
+    filesystem_->Create(filesystem_->root(), "a", 0644, true, kReadWrite, Caller(), std::move(done));
+  });
+  const InodeId file = opened->attributes.inode;
+  const std::string text = "buffered";
+  const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  EXPECT_TRUE(
+      WaitStatus([&](StatusCallback done) { filesystem_->Write(opened->handle, 0, bytes, std::move(done)); }).ok());
+  EXPECT_EQ(server_.Get(file.value()).size_bytes(), 0u);
+  proto::Invalidation item = InodeItem(file);
+  item.set_recall_write(true);
+  server_.PushAndWait({item});
+  EXPECT_EQ(server_.Get(file.value()).size_bytes(), text.size());
+  filesystem_->Release(opened->handle);
+}
+
+TEST_F(CoherenceTest, AServerThatGrantsNothingIsAskedEachTime) {
+  Mount(/*term=*/0);
+  const InodeId file = MakeFile("a");
+  EXPECT_EQ(RequestsOf([&] {
+              (void)Lookup("a");
+              (void)Lookup("a");
+              (void)Get(file);
+            }),
+            3u);
+  EXPECT_EQ(filesystem_->freshness(), Filesystem::Freshness::kUnknown);
+}
+
+TEST_F(CoherenceTest, DirectoriesAreCoveredByThemselves) {
+  Mount();
+  Result<Attributes> made = Wait<Attributes>([&](Callback<Attributes> done) {
+    filesystem_->MakeDirectory(filesystem_->root(), "d", 0755, Caller(), std::move(done));
+  });
+  (void)Lookup("d");
+  EXPECT_EQ(RequestsOf([&] {
+              (void)Lookup("d");
+              (void)Get(made->inode);
+            }),
+            0u);
+  server_.PushAndWait({NameItem("x", made->inode.value())});
+  EXPECT_EQ(RequestsOf([&] { (void)Get(made->inode); }), 1u);
+}
+
+}  // namespace
+}  // namespace tarn::client

@@ -1,0 +1,407 @@
+"""Two mounts of one volume: what has returned on one of them is what the other sees, and neither can make the other hang."""
+
+import contextlib
+import mmap
+import os
+import random
+import signal
+import stat
+import tempfile
+import threading
+import time
+import unittest
+
+from harness import BIN, Cluster, content, has_ended, need_root_and_fuse, run, wait_for
+
+STEPS = int(os.environ.get("TARN_COHERENCE_STEPS", "3000"))
+SEED = int(os.environ.get("TARN_COHERENCE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+LEASE_S = 5.0
+
+
+def fusectl():
+    top = "/sys/fs/fuse/connections"
+    if not os.listdir(top):
+        run(["mount", "-t", "fusectl", "none", top], check=False)
+    return top
+
+
+class TwoMounts(Cluster):
+    """The cluster's own mount (A) and a second one (B)."""
+
+    def __enter__(self):
+        self.b = os.path.join(self.top, "mnt-b")
+        os.mkdir(self.b)
+        super().__enter__()
+        try:
+            self.tarn("mount", "default", self.b)
+        except BaseException:
+            self.close()
+            raise
+        self.a = self.mount_point
+        return self
+
+    def daemon(self, mount):
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+                    if words[0].endswith(b"/tarn-fuse") and os.fsencode(mount) in words:
+                        return int(entry)
+        return None
+
+    def abort(self):
+        """Whatever hangs in the mounts ends; a daemon that is stopped or stuck can then be killed."""
+        with contextlib.suppress(OSError), open("/proc/self/mountinfo") as file:
+            for line in file:
+                words = line.split()
+                if words[4] in (self.mount_point, self.b):
+                    minor = words[2].split(":")[1]
+                    with contextlib.suppress(OSError), open(f"{fusectl()}/{minor}/abort", "w") as switch:
+                        switch.write("1")
+
+    def close(self):
+        pid = self.daemon(self.b)
+        if pid:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGCONT)
+        done = run([f"{BIN}/tarn-fuse", "--unmount", self.b, "--timeout", "20"], check=False, timeout=60)
+        if done.returncode != 0:
+            self.abort()
+            pid = self.daemon(self.b)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+            run(["umount", "-l", self.b], check=False)
+        super().close()
+
+
+def look(path):
+    """What stat says that a coherent observer must say as well."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    seen = [stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_nlink, status.st_mtime_ns, status.st_ctime_ns]
+    if stat.S_ISREG(status.st_mode):
+        seen.append(status.st_size)
+    return tuple(seen)
+
+
+class RandomSteps:
+    """One program at a time acts through one of the mounts and on a local directory of the same contents; then both mounts are looked at."""
+
+    def __init__(self, test, cluster, seed):
+        self.test = test
+        self.mounts = [cluster.a, cluster.b]
+        self.chooser = random.Random(seed)
+        self.local = tempfile.mkdtemp(prefix="coherence-", dir=cluster.top)
+        self.folders = ["", "d0", "d1", "d0/e"]
+        self.names = [f"f{i}" for i in range(12)]
+        self.actor = 0
+        for folder in self.folders[1:]:
+            self.both(lambda top, f=folder: os.mkdir(os.path.join(top, f)))
+        self.stale = []
+
+    def both(self, act):
+        """On the actor's mount and locally: the same outcome."""
+        outcomes = []
+        for top in (self.local, self.mounts[self.actor]):
+            try:
+                outcomes.append(act(top))
+            except OSError as error:
+                outcomes.append(type(error).__name__)
+        self.test.assertEqual(outcomes[0], outcomes[1], "the actor's own mount")
+
+    def some(self):
+        return os.path.join(self.chooser.choice(self.folders), self.chooser.choice(self.names))
+
+    def step(self, number):
+        if self.chooser.random() < 0.4:
+            self.actor = self.chooser.randrange(2)
+        one, other = self.some(), self.some()
+        kind = self.chooser.choice(["write", "write", "append", "truncate", "unlink", "rename", "rename", "link", "chmod", "utime", "xattr", "replace", "mkdir"])
+        data = content(number, self.chooser.choice([0, 1, 100, 5000, 200_000]))
+        size = self.chooser.choice([0, 10, 4096, 10_000])
+        mode = self.chooser.choice([0o600, 0o644, 0o755])
+
+        def write(top, flags, path=one):
+            descriptor = os.open(os.path.join(top, path), flags, 0o644)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+
+        def join(top, path):
+            return os.path.join(top, path)
+
+        acts = {
+            "write": lambda top: write(top, os.O_CREAT | os.O_WRONLY | self.chooser_flag),
+            "append": lambda top: write(top, os.O_WRONLY | os.O_APPEND),
+            "truncate": lambda top: os.truncate(join(top, one), size),
+            "unlink": lambda top: os.unlink(join(top, one)),
+            "rename": lambda top: os.rename(join(top, one), join(top, other)),
+            "link": lambda top: os.link(join(top, one), join(top, other)),
+            "chmod": lambda top: os.chmod(join(top, one), mode),
+            "utime": lambda top: os.utime(join(top, one), ns=(number * 10**9, number * 10**9)),
+            "xattr": lambda top: os.setxattr(join(top, one), "user.step", str(number).encode()),
+            "replace": lambda top: (write(top, os.O_CREAT | os.O_WRONLY, one + ".new"), os.rename(join(top, one + ".new"), join(top, one)))[-1],
+            "mkdir": lambda top: (os.mkdir(join(top, one + ".dir")), os.rmdir(join(top, one + ".dir")))[-1],
+        }
+        self.chooser_flag = self.chooser.choice([0, os.O_TRUNC])
+        self.both(acts[kind])
+        self.observe(number, kind, [one, other, one + ".new", one + ".dir", self.some()])
+
+    def observe(self, number, kind, paths):
+        actor, observer = self.mounts[self.actor], self.mounts[1 - self.actor]
+        what = f"seed {SEED}, step {number}, {kind} by {'AB'[self.actor]}"
+        for path in paths:
+            wanted, seen = look(os.path.join(actor, path)), look(os.path.join(observer, path))
+            local = look(os.path.join(self.local, path))
+            if wanted != seen:
+                self.stale.append(f"{what}: {path} is {seen}, not {wanted}")
+            if (local is None) != (seen is None) or (local and (local[0], local[2], local[5:]) != (seen[0], seen[2], seen[5:])):
+                self.stale.append(f"{what}: {path} is {seen}, locally {local}")
+            if seen and stat.S_ISREG(seen[0]):
+                with open(os.path.join(observer, path), "rb") as file, open(os.path.join(self.local, path), "rb") as truth:
+                    if file.read() != truth.read():
+                        self.stale.append(f"{what}: contents of {path}")
+                if os.listxattr(os.path.join(observer, path)) != os.listxattr(os.path.join(actor, path)):
+                    self.stale.append(f"{what}: xattrs of {path}")
+            folder = os.path.dirname(path)
+            if sorted(os.listdir(os.path.join(observer, folder))) != sorted(os.listdir(os.path.join(self.local, folder))):
+                self.stale.append(f"{what}: listing of '{folder}'")
+            if look(os.path.join(actor, folder)) != look(os.path.join(observer, folder)):
+                self.stale.append(f"{what}: attributes of '{folder}'")
+
+
+class Crowd:
+    """Threads that create, rename and unlink in one directory through one mount; the longest operation counts."""
+
+    def __init__(self, mount, tag, threads, seconds):
+        self.folder = os.path.join(mount, "crowd")
+        self.tag = tag
+        self.deadline = time.monotonic() + seconds
+        self.longest = 0.0
+        self.operations = 0
+        self.errors = []
+        self._lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
+        self.threads.append(threading.Thread(target=self._map, daemon=True))
+
+    def timed(self, act):
+        begin = time.monotonic()
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            act()
+        took = time.monotonic() - begin
+        with self._lock:
+            self.longest = max(self.longest, took)
+            self.operations += 1
+
+    def _run(self, number):
+        chooser = random.Random(f"{self.tag}{number}")
+        try:
+            while time.monotonic() < self.deadline:
+                # Names of everybody: they meet.
+                one = os.path.join(self.folder, f"n{chooser.randrange(40)}")
+                other = os.path.join(self.folder, f"n{chooser.randrange(40)}")
+                kind = chooser.randrange(5)
+                if kind == 0:
+                    self.timed(lambda: os.close(os.open(one, os.O_CREAT | os.O_WRONLY, 0o644)))
+                elif kind == 1:
+                    self.timed(lambda: os.rename(one, other))
+                elif kind == 2:
+                    self.timed(lambda: os.unlink(one))
+                elif kind == 3:
+                    self.timed(lambda: os.stat(one))
+                else:
+                    self.timed(lambda: os.listdir(self.folder))
+        except OSError as error:
+            self.errors.append(f"{self.tag}{number}: {error}")
+
+    def _map(self):
+        try:
+            path = os.path.join(self.folder, f"mapped-{self.tag}")
+            with open(path, "w+b") as file:
+                file.truncate(1 << 20)
+                with mmap.mmap(file.fileno(), 1 << 20) as pages:
+                    number = 0
+                    while time.monotonic() < self.deadline:
+                        number += 1
+                        offset = number * 4096 % (1 << 20)
+
+                        def touch():
+                            pages[offset:offset + 8] = number.to_bytes(8, "little")
+                            pages.flush(offset, 4096)
+
+                        self.timed(touch)
+        except OSError as error:
+            self.errors.append(f"{self.tag} mmap: {error}")
+
+
+class CoherenceTest(unittest.TestCase):
+    def setUp(self):
+        need_root_and_fuse()
+
+    def within(self, seconds, act, cluster, what):
+        """Runs it on a thread: what hangs is cut off and fails."""
+        result = []
+
+        def call():
+            try:
+                result.append(act())
+            except Exception as error:  # reported by the test
+                result.append(error)
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            cluster.abort()
+            self.fail(f"{what} hangs")
+        if isinstance(result[0], Exception):
+            raise result[0]
+        return result[0]
+
+    def test_random_steps_leave_nothing_stale(self):
+        with TwoMounts() as cluster:
+            steps = RandomSteps(self, cluster, SEED)
+
+            def run_all():
+                for number in range(1, STEPS + 1):
+                    steps.step(number)
+
+            self.within(500, run_all, cluster, f"a step (seed {SEED})")
+            self.assertEqual([], steps.stale[:10], f"{len(steps.stale)} stale answers")
+
+    def test_two_crowds_in_one_directory(self):
+        with TwoMounts() as cluster:
+            os.mkdir(f"{cluster.a}/crowd")
+            crowds = [Crowd(cluster.a, "a", 8, 15), Crowd(cluster.b, "b", 8, 15)]
+            for crowd in crowds:
+                for thread in crowd.threads:
+                    thread.start()
+            deadline = time.monotonic() + 90
+            for crowd in crowds:
+                for thread in crowd.threads:
+                    thread.join(max(0.1, deadline - time.monotonic()))
+            if any(thread.is_alive() for crowd in crowds for thread in crowd.threads):
+                cluster.abort()
+                self.fail("an operation hangs")
+            self.assertEqual([], crowds[0].errors + crowds[1].errors)
+            # A second, with slack for a busy machine.
+            self.assertLess(max(crowd.longest for crowd in crowds), 10.0)
+            self.assertGreater(min(crowd.operations for crowd in crowds), 50)
+            self.assertEqual(sorted(os.listdir(f"{cluster.a}/crowd")), sorted(os.listdir(f"{cluster.b}/crowd")))
+            for name in os.listdir(f"{cluster.a}/crowd"):
+                self.assertEqual(look(f"{cluster.a}/crowd/{name}"), look(f"{cluster.b}/crowd/{name}"), name)
+
+    def test_an_open_file_outlives_its_name_removed_elsewhere(self):
+        with TwoMounts() as cluster:
+            data = content(1, 300_000)
+            for how in ("unlink", "rename"):
+                path = f"{cluster.a}/file-{how}"
+                with open(path, "wb") as file:
+                    file.write(data)
+                with open(path, "rb") as held:
+                    self.assertEqual(data[:10], held.read(10))
+                    if how == "unlink":
+                        os.unlink(f"{cluster.b}/file-{how}")
+                    else:
+                        with open(f"{cluster.b}/other", "wb") as file:
+                            file.write(b"new")
+                        os.rename(f"{cluster.b}/other", f"{cluster.b}/file-{how}")
+                    os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    held.seek(0)
+                    self.assertEqual(data, held.read())
+                    self.assertEqual(0, os.fstat(held.fileno()).st_nlink)
+                if how == "unlink":
+                    self.assertIsNone(look(path))
+
+    def test_a_reader_that_keeps_a_file_open_sees_what_is_closed_elsewhere(self):
+        with TwoMounts() as cluster:
+            path_a, path_b = f"{cluster.a}/log", f"{cluster.b}/log"
+            with open(path_a, "wb") as file:
+                file.write(b"0" * 5000)
+            with open(path_b, "rb", buffering=0) as reader:
+                for number in range(1, 50):
+                    text = str(number % 10).encode() * (5000 + number)
+                    with open(path_a, "r+b") as file:
+                        file.write(text)
+                    self.assertEqual(text, os.pread(reader.fileno(), 10_000, 0))
+
+    def test_a_stopped_client_delays_others_for_its_lease_and_then_shows_nothing_old(self):
+        with TwoMounts() as cluster:
+            for name in ("kept", "gone"):
+                with open(f"{cluster.a}/{name}", "wb") as file:
+                    file.write(b"old")
+                self.assertEqual(3, os.stat(f"{cluster.b}/{name}").st_size)
+            with open(f"{cluster.b}/kept", "rb", buffering=0) as reader:
+                self.assertEqual(b"old", reader.read(3))
+                pid = cluster.daemon(cluster.b)
+                os.kill(pid, signal.SIGSTOP)
+                try:
+                    begin = time.monotonic()
+
+                    def change():
+                        os.unlink(f"{cluster.a}/gone")
+                        with open(f"{cluster.a}/kept", "wb") as file:
+                            file.write(b"newer")
+
+                    self.within(60, change, cluster, "a change beside a stopped client")
+                    took = time.monotonic() - begin
+                    self.assertLess(took, 3 * LEASE_S)
+                    # Whatever B answers now comes from its kernel, or waits for the daemon.
+                    answers = []
+
+                    def ask():
+                        answers.append(look(f"{cluster.b}/gone"))
+                        answers.append(os.stat(f"{cluster.b}/kept").st_size)
+                        answers.append(os.fstat(reader.fileno()).st_size)
+                        answers.append(os.pread(reader.fileno(), 10, 0))
+
+                    asking = threading.Thread(target=ask, daemon=True)
+                    asking.start()
+                    asking.join(0.5)
+                finally:
+                    os.kill(pid, signal.SIGCONT)
+                asking.join(60)
+                if asking.is_alive():
+                    cluster.abort()
+                    self.fail("the client does not come back")
+                self.assertEqual(None, answers[0])
+                self.assertEqual([5, 5, b"newer"], answers[1:])
+
+    def test_a_killed_client_delays_others_for_its_lease(self):
+        with TwoMounts() as cluster:
+            with open(f"{cluster.a}/file", "wb") as file:
+                file.write(b"old")
+            self.assertEqual(3, os.stat(f"{cluster.b}/file").st_size)
+            pid = cluster.daemon(cluster.b)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: has_ended(pid), 30, "the end of the client")
+            begin = time.monotonic()
+            self.within(60, lambda: os.unlink(f"{cluster.a}/file"), cluster, "a change beside a killed client")
+            self.assertLess(time.monotonic() - begin, 3 * LEASE_S)
+
+    def test_a_restarted_metadata_server_knows_its_clients_again(self):
+        with TwoMounts() as cluster:
+            with open(f"{cluster.a}/file", "wb") as file:
+                file.write(b"old")
+            with open(f"{cluster.b}/file", "rb") as reader:
+                self.assertEqual(b"old", reader.read())
+                server = cluster.names("metaserver")[0]
+                cluster.kill_and_restart(server)
+
+                def change():
+                    with open(f"{cluster.a}/file", "wb") as file:
+                        file.write(b"newer")
+                    self.assertEqual(5, os.stat(f"{cluster.b}/file").st_size)
+                    os.unlink(f"{cluster.a}/file")
+                    self.assertIsNone(look(f"{cluster.b}/file"))
+
+                self.within(120, change, cluster, "a change after the restart")
+                reader.seek(0)
+                self.assertEqual(b"newer", reader.read())
+
+
+if __name__ == "__main__":
+    unittest.main()
