@@ -48,7 +48,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       "Bytes (suffixes k, m, g) for caches; default: an eighth of the memory")
       ->transform(CLI::AsSizeValue(false));
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
-  Add(app, "session-lease-ms", options.session_lease_ms, "A client that is silent for so long has lost its session");
+  Add(app, "session-lease-ms", options.session_lease_ms,
+      "A client that is silent for so long has lost its cache, after six times as long its session");
   Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
   Add(app, "fault", options.fault, "Fault points for tests, for example meta.lose_reply=once");
   app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");

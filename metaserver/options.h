@@ -22,7 +22,7 @@ struct Options {
   uint64_t replaces = 0;
   uint32_t election_timeout_ms = 400;
   uint32_t loop_threads = 1;
-  int64_t session_lease_ms = 30'000;
+  int64_t session_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;
   std::string fault;
   bool allow_faults = false;

@@ -17,10 +17,26 @@ TEST(SessionKeeper, SilentSessionExpires) {
   FakeClock clock;
   SessionKeeper keeper(&clock, 1000);
   keeper.Add(SessionId(1));
-  clock.AdvanceMs(1000);
+  clock.AdvanceMs(6000);
   EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
   clock.AdvanceMs(1);
   EXPECT_THAT(keeper.TakeExpired(10), ElementsAre(SessionId(1)));
+}
+
+TEST(SessionKeeper, SilentSessionLapsesLongBeforeItExpires) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  clock.AdvanceMs(1125);
+  EXPECT_THAT(keeper.TakeLapsed(), IsEmpty());
+  clock.AdvanceMs(1);
+  EXPECT_THAT(keeper.TakeLapsed(), ElementsAre(SessionId(1)));
+  EXPECT_THAT(keeper.TakeLapsed(), IsEmpty());
+  EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
+  EXPECT_EQ(keeper.TouchAndCount(SessionId(1)), 1u);
+  clock.AdvanceMs(1126);
+  EXPECT_THAT(keeper.TakeLapsed(), ElementsAre(SessionId(1)));
+  EXPECT_EQ(keeper.TouchAndCount(SessionId(1)), 2u);
 }
 
 TEST(SessionKeeper, RequestsKeepASessionAlive) {
@@ -28,7 +44,7 @@ TEST(SessionKeeper, RequestsKeepASessionAlive) {
   SessionKeeper keeper(&clock, 1000);
   keeper.Add(SessionId(1));
   for (int i = 0; i < 5; ++i) {
-    clock.AdvanceMs(900);
+    clock.AdvanceMs(5900);
     EXPECT_TRUE(keeper.Touch(SessionId(1)));
   }
   EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
@@ -38,7 +54,7 @@ TEST(SessionKeeper, ExpiredSessionIsTakenOnceUnlessItIsRetried) {
   FakeClock clock;
   SessionKeeper keeper(&clock, 1000);
   keeper.Add(SessionId(1));
-  clock.AdvanceMs(1001);
+  clock.AdvanceMs(6001);
   EXPECT_THAT(keeper.TakeExpired(10), SizeIs(1));
   EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
   keeper.Retry(SessionId(1));
@@ -49,11 +65,11 @@ TEST(SessionKeeper, NewLeaderStartsAllAfresh) {
   FakeClock clock;
   SessionKeeper keeper(&clock, 1000);
   keeper.Add(SessionId(1));
-  clock.AdvanceMs(5000);
+  clock.AdvanceMs(6000);
   keeper.Reset({SessionId(2), SessionId(3)});
   EXPECT_THAT(keeper.TakeExpired(10), IsEmpty());
   EXPECT_FALSE(keeper.Touch(SessionId(1)));
-  clock.AdvanceMs(1001);
+  clock.AdvanceMs(6001);
   EXPECT_THAT(keeper.TakeExpired(10), UnorderedElementsAre(SessionId(2), SessionId(3)));
 }
 
@@ -61,7 +77,7 @@ TEST(SessionKeeper, AtMostSoManyAreTakenAtOnce) {
   FakeClock clock;
   SessionKeeper keeper(&clock, 1000);
   for (uint64_t i = 1; i <= 10; ++i) keeper.Add(SessionId(i));
-  clock.AdvanceMs(1001);
+  clock.AdvanceMs(6001);
   EXPECT_THAT(keeper.TakeExpired(4), SizeIs(4));
   EXPECT_THAT(keeper.TakeExpired(40), SizeIs(6));
 }

@@ -13,6 +13,7 @@ constexpr size_t kSessionsClosedPerStepMax = 64;
 }  // namespace
 
 void Maintenance::Step() {
+  context_->coherence->Tick();
   if (!context_->replicator->HoldsLease()) return;
   CloseExpiredSessions();
   UpdateTargets();

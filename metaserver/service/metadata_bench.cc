@@ -14,6 +14,7 @@
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
 #include "metaserver/service/metadata_server.h"
+#include "metaserver/service/push_coordinator.h"
 #include "proto/hello.pb.h"
 #include "proto/metadata.pb.h"
 
@@ -161,6 +162,94 @@ BENCHMARK(Lookups)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond)
     ->MinTime(2.0);
+
+// ---- What coherence costs the apply thread and the readers ----
+
+class DiscardingPeer final : public rpc::Peer {
+ public:
+  const proto::HelloRequest& hello() const override { return hello_; }
+  const std::string& address() const override { return address_; }
+  bool connected() const override { return true; }
+  void Push(Method, const google::protobuf::MessageLite&) override {}
+
+ private:
+  const proto::HelloRequest hello_;
+  const std::string address_;
+};
+
+class Coordinator {
+ public:
+  explicit Coordinator(uint64_t sessions) : keeper_(&clock_, 5000), coherence_(Options(), &clock_, &keeper_) {
+    coherence_.SetSettle([](InodeId, std::vector<SessionId>, const auto&) {});
+    coherence_.BeginLeading(1, {}, {});
+    for (uint64_t id = 1; id <= sessions; ++id) {
+      proto::LogEntry entry;
+      entry.add_commands()->mutable_mutation()->mutable_open_session()->set_caches(true);
+      proto::MutationReply reply;
+      reply.set_session(id);
+      coherence_.OnApplied(entry, {&reply, 1}, {});
+      coherence_.Attach(SessionId(id), peer_);
+    }
+  }
+  PushCoordinator& coherence() { return coherence_; }
+
+ private:
+  static PushCoordinatorOptions Options() {
+    PushCoordinatorOptions options;
+    options.budget.burst = 1e18;
+    return options;
+  }
+
+  SystemClock clock_;
+  SessionKeeper keeper_;
+  PushCoordinator coherence_;
+  std::shared_ptr<rpc::Peer> peer_ = std::make_shared<DiscardingPeer>();
+};
+
+// A create in a directory that so many sessions watch, the creating one among them; the others acknowledge.
+void ChangeBookkeeping(benchmark::State& state) {
+  const auto sessions = static_cast<uint64_t>(state.range(0));
+  Coordinator coordinator(sessions);
+  constexpr InodeId kDirectory(100);
+  for (uint64_t id = 1; id <= sessions; ++id) coordinator.coherence().Watch(SessionId(id), kDirectory, true);
+  proto::LogEntry entry;
+  proto::Mutation* mutation = entry.add_commands()->mutable_mutation();
+  mutation->set_session(1);
+  mutation->mutable_create()->set_name("file");
+  const proto::MutationReply reply;
+  ChangeSet changes;
+  changes.names.push_back({.directory = kDirectory, .name = "file"});
+  changes.Inode(kDirectory);
+  uint64_t push = 1;  // the same for all but the first session
+  for (auto _ : state) {
+    mutation->set_sequence(mutation->sequence() + 1);
+    coordinator.coherence().OnApplied(entry, {&reply, 1}, {&changes, 1});
+    for (uint64_t id = 2; id <= sessions; ++id) {
+      proto::AckPushRequest ack;
+      ack.set_session(id);
+      ack.set_term(1);
+      ack.add_pushes(push);
+      coordinator.coherence().Acknowledge(ack);
+    }
+    ++push;
+  }
+  CHECK(!coordinator.coherence().AnythingWaits(), "everybody has acknowledged");
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(ChangeBookkeeping)->ArgName("sessions")->Arg(0)->Arg(1)->Arg(2)->Arg(10)->Arg(100);
+
+// A look-up's share: so many sessions over one directory.
+void WatchBookkeeping(benchmark::State& state) {
+  const auto sessions = static_cast<uint64_t>(state.range(0));
+  Coordinator coordinator(sessions);
+  uint64_t id = 0;
+  for (auto _ : state) {
+    id = id % sessions + 1;
+    benchmark::DoNotOptimize(coordinator.coherence().Watch(SessionId(id), InodeId(100), true));
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(WatchBookkeeping)->ArgName("sessions")->Arg(1)->Arg(1000)->Arg(10'000);
 
 }  // namespace
 }  // namespace tarn::meta

@@ -36,6 +36,7 @@ namespace tarn::meta {
 namespace {
 
 constexpr int64_t kMaintenanceIntervalMs = 100;
+constexpr uint32_t kRequestsInFlightMax = 8192;
 constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
 constexpr int kGrpcThreadsMax = 64;
 constexpr auto kHandOverTimeMax = std::chrono::seconds(2);
@@ -54,6 +55,7 @@ class MetadataServerImpl final : public MetadataServer {
         random_(random),
         seeds_(random->Next()),
         sessions_(clock, options.session_lease_ms),
+        coherence_(PushCoordinatorOptions(), clock, &sessions_),
         servers_(clock, options.target_lease_ms),
         members_(clock, [this] { return state_->cluster_map(); }) {}
   ~MetadataServerImpl() override;
@@ -83,6 +85,7 @@ class MetadataServerImpl final : public MetadataServer {
   void OnFailed(const Status& status) const {
     if (options_.on_failure) options_.on_failure(status);
   }
+  void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
   void ScheduleMaintenance();
 
   const MetadataServerOptions options_;
@@ -97,6 +100,7 @@ class MetadataServerImpl final : public MetadataServer {
   std::unique_ptr<StateMachine> state_;
   std::unique_ptr<StateApplier> applier_;
   SessionKeeper sessions_;
+  PushCoordinator coherence_;
   ServerRegistry servers_;
   MemberTable members_;
   ServiceContext context_;
@@ -227,6 +231,10 @@ Status MetadataServerImpl::OpenLog() {
   context_.replicator = replicator_.get();
   context_.proposer = proposer_.get();
   context_.sessions = &sessions_;
+  context_.coherence = &coherence_;
+  coherence_.SetSettle([this](InodeId inode, std::vector<SessionId> holders, auto done) {
+    SettleOrphan(inode, holders, std::move(done));
+  });
   context_.servers = &servers_;
   context_.faults = options_.faults != nullptr ? options_.faults : &no_faults_;
   context_.receive_message = [this](uint64_t from, const std::string& address, std::string message) {
@@ -237,6 +245,9 @@ Status MetadataServerImpl::OpenLog() {
   group_keeper_ = std::make_unique<GroupKeeper>(&context_);
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
+                         .wants_changes = [this] { return coherence_.WantsChanges(); },
+                         .applied = [this](const auto& entry, const auto& replies,
+                                           const auto& changes) { coherence_.OnApplied(entry, replies, changes); },
                          .failed = [this](const Status& status) { OnFailed(status); },
                          .install = [this](const CheckpointRequest& request) { return InstallCheckpoint(request); }});
   return Status::Ok();
@@ -298,6 +309,8 @@ Status MetadataServerImpl::Listen() {
   rpc::FrameServerOptions frame_options;
   frame_options.listen = options_.listen;
   frame_options.loop_threads = options_.loop_threads;
+  // More than a client has in flight: acknowledgements must get through however many of its changes wait for others.
+  frame_options.requests_in_flight_max = kRequestsInFlightMax;
   ASSIGN_OR_RETURN(frame_server_, rpc::FrameServer::Start(
                                       frame_options,
                                       [this](const proto::HelloRequest& request, proto::HelloReply* reply) {
@@ -341,7 +354,13 @@ void MetadataServerImpl::OnGained(uint64_t term) {
   }
   std::vector<SessionId> sessions;
   for (const proto::SessionRecord& record : records) sessions.emplace_back(record.id());
+  std::vector<InodeId> orphans;
+  if (const Status status = state_->ListUnsettledOrphans(&orphans); !status.ok()) {
+    OnFailed(status.WithContext("read the orphans"));
+    return;
+  }
   sessions_.Reset(sessions);
+  coherence_.BeginLeading(term, records, orphans);
   servers_.Reset(*state_->cluster_map());
   const proto::StateHeader header = state_->header();
   proposer_->BeginLeading(header);
@@ -357,6 +376,16 @@ void MetadataServerImpl::OnGained(uint64_t term) {
 void MetadataServerImpl::OnLost() {
   spdlog::warn("leadership lost");
   proposer_->EndLeading();
+  coherence_.EndLeading();
+}
+
+void MetadataServerImpl::SettleOrphan(InodeId inode, const std::vector<SessionId>& holders,
+                                      std::function<void(const Status&)> done) {
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_settle_orphan()->set_inode(inode.value());
+  for (const SessionId holder : holders) mutations[0].mutable_settle_orphan()->add_sessions(holder.value());
+  proposer_->Submit(std::move(mutations),
+                    [done = std::move(done)](const Status& status, std::span<proto::MutationReply>) { done(status); });
 }
 
 }  // namespace

@@ -450,5 +450,185 @@ TEST_F(MetadataServerTest, StateOfAnotherClusterIsRefusedAndNamed) {
   EXPECT_THAT(started.status().message(), HasSubstr("/state"));
 }
 
+// A client that caches: a session and a connection of its own, on which pushes are answered as they come, or kept.
+class CachingClient {
+ public:
+  CachingClient(rpc::EventLoop* loop, const std::string& address, uint64_t nonce) : loop_(loop) {
+    Connect(address);
+    proto::Mutation mutation;
+    mutation.mutable_open_session()->set_nonce(nonce);
+    mutation.mutable_open_session()->set_caches(true);
+    proto::MutationReply reply;
+    EXPECT_TRUE(client_->CallAndWait(Method::kMutate, mutation, &reply).ok());
+    session_ = reply.session();
+  }
+  ~CachingClient() { client_->Close(); }
+
+  void Connect(const std::string& address) {
+    if (client_) client_->Close();
+    proto::HelloRequest hello;
+    hello.set_protocol_version(1);
+    hello.set_protocol_version_min(1);
+    hello.set_session(session_);
+    rpc::FrameClientOptions options;
+    options.address = address;
+    options.push_handler = [this](Method, std::span<const uint8_t> message) {
+      MutexLock lock(mutex_);
+      ASSERT_TRUE(pushes_.emplace_back().ParseFromArray(message.data(), static_cast<int>(message.size())));
+      came_.NotifyAll();
+    };
+    client_ = rpc::FrameClient::Create(loop_, options, hello);
+  }
+
+  proto::LookupReply Lookup(uint64_t parent, const std::string& name) {
+    proto::LookupRequest request;
+    request.set_parent(parent);
+    request.set_name(name);
+    request.set_session(session_);
+    proto::LookupReply reply;
+    EXPECT_TRUE(client_->CallAndWait(Method::kLookup, request, &reply).ok());
+    return reply;
+  }
+  proto::KeepAliveReply KeepAlive(uint64_t term) {
+    proto::KeepAliveRequest request;
+    request.set_session(session_);
+    request.set_term(term);
+    proto::KeepAliveReply reply;
+    EXPECT_TRUE(client_->CallAndWait(Method::kKeepAlive, request, &reply).ok());
+    return reply;
+  }
+  proto::InvalidatePush WaitForPush() {
+    MutexLock lock(mutex_);
+    while (pushes_.empty()) came_.Wait(lock);
+    proto::InvalidatePush push = pushes_.front();
+    pushes_.erase(pushes_.begin());
+    return push;
+  }
+  void Acknowledge(const proto::InvalidatePush& push, uint64_t open_inode = 0) {
+    proto::AckPushRequest ack;
+    ack.set_session(session_);
+    ack.set_term(push.term());
+    ack.add_pushes(push.push());
+    if (open_inode != 0) ack.add_open_inodes(open_inode);
+    proto::AckPushReply reply;
+    EXPECT_TRUE(client_->CallAndWait(Method::kAckPush, ack, &reply).ok());
+  }
+  // Sent, not waited for.
+  void Start(proto::Mutation mutation) {
+    mutation.set_session(session_);
+    mutation.set_sequence(++sequence_);
+    client_->Call(Method::kMutate, mutation, {}, [this](const rpc::Reply& reply) {
+      EXPECT_TRUE(reply.status.ok()) << reply.status.ToString();
+      MutexLock lock(mutex_);
+      ++answers_;
+      came_.NotifyAll();
+    });
+  }
+  void WaitForAnswers(int count) {
+    MutexLock lock(mutex_);
+    while (answers_ < count) came_.Wait(lock);
+  }
+  int answers() {
+    MutexLock lock(mutex_);
+    return answers_;
+  }
+
+ private:
+  rpc::EventLoop* const loop_;
+  std::shared_ptr<rpc::FrameClient> client_;
+  uint64_t session_ = 0;
+  uint64_t sequence_ = 0;
+  Mutex mutex_;
+  CondVar came_;
+  std::vector<proto::InvalidatePush> pushes_;
+  int answers_ = 0;
+};
+
+TEST_F(MetadataServerTest, ChangeIsAnsweredWhenTheOthersHaveHeardOfIt) {
+  StartServer();
+  const uint64_t root = CreateVolume("v");
+  CachingClient a(loop_.get(), server_->address(), 1);
+  CachingClient b(loop_.get(), server_->address(), 2);
+  const proto::LookupReply missing = b.Lookup(root, "d");
+  EXPECT_FALSE(missing.has_attributes());
+  EXPECT_EQ(missing.grant().directory(), root);
+  a.Start(Mkdir(root, "d"));
+  const proto::InvalidatePush push = b.WaitForPush();
+  ASSERT_EQ(push.items_size(), 1);
+  EXPECT_EQ(push.items(0).directory(), root);
+  EXPECT_EQ(push.items(0).names(0), "d");
+  EXPECT_TRUE(b.Lookup(root, "d").has_attributes()) << "the change is there, only its answer waits";
+  EXPECT_EQ(a.answers(), 0);
+  b.Acknowledge(push);
+  a.WaitForAnswers(1);
+}
+
+TEST_F(MetadataServerTest, PushesFollowASessionToItsNextConnection) {
+  StartServer();
+  const uint64_t root = CreateVolume("v");
+  CachingClient a(loop_.get(), server_->address(), 1);
+  CachingClient b(loop_.get(), server_->address(), 2);
+  b.Lookup(root, "d");
+  a.Start(Mkdir(root, "d"));
+  const proto::InvalidatePush lost = b.WaitForPush();
+  b.Connect(server_->address());
+  b.KeepAlive(lost.term());
+  const proto::InvalidatePush again = b.WaitForPush();
+  EXPECT_EQ(again.push(), lost.push());
+  b.Acknowledge(again);
+  a.WaitForAnswers(1);
+}
+
+TEST_F(MetadataServerTest, RestartedServerWaitsUntilSessionsHaveRegistered) {
+  StartServer();
+  const uint64_t root = CreateVolume("v");
+  CachingClient a(loop_.get(), server_->address(), 1);
+  CachingClient b(loop_.get(), server_->address(), 2);
+  const uint64_t old_term = b.Lookup(root, "d").grant().term();
+  RestartServer();
+  a.Connect(server_->address());
+  b.Connect(server_->address());
+  a.Start(Mkdir(root, "d"));
+  const proto::KeepAliveReply reply = b.KeepAlive(old_term);
+  EXPECT_GT(reply.term(), old_term);
+  EXPECT_EQ(b.WaitForPush().items(0).ShortDebugString(), "drop: true");
+  EXPECT_EQ(b.Lookup(root, "d").grant().directory(), 0u) << "not before it has registered";
+  EXPECT_EQ(a.answers(), 0);
+  b.KeepAlive(reply.term());
+  a.WaitForAnswers(1);
+  EXPECT_EQ(b.Lookup(root, "d").grant().directory(), root);
+}
+
+TEST_F(MetadataServerTest, FileUnlinkedElsewhereStaysForWhoHasItOpen) {
+  StartServer();
+  const uint64_t root = CreateVolume("v");
+  CachingClient a(loop_.get(), server_->address(), 1);
+  CachingClient b(loop_.get(), server_->address(), 2);
+  proto::Mutation create;
+  create.mutable_create()->set_parent(root);
+  create.mutable_create()->set_name("f");
+  create.mutable_create()->set_type(proto::FILE_TYPE_FIFO);
+  a.Start(create);
+  a.WaitForAnswers(1);
+  const uint64_t inode = b.Lookup(root, "f").attributes().inode();
+  proto::Mutation unlink;
+  unlink.mutable_unlink()->set_parent(root);
+  unlink.mutable_unlink()->set_name("f");
+  a.Start(unlink);
+  b.Acknowledge(b.WaitForPush(), inode);
+  a.WaitForAnswers(2);
+  proto::GetAttrRequest request;
+  request.set_inode(inode);
+  proto::GetAttrReply reply;
+  EXPECT_TRUE(Call(Method::kGetAttr, request, &reply).ok());
+  EXPECT_EQ(reply.attributes().nlink(), 0u);
+  proto::Mutation release;
+  release.mutable_release_orphan()->set_inode(inode);
+  // The settling may still be on its way; it is ahead of the release in the log.
+  b.Start(release);
+  b.WaitForAnswers(1);
+  EXPECT_EQ(Call(Method::kGetAttr, request, &reply).code(), StatusCode::kStaleHandle);
+}
+
 }  // namespace
 }  // namespace tarn::meta

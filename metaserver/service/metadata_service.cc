@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "metaserver/service/fault_names.h"
+#include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
 #include "proto/member.pb.h"
 #include "proto/metadata.pb.h"
@@ -20,6 +21,20 @@ constexpr size_t kSessionsMax = 100'000;
 
 Status StatusOf(const proto::MutationReply& reply) {
   return reply.status() == 0 ? Status::Ok() : Status(static_cast<StatusCode>(reply.status()), reply.message());
+}
+
+// What another session must have stopped writing before this is carried out; invalid: nothing.
+InodeId InodeWrittenBy(const proto::Mutation& mutation) {
+  switch (mutation.op_case()) {
+    case proto::Mutation::kCommitWrite:
+      return InodeId(mutation.commit_write().inode());
+    case proto::Mutation::kTruncate:
+      return InodeId(mutation.truncate().inode());
+    case proto::Mutation::kSetAttr:
+      return InodeId(mutation.set_attr().inode());
+    default:
+      return InodeId();
+  }
 }
 
 }  // namespace
@@ -51,7 +66,8 @@ void MetadataService::Handle(rpc::Request request, ResponderPtr responder) {
     Mutate(request, std::move(responder));
   } else if (request.method == Method::kMutateBatch) {
     MutateBatch(request, std::move(responder));
-  } else if (!HandleNamespaceRead(request, responder) && !HandleClusterRead(request, responder)) {
+  } else if (!HandleNamespaceRead(request, responder) && !HandleClusterRead(request, responder) &&
+             !HandleCoherence(request, responder)) {
     responder->Fail(Status(StatusCode::kNotSupported, "method " + std::to_string(static_cast<int>(request.method)) +
                                                           " is not one of a metadata server"));
   }
@@ -70,13 +86,41 @@ void MetadataService::AnswerRead(const rpc::Request& request, ResponderPtr respo
   responder->Reply(reply);
 }
 
+template <typename RequestMessage, typename ReplyMessage>
+void MetadataService::AnswerFresh(const rpc::Request& request, ResponderPtr responder,
+                                  GrantedRead<RequestMessage, ReplyMessage> read) {
+  RequestMessage message;
+  if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
+  context_->coherence->Attach(SessionId(message.session()), request.peer);
+  AnswerOnceRecalled<RequestMessage, ReplyMessage>(std::move(message), std::move(responder), read);
+}
+
+template <typename RequestMessage, typename ReplyMessage>
+void MetadataService::AnswerOnceRecalled(RequestMessage message, std::shared_ptr<rpc::Responder> responder,
+                                         GrantedRead<RequestMessage, ReplyMessage> read) {
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  ReplyMessage reply;
+  Status status = read(*context_->state, context_->coherence, message, &reply);
+  // Another leader may have changed what was read if the lease ended meanwhile.
+  if (const Status lease = context_->CheckLease(); !lease.ok()) status = lease;
+  if (!status.ok()) return Fail(*responder, status);
+  const SessionId session(message.session());
+  const InodeId inode(reply.attributes().inode());
+  if (!context_->coherence->MustRecall(session, inode)) return responder->Reply(reply);
+  // Another session has buffered writes of it: read again when they are here.
+  context_->coherence->Recall(session, inode,
+                              [this, read, message = std::move(message), responder](const Status& recalled) {
+                                if (!recalled.ok()) return Fail(*responder, recalled);
+                                AnswerOnceRecalled<RequestMessage, ReplyMessage>(message, responder, read);
+                              });
+}
+
 bool MetadataService::HandleNamespaceRead(const rpc::Request& request, ResponderPtr& responder) {
   const StateMachine& state = *context_->state;
+  PushCoordinator* const coherence = context_->coherence;
   switch (request.method) {
     case Method::kLookup:
-      AnswerRead<proto::LookupRequest, proto::LookupReply>(
-          request, std::move(responder),
-          [&](const auto& message, auto* reply) { return state.Lookup(message, reply); });
+      AnswerFresh<proto::LookupRequest, proto::LookupReply>(request, std::move(responder), LookupGranted);
       return true;
     case Method::kLookupPath:
       AnswerRead<proto::LookupPathRequest, proto::LookupReply>(
@@ -84,14 +128,14 @@ bool MetadataService::HandleNamespaceRead(const rpc::Request& request, Responder
           [&](const auto& message, auto* reply) { return state.LookupPath(message, reply); });
       return true;
     case Method::kGetAttr:
-      AnswerRead<proto::GetAttrRequest, proto::GetAttrReply>(
-          request, std::move(responder),
-          [&](const auto& message, auto* reply) { return state.GetAttr(message, reply); });
+      AnswerFresh<proto::GetAttrRequest, proto::GetAttrReply>(request, std::move(responder), GetAttrGranted);
       return true;
     case Method::kReadDir:
       AnswerRead<proto::ReadDirRequest, proto::ReadDirReply>(
-          request, std::move(responder),
-          [&](const auto& message, auto* reply) { return state.ReadDir(message, reply); });
+          request, std::move(responder), [&](const auto& message, auto* reply) {
+            coherence->Attach(SessionId(message.session()), request.peer);
+            return ReadDirGranted(state, coherence, message, reply);
+          });
       return true;
     case Method::kGetXattr:
       AnswerRead<proto::GetXattrRequest, proto::GetXattrReply>(
@@ -108,8 +152,44 @@ bool MetadataService::HandleNamespaceRead(const rpc::Request& request, Responder
   }
 }
 
+bool MetadataService::HandleCoherence(const rpc::Request& request, ResponderPtr& responder) {
+  PushCoordinator* const coherence = context_->coherence;
+  switch (request.method) {
+    case Method::kAckPush:
+      AnswerRead<proto::AckPushRequest, proto::AckPushReply>(request, std::move(responder),
+                                                             [&](const auto& message, auto*) {
+                                                               context_->sessions->Touch(SessionId(message.session()));
+                                                               coherence->Acknowledge(message);
+                                                               return Status::Ok();
+                                                             });
+      return true;
+    case Method::kAcquireWrite:
+      AcquireWrite(request, std::move(responder));
+      return true;
+    case Method::kReleaseWrite:
+      AnswerRead<proto::ReleaseWriteRequest, proto::ReleaseWriteReply>(
+          request, std::move(responder), [&](const auto& message, auto*) {
+            if (message.term() == coherence->term()) {
+              coherence->ReleaseWrite(SessionId(message.session()), InodeId(message.inode()));
+            }
+            return Status::Ok();
+          });
+      return true;
+    case Method::kForget:
+      AnswerRead<proto::ForgetRequest, proto::ForgetReply>(request, std::move(responder),
+                                                           [&](const auto& message, auto*) {
+                                                             coherence->Forget(message);
+                                                             return Status::Ok();
+                                                           });
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool MetadataService::HandleClusterRead(const rpc::Request& request, ResponderPtr& responder) {
   const StateMachine& state = *context_->state;
+  PushCoordinator* const coherence = context_->coherence;
   switch (request.method) {
     case Method::kStatFs:
       AnswerRead<proto::StatFsRequest, proto::StatFsReply>(
@@ -131,7 +211,10 @@ bool MetadataService::HandleClusterRead(const rpc::Request& request, ResponderPt
       return true;
     case Method::kKeepAlive:
       AnswerRead<proto::KeepAliveRequest, proto::KeepAliveReply>(
-          request, std::move(responder), [&](const auto& message, auto* reply) { return KeepAlive(message, reply); });
+          request, std::move(responder), [&](const auto& message, auto* reply) {
+            coherence->Attach(SessionId(message.session()), request.peer);
+            return KeepAlive(message, reply);
+          });
       return true;
     default:
       return false;
@@ -172,21 +255,26 @@ Status MetadataService::ReadClusterMap(const proto::GetClusterMapRequest& reques
 }
 
 Status MetadataService::KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply) {
-  if (!context_->sessions->Touch(SessionId(request.session()))) {
+  const std::optional<uint64_t> lapses = context_->sessions->TouchAndCount(SessionId(request.session()));
+  if (!lapses) {
     return Status(StatusCode::kUnknownSession, "session " + std::to_string(request.session()) + " is not open");
   }
   reply->set_lease_ms(static_cast<uint32_t>(context_->sessions->lease_ms()));
   reply->set_map_version(context_->state->cluster_map()->version());
+  reply->set_term(context_->coherence->term());
+  reply->set_lapses(*lapses);
+  context_->coherence->KeepAlive(request, *lapses);
   return Status::Ok();
 }
 
-Status MetadataService::Admit(const proto::Mutation& mutation) {
+Status MetadataService::Admit(const rpc::Request& request, const proto::Mutation& mutation) {
   RETURN_IF_ERROR(CheckClientMutation(mutation));
   if (mutation.op_case() == proto::Mutation::kOpenSession) {
     if (context_->sessions->size() < kSessionsMax) return Status::Ok();
     return Status(StatusCode::kResourceExhausted,
                   "the server has room for " + std::to_string(kSessionsMax) + " sessions");
   }
+  context_->coherence->Attach(SessionId(mutation.session()), request.peer);
   if (context_->sessions->Touch(SessionId(mutation.session()))) return Status::Ok();
   return Status(StatusCode::kUnknownSession, "session " + std::to_string(mutation.session()) + " is not open");
 }
@@ -206,20 +294,100 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   if (const Status status = rpc::ParseRequest(request, mutations.data()); !status.ok()) return Fail(*responder, status);
   // Lease first: another leader may know a session that this member does not.
   if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
-  if (const Status status = Admit(mutations[0]); !status.ok()) return Fail(*responder, status);
+  if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
+  const InodeId written = InodeWrittenBy(mutations[0]);
+  if (!written.valid() || !context_->coherence->MustRecall(SessionId(mutations[0].session()), written)) {
+    return Submit(std::move(mutations[0]), std::move(responder));
+  }
+  const SessionId session(mutations[0].session());
+  context_->coherence->Recall(session, written,
+                              [this, mutation = std::move(mutations[0]),
+                               answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status) {
+                                if (!status.ok()) return Fail(*answer, status);
+                                Submit(mutation, answer);
+                              });
+}
+
+void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer) {
+  std::vector<proto::Mutation> mutations;
+  mutations.push_back(std::move(mutation));
   const auto op = mutations[0].op_case();
   const SessionId closed(mutations[0].close_session().session());
-  context_->proposer->Submit(std::move(mutations),
-                             [this, op, closed, answer = std::shared_ptr<rpc::Responder>(std::move(responder))](
-                                 const Status& status, std::span<proto::MutationReply> replies) {
-                               if (!status.ok()) return Fail(*answer, status);
-                               Remember(op, closed, &replies[0]);
-                               if (context_->faults->Fires(kLoseReply))
-                                 return Fail(*answer, Status(StatusCode::kUnavailable, "planted: the answer is lost"));
-                               if (const Status result = StatusOf(replies[0]); !result.ok())
-                                 return Fail(*answer, result);
-                               answer->Reply(replies[0]);
-                             });
+  const PushCoordinator::MutationId id(mutations[0].session(), mutations[0].sequence());
+  const PushCoordinator::Removal removal = PrepareRemoval(mutations[0]);
+  context_->proposer->Submit(
+      std::move(mutations),
+      [this, op, closed, id, pending = removal.pending, answer = std::move(answer)](
+          const Status& status, std::span<proto::MutationReply> replies) {
+        if (!status.ok()) return Fail(*answer, status);
+        Remember(op, closed, &replies[0]);
+        if (context_->faults->Fires(kLoseReply))
+          return Fail(*answer, Status(StatusCode::kUnavailable, "planted: the answer is lost"));
+        if (const Status result = StatusOf(replies[0]); !result.ok()) return Fail(*answer, result);
+        AnswerMutation(answer, id, std::move(replies[0]));
+      },
+      removal.hold ? std::vector<bool>{true} : std::vector<bool>{});
+}
+
+void MetadataService::AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
+                                     proto::MutationReply reply) {
+  const InodeId inode(reply.attributes().inode());
+  if (reply.created() && context_->coherence->HoldsWrite(id.first, inode)) reply.set_write_granted(true);
+  if (!context_->coherence->MustRecall(id.first, inode)) return AnswerAcknowledged(answer, {&id, 1}, std::move(reply));
+  // The attributes are behind what another session has buffered.
+  context_->coherence->Recall(id.first, inode, [this, answer, id, reply = std::move(reply)](const Status& status) {
+    if (!status.ok()) return Fail(*answer, status);
+    proto::GetAttrRequest request;
+    request.set_inode(reply.attributes().inode());
+    proto::GetAttrReply fresh;
+    proto::MutationReply newer = reply;
+    if (context_->state->GetAttr(request, &fresh).ok()) *newer.mutable_attributes() = fresh.attributes();
+    AnswerAcknowledged(answer, {&id, 1}, std::move(newer));
+  });
+}
+
+void MetadataService::AcquireWrite(const rpc::Request& request, ResponderPtr responder) {
+  proto::AcquireWriteRequest message;
+  if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
+  const SessionId session(message.session());
+  context_->coherence->Attach(session, request.peer);
+  AcquireOnceRecalled(session, InodeId(message.inode()), std::move(responder));
+}
+
+void MetadataService::AcquireOnceRecalled(SessionId session, InodeId inode, std::shared_ptr<rpc::Responder> answer) {
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*answer, status);
+  proto::GetAttrRequest request;
+  request.set_inode(inode.value());
+  proto::GetAttrReply now;
+  if (const Status status = context_->state->GetAttr(request, &now); !status.ok()) return Fail(*answer, status);
+  if (now.attributes().type() != proto::FILE_TYPE_REGULAR) {
+    return Fail(*answer, Status(StatusCode::kInvalidArgument, "only regular files have write grants"));
+  }
+  const InodeId directory(now.attributes().parent());
+  context_->coherence->AcquireWrite(session, inode, directory, [this, session, inode, answer](Result<bool> exclusive) {
+    if (!exclusive.ok() && exclusive.status().code() == StatusCode::kBusy) {
+      return context_->coherence->Recall(session, inode, [this, session, inode, answer](const Status& status) {
+        if (!status.ok()) return Fail(*answer, status);
+        AcquireOnceRecalled(session, inode, answer);
+      });
+    }
+    if (!exclusive.ok()) return Fail(*answer, exclusive.status());
+    AnswerAcquired(inode, *exclusive, *answer);
+  });
+}
+
+void MetadataService::AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const {
+  proto::GetAttrRequest request;
+  request.set_inode(inode.value());
+  proto::GetAttrReply now;
+  Status status = context_->state->GetAttr(request, &now);
+  if (const Status lease = context_->CheckLease(); !lease.ok()) status = lease;
+  if (!status.ok()) return Fail(answer, status);
+  proto::AcquireWriteReply reply;
+  reply.set_term(context_->coherence->term());
+  reply.set_exclusive(exclusive);
+  *reply.mutable_attributes() = std::move(*now.mutable_attributes());
+  answer.Reply(reply);
 }
 
 void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr responder) {
@@ -232,19 +400,60 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
     const bool of_session =
         mutation.op_case() == proto::Mutation::kOpenSession || mutation.op_case() == proto::Mutation::kCloseSession;
     Status status = of_session ? Status(StatusCode::kInvalidArgument, "sessions are opened and closed one at a time")
-                               : Admit(mutation);
+                               : Admit(request, mutation);
     if (!status.ok()) return Fail(*responder, status);
     mutations.push_back(std::move(mutation));
   }
   if (mutations.empty()) return responder->Reply(proto::MutateBatchReply());
-  context_->proposer->Submit(std::move(mutations),
-                             [this, answer = std::shared_ptr<rpc::Responder>(std::move(responder))](
-                                 const Status& status, std::span<proto::MutationReply> replies) {
-                               if (!status.ok()) return Fail(*answer, status);
-                               proto::MutateBatchReply reply;
-                               for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
-                               answer->Reply(reply);
-                             });
+  std::vector<PushCoordinator::MutationId> ids;
+  std::vector<PushCoordinator::Removal> removals;
+  std::vector<bool> held;
+  for (const proto::Mutation& mutation : mutations) {
+    ids.emplace_back(mutation.session(), mutation.sequence());
+    removals.push_back(PrepareRemoval(mutation));
+    held.push_back(removals.back().hold);
+  }
+  context_->proposer->Submit(
+      std::move(mutations),
+      [this, ids = std::move(ids), removals = std::move(removals),
+       answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status,
+                                                                       std::span<proto::MutationReply> replies) {
+        if (!status.ok()) return Fail(*answer, status);
+        proto::MutateBatchReply reply;
+        for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
+        AnswerAcknowledged(answer, ids, std::move(reply));
+      },
+      std::move(held));
+}
+
+PushCoordinator::Removal MetadataService::PrepareRemoval(const proto::Mutation& mutation) {
+  proto::LookupRequest removed;
+  if (mutation.has_unlink()) {
+    removed.set_parent(mutation.unlink().parent());
+    removed.set_name(mutation.unlink().name());
+  } else if (mutation.has_rename() && !mutation.rename().exchange()) {
+    removed.set_parent(mutation.rename().new_parent());
+    removed.set_name(mutation.rename().new_name());
+  } else {
+    return {};
+  }
+  const SessionId session(mutation.session());
+  if (!context_->coherence->HasOtherSessions(session)) return {};
+  proto::LookupReply child;
+  // Should another file get the name on the way, it is held only on account of its directory.
+  if (!context_->state->Lookup(removed, &child).ok()) child.Clear();
+  return context_->coherence->PrepareRemoval(session, InodeId(removed.parent()), InodeId(child.attributes().inode()));
+}
+
+template <typename ReplyMessage>
+void MetadataService::AnswerAcknowledged(std::shared_ptr<rpc::Responder> responder,
+                                         std::span<const PushCoordinator::MutationId> mutations, ReplyMessage reply) {
+  if (!context_->coherence->AnythingWaits()) return responder->Reply(reply);
+  context_->coherence->WhenAcknowledged(
+      mutations, [this, answer = std::move(responder), reply = std::move(reply)](const Status& status) {
+        if (!status.ok()) return Fail(*answer, status);
+        answer->Reply(reply);
+      });
 }
 
 void MetadataService::ReceiveRaftMessage(rpc::Request request, ResponderPtr responder) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "common/rpc/frame_server.h"
 #include "metaserver/service/service_context.h"
@@ -27,15 +28,37 @@ class MetadataService {
 
   template <typename RequestMessage, typename ReplyMessage, typename Read>
   void AnswerRead(const rpc::Request& request, ResponderPtr responder, Read read);
+  template <typename RequestMessage, typename ReplyMessage>
+  using GrantedRead = Status (*)(const StateMachine&, PushCoordinator*, const RequestMessage&, ReplyMessage*);
+
+  // Of reads that give an inode's attributes: what another session has buffered of it is recalled first.
+  template <typename RequestMessage, typename ReplyMessage>
+  void AnswerFresh(const rpc::Request& request, ResponderPtr responder, GrantedRead<RequestMessage, ReplyMessage> read);
+  template <typename RequestMessage, typename ReplyMessage>
+  void AnswerOnceRecalled(RequestMessage message, std::shared_ptr<rpc::Responder> responder,
+                          GrantedRead<RequestMessage, ReplyMessage> read);
   bool HandleNamespaceRead(const rpc::Request& request, ResponderPtr& responder);
   bool HandleClusterRead(const rpc::Request& request, ResponderPtr& responder);
+  bool HandleCoherence(const rpc::Request& request, ResponderPtr& responder);
   Status ReadStatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const;
   Status ReadClusterMap(const proto::GetClusterMapRequest& request, proto::GetClusterMapReply* reply) const;
   Status KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply);
   void Mutate(const rpc::Request& request, ResponderPtr responder);
+  void Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer);
+  void AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
+                      proto::MutationReply reply);
+  void AcquireWrite(const rpc::Request& request, ResponderPtr responder);
+  void AcquireOnceRecalled(SessionId session, InodeId inode, std::shared_ptr<rpc::Responder> answer);
+  void AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const;
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
-  // Refuses what no client may send; notes that its session is alive.
-  Status Admit(const proto::Mutation& mutation);
+  // Refuses what no client may send; notes that its session is alive, and where.
+  Status Admit(const rpc::Request& request, const proto::Mutation& mutation);
+  // Whether others may have open what the mutation takes the last name of.
+  PushCoordinator::Removal PrepareRemoval(const proto::Mutation& mutation);
+  // Answers once the sessions that must hear of what was applied have heard of it.
+  template <typename ReplyMessage>
+  void AnswerAcknowledged(std::shared_ptr<rpc::Responder> responder,
+                          std::span<const PushCoordinator::MutationId> mutations, ReplyMessage reply);
   // What the leader remembers of a mutation that was applied.
   void Remember(proto::Mutation::OpCase op, SessionId closed, proto::MutationReply* reply);
   // A message of another member of the group, for the log.

@@ -20,6 +20,7 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
     case proto::Mutation::kAddGroups:
     case proto::Mutation::kDataReclaimed:
     case proto::Mutation::kPurge:
+    case proto::Mutation::kSettleOrphan:
       return Refuse("an operation that clients do not send");
     case proto::Mutation::kOpenSession:
       if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");

@@ -38,11 +38,12 @@ Status Proposer::CheckRoom(const Unit& unit) const {
   return Status::Ok();
 }
 
-void Proposer::Submit(std::vector<proto::Mutation> mutations, Done done) {
+void Proposer::Submit(std::vector<proto::Mutation> mutations, Done done, std::vector<bool> hold_removed) {
   Unit unit;
   for (const proto::Mutation& mutation : mutations) unit.bytes += mutation.ByteSizeLong();
   unit.mutations = std::move(mutations);
   unit.done = std::move(done);
+  unit.hold_removed = std::move(hold_removed);
   Status status = unit.bytes > kBatchBytesMax || unit.mutations.size() > kBatchMutationsMax
                       ? Status(StatusCode::kArgumentTooBig, "a batch has at most 1024 mutations and 4 MiB")
                       : Status::Ok();
@@ -147,10 +148,12 @@ std::string Proposer::BuildEntry(std::vector<Unit>& units) {
   entry.set_version(kLogEntryVersion);
   const int64_t now_ns = clock_->WallNs();
   for (Unit& unit : units) {
-    for (proto::Mutation& mutation : unit.mutations) {
+    for (size_t i = 0; i < unit.mutations.size(); ++i) {
+      proto::Mutation& mutation = unit.mutations[i];
       proto::LogCommand* command = entry.add_commands();
       command->set_time_ns(now_ns);
       command->set_random_seed(random_->Next());
+      if (!unit.hold_removed.empty()) command->set_hold_removed(unit.hold_removed[i]);
       if (NeedsInodeId(mutation))
         command->set_inode(ComposeId(ids_.metadata_group, ids_.incarnation, ids_.next_inode++));
       if (const uint32_t count = DataIdsNeeded(mutation); count != 0) {

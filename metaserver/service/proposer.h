@@ -56,7 +56,8 @@ class Proposer {
 
   // The mutations go into one entry, one after another. kNotLeader while another member leads or this one has not begun
   // to: nothing was done. kUnavailable if leadership was lost with the entry under way: it may have been done.
-  void Submit(std::vector<proto::Mutation> mutations, Done done);
+  // `hold_removed`: LogCommand.hold_removed of each; empty: none is held.
+  void Submit(std::vector<proto::Mutation> mutations, Done done, std::vector<bool> hold_removed = {});
   // For threads that may block, never the apply thread. The result of a failed mutation is its status.
   Result<proto::MutationReply> SubmitAndWait(proto::Mutation mutation);
 
@@ -69,6 +70,7 @@ class Proposer {
  private:
   struct Unit {
     std::vector<proto::Mutation> mutations;
+    std::vector<bool> hold_removed;  // empty, or one each
     size_t bytes = 0;
     Done done;
   };

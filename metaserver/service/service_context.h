@@ -12,6 +12,7 @@
 #include "metaserver/replication/replicator.h"
 #include "metaserver/service/member_table.h"
 #include "metaserver/service/proposer.h"
+#include "metaserver/service/push_coordinator.h"
 #include "metaserver/service/server_registry.h"
 #include "metaserver/service/session_keeper.h"
 #include "metaserver/state/kv.h"
@@ -40,6 +41,7 @@ struct ServiceContext {
   Replicator* replicator = nullptr;
   Proposer* proposer = nullptr;
   SessionKeeper* sessions = nullptr;
+  PushCoordinator* coherence = nullptr;
   ServerRegistry* servers = nullptr;
   fault::FaultPoints* faults = nullptr;
   // Gives the log a message of another member.

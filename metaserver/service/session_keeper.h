@@ -1,11 +1,14 @@
 // The leader's memory of when each session was last heard of. Not replicated: a new leader starts all sessions afresh.
 //
-// A session whose lease has run out is closed by a replicated command; until that is applied it may still act.
+// Two times run from a session's latest request. When its lease and a margin are over it has lapsed: it caches nothing
+// (its own clock told it so earlier), and nobody waits for it; its next request ends that. After several leases it has
+// expired and is closed by a replicated command; until that is applied it may still act.
 // Thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -14,6 +17,11 @@
 #include "common/base/mutex.h"
 
 namespace tarn::meta {
+
+// A session is closed after so many leases of silence.
+inline constexpr int64_t kSessionLeases = 6;
+// The server counts from receipt, the client from sending; beyond that this covers clocks that run at different rates.
+inline constexpr int64_t kLeaseMarginDivisor = 8;
 
 class SessionKeeper {
  public:
@@ -26,9 +34,15 @@ class SessionKeeper {
   void Add(SessionId session);
   void Remove(SessionId session);
   // A request of the session came. False: unknown.
-  bool Touch(SessionId session);
-  // At most `count_max` sessions whose lease has run out; each is returned once, unless it is put back with Retry.
+  bool Touch(SessionId session) { return TouchAndCount(session).has_value(); }
+  // Also tells how often it has lapsed.
+  std::optional<uint64_t> TouchAndCount(SessionId session);
+  // Those that have lapsed since the last call.
+  std::vector<SessionId> TakeLapsed();
+  // At most `count_max` sessions that have expired; each is returned once, unless it is put back with Retry.
   std::vector<SessionId> TakeExpired(size_t count_max);
+  // It is to be closed now, whether it is heard of or not.
+  void Expire(SessionId session);
   // Closing it failed.
   void Retry(SessionId session);
   size_t size() const;
@@ -37,6 +51,9 @@ class SessionKeeper {
  private:
   struct Entry {
     int64_t heard_ns = 0;
+    uint64_t lapses = 0;
+    bool lapsed = false;
+    bool expired = false;  // by Expire
     bool closing = false;
   };
 

@@ -21,6 +21,10 @@ class StateApplier final : public LogConsumer {
   struct Listener {
     std::function<void(uint64_t term)> gained;  // apply thread
     std::function<void()> lost;                 // apply thread
+    // Apply thread: whether to collect what the next entry changes; an entry that was applied.
+    std::function<bool()> wants_changes;
+    std::function<void(const proto::LogEntry&, const std::vector<proto::MutationReply>&, const std::vector<ChangeSet>&)>
+        applied;
     std::function<void(const Status&)> failed;  // any thread
     // A thread of the log's own, while nothing is applied; see LogConsumer.
     std::function<Result<uint64_t>(const CheckpointRequest&)> install;
@@ -50,6 +54,7 @@ class StateApplier final : public LogConsumer {
   // Apply thread.
   proto::LogEntry entry_;
   std::vector<proto::MutationReply> replies_;
+  std::vector<ChangeSet> changes_;
 };
 
 }  // namespace tarn::meta

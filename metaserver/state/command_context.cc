@@ -96,6 +96,13 @@ Result<proto::Attributes> CommandContext::Child(InodeId parent, std::string_view
 }
 
 void CommandContext::PutInode(const proto::Attributes& attributes) {
+  ChangedInode& changed = state_->changes.Inode(InodeId(attributes.inode()));
+  const bool covered = attributes.type() != proto::FILE_TYPE_DIRECTORY && attributes.nlink() == 1;
+  if (covered) changed.directory = InodeId(attributes.parent());
+  PutNewInode(attributes);
+}
+
+void CommandContext::PutNewInode(const proto::Attributes& attributes) {
   state_->transaction.Put(InodeKey(InodeId(attributes.inode())), EncodeInode(attributes));
 }
 
@@ -103,11 +110,25 @@ void CommandContext::PutDentry(InodeId parent, std::string_view name, const prot
   proto::DentryRecord record;
   record.set_inode(child.inode());
   record.set_type(child.type());
+  state_->changes.names.push_back({.directory = parent, .name = std::string(name)});
   state_->transaction.Put(DentryKey(parent, name), Encode(record));
 }
 
 void CommandContext::DeleteDentry(InodeId parent, std::string_view name) {
+  state_->changes.names.push_back({.directory = parent, .name = std::string(name)});
   state_->transaction.Delete(DentryKey(parent, name));
+}
+
+void CommandContext::NoteAllNames(InodeId directory) { state_->changes.names.push_back({.directory = directory}); }
+
+void CommandContext::NoteLeaves(InodeId directory, InodeId inode) {
+  if (directory.valid()) state_->changes.Inode(inode).left_directory = directory;
+}
+
+void CommandContext::NoteRemoved(const proto::Attributes& inode) {
+  ChangedInode& changed = state_->changes.Inode(InodeId(inode.inode()));
+  changed.removed = true;
+  if (inode.type() != proto::FILE_TYPE_DIRECTORY) changed.directory = InodeId(inode.parent());
 }
 
 void CommandContext::Touch(proto::Attributes* attributes) const {

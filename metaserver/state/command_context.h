@@ -11,6 +11,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "metaserver/state/changes.h"
 #include "metaserver/state/records.h"
 #include "metaserver/state/transaction.h"
 #include "proto/cluster.pb.h"
@@ -23,20 +24,24 @@ struct EntryState {
   EntryState(const KvStore* store, proto::StateHeader entry_header, std::shared_ptr<const proto::ClusterMap> entry_map)
       : transaction(store), header(std::move(entry_header)), map(std::move(entry_map)) {}
 
+  // Before each command.
   void SetSavepoint() {
     transaction.SetSavepoint();
     saved_header_ = header;
     saved_map_ = map;
+    changes.Clear();
   }
   void RollbackToSavepoint() {
     transaction.RollbackToSavepoint();
     header = saved_header_;
     map = saved_map_;
+    changes.Clear();
   }
 
   Transaction transaction;
   proto::StateHeader header;
   std::shared_ptr<const proto::ClusterMap> map;
+  ChangeSet changes;  // of the command being applied
 
  private:
   proto::StateHeader saved_header_;
@@ -53,6 +58,8 @@ class CommandContext {
   CommandContext& operator=(const CommandContext&) = delete;
 
   int64_t now_ns() const { return now_ns_; }
+  // What loses its last name waits until those who may have it open have been asked.
+  bool hold_removed() const { return command_->hold_removed(); }
   uint64_t random_seed() const { return command_->random_seed(); }
   const proto::Caller& caller() const { return command_->mutation().caller(); }
   SessionId session() const { return SessionId(command_->mutation().session()); }
@@ -78,9 +85,21 @@ class CommandContext {
   // kNotFound if there is none.
   Result<proto::Attributes> Child(InodeId parent, std::string_view name) const;
 
+  // Notes the change for those who have cached what is changed.
   void PutInode(const proto::Attributes& attributes);
+  // One that nobody can know yet.
+  void PutNewInode(const proto::Attributes& attributes);
   void PutDentry(InodeId parent, std::string_view name, const proto::Attributes& child);
   void DeleteDentry(InodeId parent, std::string_view name);
+
+  // ---- Notes beyond what the calls above note by themselves ----
+  // Any of the directory's names may have changed.
+  void NoteAllNames(InodeId directory);
+  // Before the inode loses its place: it moves from `directory`, or gets a second link.
+  void NoteLeaves(InodeId directory, InodeId inode);
+  // It lost its last name; its attributes are as before that.
+  void NoteRemoved(const proto::Attributes& inode);
+  void NoteHeldOrphan(InodeId inode) { state_->changes.held_orphans.push_back(inode); }
 
   // The attributes changed: ctime and change counter. The caller puts the inode.
   void Touch(proto::Attributes* attributes) const;

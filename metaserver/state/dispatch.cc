@@ -37,6 +37,8 @@ Status RunNamespaceOperation(CommandContext* context, const proto::Mutation& mut
       return ops::RemoveXattr(context, mutation.remove_xattr(), reply);
     case proto::Mutation::kReleaseOrphan:
       return ops::ReleaseOrphan(context, mutation.release_orphan(), reply);
+    case proto::Mutation::kSettleOrphan:
+      return ops::SettleOrphan(context, mutation.settle_orphan(), reply);
     case proto::Mutation::kReserveDataIds:
       return ops::ReserveDataIds(context, mutation.reserve_data_ids(), reply);
     default:

@@ -32,6 +32,7 @@ Result<proto::Attributes> NewInode(CommandContext* context, const proto::Attribu
   attributes.set_type(type);
   attributes.set_mode(mode & kModeBits);
   attributes.set_nlink(1);
+  attributes.set_parent(parent.inode());
   attributes.set_uid(context->caller().uid());
   attributes.set_gid(context->caller().gid());
   if ((parent.mode() & kSetGroupId) != 0) {
@@ -60,7 +61,7 @@ Status AddNewEntry(CommandContext* context, proto::Attributes* parent, std::stri
   }
   const uint64_t bytes = child.type() == proto::FILE_TYPE_REGULAR ? child.size_bytes() : 0;
   RETURN_IF_ERROR(context->Charge(VolumeId(parent->volume()), static_cast<int64_t>(bytes), 1));
-  context->PutInode(child);
+  context->PutNewInode(child);
   context->PutDentry(InodeId(parent->inode()), name, child);
   context->TouchDirectory(parent, 1, is_directory ? 1 : 0);
   context->PutInode(*parent);
@@ -71,10 +72,39 @@ Status DropLink(CommandContext* context, proto::Attributes* file, bool held_open
   file->set_nlink(file->nlink() - 1);
   context->Touch(file);
   const InodeId inode(file->inode());
-  if (file->nlink() == 0 && !(held_open && context->session().valid())) return RemoveInode(context, *file);
-  if (file->nlink() == 0) context->transaction().Put(OrphanKey(context->session(), inode), "");
+  if (file->nlink() == 0) {
+    context->NoteRemoved(*file);
+    const bool held_by_session = held_open && context->session().valid();
+    if (!held_by_session && !context->hold_removed()) return RemoveInode(context, *file);
+    if (held_by_session) AddOrphanHolder(context, context->session(), inode);
+    if (context->hold_removed()) {
+      AddOrphanHolder(context, kUnsettled, inode);
+      context->NoteHeldOrphan(inode);
+    }
+  }
   context->PutInode(*file);
   return Status::Ok();
+}
+
+void AddOrphanHolder(CommandContext* context, SessionId session, InodeId inode) {
+  context->transaction().Put(OrphanKey(session, inode), "");
+  context->transaction().Put(OrphanHolderKey(inode, session), "");
+}
+
+Status RemoveOrphanHolder(CommandContext* context, SessionId session, InodeId inode) {
+  const std::string key = OrphanKey(session, inode);
+  ASSIGN_OR_RETURN(const auto orphan, context->view().Get(key));
+  if (!orphan) return Status::Ok();
+  context->transaction().Delete(key);
+  context->transaction().Delete(OrphanHolderKey(inode, session));
+  bool held = false;
+  RETURN_IF_ERROR(context->view().Scan(OrphanHolderPrefix(inode), {}, [&](std::string_view, std::string_view) {
+    held = true;
+    return false;
+  }));
+  if (held) return Status::Ok();
+  ASSIGN_OR_RETURN(const auto attributes, ReadInode(context->view(), inode));
+  return attributes ? RemoveInode(context, *attributes) : Status::Ok();
 }
 
 Status RemoveInode(CommandContext* context, const proto::Attributes& inode) {

@@ -26,8 +26,14 @@ Status CheckNameFree(const CommandContext& context, const proto::Attributes& par
 Status AddNewEntry(CommandContext* context, proto::Attributes* parent, std::string_view name,
                    const proto::Attributes& child);
 
-// A file lost a name. Without any left it goes, or, if the session has it open, becomes an orphan of the session.
+// A file lost a name. Without any left it goes, or becomes an orphan: of the session, if that has it open, and not yet
+// settled, if others may have.
 Status DropLink(CommandContext* context, proto::Attributes* file, bool held_open);
+
+// Who may still use an inode without a name. The last holder's leave removes it.
+inline constexpr SessionId kUnsettled{};  // nobody has been asked yet, or not everybody
+void AddOrphanHolder(CommandContext* context, SessionId session, InodeId inode);
+Status RemoveOrphanHolder(CommandContext* context, SessionId session, InodeId inode);
 
 // The inode with its xattrs, data and share of the counters. Its names are the caller's matter.
 Status RemoveInode(CommandContext* context, const proto::Attributes& inode);

@@ -75,6 +75,9 @@ std::string SessionResultKey(SessionId session, Sequence sequence) {
 std::string OrphanKey(SessionId session, InodeId inode) {
   return TwoIds(KeyKind::kOrphan, session.value(), inode.value());
 }
+std::string OrphanHolderKey(InodeId inode, SessionId session) {
+  return TwoIds(KeyKind::kOrphanHolder, inode.value(), session.value());
+}
 std::string VolumeKey(VolumeId volume) { return OneId(KeyKind::kVolume, volume.value()); }
 
 std::string VolumeNameKey(std::string_view name) {
@@ -107,6 +110,7 @@ std::string DentryAfterCookie(InodeId parent, uint64_t cookie) {
 std::string XattrPrefix(InodeId inode) { return OneId(KeyKind::kXattr, inode.value()); }
 std::string SessionResultPrefix(SessionId session) { return OneId(KeyKind::kSessionResult, session.value()); }
 std::string OrphanPrefix(SessionId session) { return OneId(KeyKind::kOrphan, session.value()); }
+std::string OrphanHolderPrefix(InodeId inode) { return OneId(KeyKind::kOrphanHolder, inode.value()); }
 std::string PurgePrefix(VolumeId volume) { return OneId(KeyKind::kPurge, volume.value()); }
 std::string DeadDataOfTargetPrefix(TargetId target) { return OneId(KeyKind::kDeadDataOfTarget, target.value()); }
 

@@ -20,9 +20,10 @@ enum class KeyKind : char {
   kDeadDataCount = 'C',     // -> count (8)
   kDentry = 'D',            // parent (8) cookie (8) name -> DentryRecord
   kDeadData = 'G',          // data id (8) -> DeadDataRecord
+  kOrphanHolder = 'H',      // inode (8) session (8) -> empty: the orphans again, by inode
   kInode = 'I',             // inode (8) -> InodeRecord
   kSessionNonce = 'N',      // nonce (8) -> session (8)
-  kOrphan = 'O',            // session (8) inode (8) -> empty
+  kOrphan = 'O',            // session (8; 0: not settled yet) inode (8) -> empty
   kPurge = 'P',             // volume (4) inode (8) -> empty: a directory of a deleted volume that has no name any more
   kDeadDataOfTarget = 'Q',  // target (8) dead since (8) data id (8) -> empty
   kSessionResult = 'R',     // session (8) sequence (8) -> SessionResult
@@ -44,6 +45,7 @@ std::string SessionKey(SessionId session);
 std::string SessionNonceKey(uint64_t nonce);
 std::string SessionResultKey(SessionId session, Sequence sequence);
 std::string OrphanKey(SessionId session, InodeId inode);
+std::string OrphanHolderKey(InodeId inode, SessionId session);
 std::string VolumeKey(VolumeId volume);
 std::string VolumeNameKey(std::string_view name);
 std::string VolumeCountersKey(VolumeId volume);
@@ -59,6 +61,7 @@ std::string DentryAfterCookie(InodeId parent, uint64_t cookie);
 std::string XattrPrefix(InodeId inode);
 std::string SessionResultPrefix(SessionId session);
 std::string OrphanPrefix(SessionId session);
+std::string OrphanHolderPrefix(InodeId inode);
 std::string PurgePrefix(VolumeId volume);
 std::string DeadDataOfTargetPrefix(TargetId target);
 

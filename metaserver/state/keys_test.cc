@@ -30,6 +30,7 @@ TEST(Keys, HaveTheirGoldenBytes) {
   EXPECT_EQ(Hex(InodeKey(InodeId(kId))), "490102030405060708");
   EXPECT_EQ(Hex(SessionNonceKey(kId)), "4e0102030405060708");
   EXPECT_EQ(Hex(OrphanKey(SessionId(kId), InodeId(16))), "4f01020304050607080000000000000010");
+  EXPECT_EQ(Hex(OrphanHolderKey(InodeId(16), SessionId(kId))), "4800000000000000100102030405060708");
   EXPECT_EQ(Hex(PurgeKey(VolumeId(0x01020304), InodeId(16))), "50010203040000000000000010");
   EXPECT_EQ(Hex(DeadDataOfTargetKey(TargetId(3), 0x55, DataId(kId))),
             "51000000000000000300000000000000550102030405060708");

@@ -8,6 +8,7 @@
 #include "metaserver/state/command_context.h"
 #include "metaserver/state/dispatch.h"
 #include "metaserver/state/exactly_once.h"
+#include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/namespace_reads.h"
 #include "metaserver/state/records.h"
@@ -58,7 +59,8 @@ class StateMachineImpl final : public StateMachine {
  public:
   explicit StateMachineImpl(KvStore* store) : store_(store) {}
 
-  Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) override;
+  Result<std::vector<proto::MutationReply>> ApplyEntry(const proto::LogEntry& entry,
+                                                       std::vector<ChangeSet>* changes) override;
   Status Reload() override;
 
   uint64_t applied_entries() const override {
@@ -96,6 +98,7 @@ class StateMachineImpl final : public StateMachine {
   Status GetVolume(const proto::GetVolumeRequest& request, proto::GetVolumeReply* reply) const override;
   Status ListVolumes(proto::ListVolumesReply* reply) const override { return ListAllVolumes(*store_, reply); }
   Status ListSessions(std::vector<proto::SessionRecord>* sessions) const override;
+  Status ListUnsettledOrphans(std::vector<InodeId>* inodes) const override;
   Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max,
                       std::vector<DataId>* data_ids) const override;
   Result<uint64_t> CountDeadData() const override { return ReadDeadDataCount(LatestView(store_)); }
@@ -126,7 +129,8 @@ Status StateMachineImpl::Reload() {
   return Status::Ok();
 }
 
-Result<std::vector<proto::MutationReply>> StateMachineImpl::Apply(const proto::LogEntry& entry) {
+Result<std::vector<proto::MutationReply>> StateMachineImpl::ApplyEntry(const proto::LogEntry& entry,
+                                                                       std::vector<ChangeSet>* changes) {
   if (entry.version() != kLogEntryVersion) {
     return Status(StatusCode::kNotSupported, "log entry " + std::to_string(applied_entries() + 1) + " has version " +
                                                  std::to_string(entry.version()) + ", this server knows " +
@@ -138,6 +142,8 @@ Result<std::vector<proto::MutationReply>> StateMachineImpl::Apply(const proto::L
   for (const proto::LogCommand& command : entry.commands()) {
     ASSIGN_OR_RETURN(proto::MutationReply reply, ApplyCommand(&state, command));
     replies.push_back(std::move(reply));
+    if (changes != nullptr) changes->push_back(std::exchange(state.changes, {}));
+    state.changes.Clear();
   }
   state.header.set_applied_entries(state.header.applied_entries() + 1);
   state.transaction.SetSavepoint();
@@ -195,6 +201,13 @@ Status StateMachineImpl::ListSessions(std::vector<proto::SessionRecord>* session
         return parsed;
       }));
   return parsed ? Status::Ok() : Status(StatusCode::kCorruption, "the record of a session cannot be parsed");
+}
+
+Status StateMachineImpl::ListUnsettledOrphans(std::vector<InodeId>* inodes) const {
+  return store_->View()->Scan(OrphanPrefix(kUnsettled), {}, [&](std::string_view key, std::string_view) {
+    inodes->emplace_back(ParseTrailingId(key).value_or(0));
+    return true;
+  });
 }
 
 Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t count_max,

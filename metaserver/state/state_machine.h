@@ -13,6 +13,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "metaserver/state/changes.h"
 #include "metaserver/state/kv.h"
 #include "proto/cluster.pb.h"
 #include "proto/metadata.pb.h"
@@ -30,7 +31,10 @@ class StateMachine {
   // ---- One thread ----
   // One reply per command, in order. A Status is a failure of the store: the process must stop. A repeated (session,
   // sequence) gets the remembered reply and changes nothing.
-  virtual Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) = 0;
+  Result<std::vector<proto::MutationReply>> Apply(const proto::LogEntry& entry) { return ApplyEntry(entry, nullptr); }
+  // Also tells what each command changed that may be cached; nothing for a failed or repeated one. Null: does not.
+  virtual Result<std::vector<proto::MutationReply>> ApplyEntry(const proto::LogEntry& entry,
+                                                               std::vector<ChangeSet>* changes) = 0;
   // The store holds another state than before (a checkpoint of another member): reads it as Open does.
   virtual Status Reload() = 0;
 
@@ -51,6 +55,8 @@ class StateMachine {
   // Never null; an empty map has version 0.
   virtual std::shared_ptr<const proto::ClusterMap> cluster_map() const = 0;
   virtual Status ListSessions(std::vector<proto::SessionRecord>* sessions) const = 0;
+  // Inodes without a name that wait for SettleOrphan.
+  virtual Status ListUnsettledOrphans(std::vector<InodeId>* inodes) const = 0;
   // Dead data ids with this target pending, at most `count_max`, only those dead since before `before_ns`.
   virtual Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max,
                               std::vector<DataId>* data_ids) const = 0;

@@ -22,10 +22,8 @@ Result<std::vector<std::string>> KeysWith(const CommandContext& context, const s
 
 Status ReleaseOrphans(CommandContext* context, SessionId session) {
   ASSIGN_OR_RETURN(std::vector<std::string> keys, KeysWith(*context, OrphanPrefix(session)));
-  for (std::string& key : keys) {
-    ASSIGN_OR_RETURN(const auto inode, ReadInode(context->view(), InodeId(ParseTrailingId(key).value_or(0))));
-    if (inode) RETURN_IF_ERROR(RemoveInode(context, *inode));
-    context->transaction().Delete(std::move(key));
+  for (const std::string& key : keys) {
+    RETURN_IF_ERROR(RemoveOrphanHolder(context, session, InodeId(ParseTrailingId(key).value_or(0))));
   }
   return Status::Ok();
 }

@@ -25,6 +25,8 @@ Status Link(CommandContext* context, const proto::LinkOp& op, proto::MutationRep
   if (file.nlink() >= kFileLinksMax) {
     return Status(StatusCode::kTooManyLinks, "the file has " + std::to_string(file.nlink()) + " links");
   }
+  context->NoteLeaves(InodeId(file.parent()), InodeId(file.inode()));
+  file.set_parent(0);
   file.set_nlink(file.nlink() + 1);
   context->Touch(&file);
   context->PutInode(file);

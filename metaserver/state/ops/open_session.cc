@@ -32,6 +32,7 @@ Status OpenSession(CommandContext* context, const proto::OpenSessionOp& op, prot
   record.set_volume(op.volume());
   record.set_nonce(op.nonce());
   record.set_opened_ns(context->now_ns());
+  record.set_caches(op.caches());
   context->transaction().Put(SessionKey(session), Encode(record));
   context->transaction().Put(SessionNonceKey(op.nonce()), EncodeU64(session.value()));
   reply->set_session(session.value());

@@ -26,6 +26,7 @@ Status AllocateData(CommandContext* context, const proto::AllocateDataOp& op, pr
 Status SetXattr(CommandContext* context, const proto::SetXattrOp& op, proto::MutationReply* reply);
 Status RemoveXattr(CommandContext* context, const proto::RemoveXattrOp& op, proto::MutationReply* reply);
 Status ReleaseOrphan(CommandContext* context, const proto::ReleaseOrphanOp& op, proto::MutationReply* reply);
+Status SettleOrphan(CommandContext* context, const proto::SettleOrphanOp& op, proto::MutationReply* reply);
 Status ReserveDataIds(CommandContext* context, const proto::ReserveDataIdsOp& op, proto::MutationReply* reply);
 
 Status OpenSession(CommandContext* context, const proto::OpenSessionOp& op, proto::MutationReply* reply);

@@ -41,11 +41,15 @@ Status RemoveEntry(CommandContext* context, VolumeId volume, const std::string& 
 // Up to `steps_max` entries of one directory, then the directory itself. Returns the steps taken.
 Result<uint32_t> PurgeDirectory(CommandContext* context, VolumeId volume, InodeId directory, uint32_t steps_max) {
   ASSIGN_OR_RETURN(const auto keys, FirstKeys(*context, DentryPrefix(directory), steps_max));
+  context->NoteAllNames(directory);
   for (const std::string& key : keys) RETURN_IF_ERROR(RemoveEntry(context, volume, key));
   const auto removed = static_cast<uint32_t>(keys.size());
   if (removed == steps_max) return removed;
   ASSIGN_OR_RETURN(const auto inode, ReadInode(context->view(), directory));
-  if (inode) RETURN_IF_ERROR(RemoveInode(context, *inode));
+  if (inode) {
+    context->NoteRemoved(*inode);
+    RETURN_IF_ERROR(RemoveInode(context, *inode));
+  }
   context->transaction().Delete(PurgeKey(volume, directory));
   return removed + 1;
 }

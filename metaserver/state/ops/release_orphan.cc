@@ -7,13 +7,7 @@
 namespace tarn::meta::ops {
 
 Status ReleaseOrphan(CommandContext* context, const proto::ReleaseOrphanOp& op, proto::MutationReply* /*reply*/) {
-  const InodeId inode_id(op.inode());
-  const std::string key = OrphanKey(context->session(), inode_id);
-  ASSIGN_OR_RETURN(const auto orphan, context->view().Get(key));
-  if (!orphan) return Status::Ok();
-  context->transaction().Delete(key);
-  ASSIGN_OR_RETURN(const auto inode, ReadInode(context->view(), inode_id));
-  return inode ? RemoveInode(context, *inode) : Status::Ok();
+  return RemoveOrphanHolder(context, context->session(), InodeId(op.inode()));
 }
 
 }  // namespace tarn::meta::ops

@@ -98,10 +98,13 @@ Status CheckReplaceable(const Ends& ends) {
   return Status::Ok();
 }
 
-// `child` now lies in `parent`: writes its dentry, its ".." and its ctime.
+// `child` now lies in `parent`: writes its dentry, its parent and its ctime.
 void Settle(CommandContext* context, const proto::Attributes& parent, const std::string& name,
             proto::Attributes* child) {
-  if (IsDirectory(*child)) child->set_parent(parent.inode());
+  if (!IsDirectory(*child) && child->parent() != parent.inode()) {
+    context->NoteLeaves(InodeId(child->parent()), InodeId(child->inode()));
+  }
+  if (IsDirectory(*child) || child->nlink() == 1) child->set_parent(parent.inode());
   context->Touch(child);
   context->PutInode(*child);
   context->PutDentry(InodeId(parent.inode()), name, *child);
@@ -133,6 +136,7 @@ Status Exchange(CommandContext* context, const proto::RenameOp& op, Ends* ends) 
 Status RemoveTarget(CommandContext* context, const proto::RenameOp& op, proto::Attributes target,
                     proto::MutationReply* reply) {
   if (IsDirectory(target)) {
+    context->NoteRemoved(target);
     RETURN_IF_ERROR(RemoveInode(context, target));
     target.set_nlink(0);
     context->Touch(&target);

@@ -23,6 +23,7 @@ Status Rmdir(CommandContext* context, const proto::RmdirOp& op, proto::MutationR
   context->DeleteDentry(parent_id, op.name());
   context->TouchDirectory(&parent, -1, -1);
   context->PutInode(parent);
+  context->NoteRemoved(directory);
   RETURN_IF_ERROR(RemoveInode(context, directory));
   directory.set_nlink(0);
   context->Touch(&directory);

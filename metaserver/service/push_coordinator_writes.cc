@@ -1,0 +1,178 @@
+// Write grants: acquiring, recalling and ending them (docs/coherence.md, "Write grants").
+#include <string>
+#include <utility>
+
+#include "metaserver/service/push_coordinator.h"
+
+namespace tarn::meta {
+
+void PushCoordinator::UpdateWriters() {
+  any_writer_.store(grants_.size() != 0 || !acquiring_.empty(), std::memory_order_release);
+}
+
+PushCoordinator::Push* PushCoordinator::AddPush(SessionId id, Session* session, proto::Invalidation item,
+                                                Outbox* outbox) {
+  auto message = std::make_shared<proto::InvalidatePush>();
+  message->set_session(id.value());
+  message->set_term(term());
+  message->set_push(session->next_push++);
+  *message->add_items() = std::move(item);
+  ++pushes_sent_;
+  if (session->peer != nullptr) outbox->pushes.emplace_back(session->peer, message);
+  Push& push = session->pushes[message->push()];
+  push.message = std::move(message);
+  return &push;
+}
+
+PushCoordinator::Push* PushCoordinator::AddOrJoinPush(SessionId id, Session* session, proto::Invalidation item,
+                                                      Outbox* outbox) {
+  if (session->drop_all == 0 && session->pushes.size() >= options_.pushes_per_session_max) {
+    DropAll(id, session, outbox);
+  }
+  if (session->drop_all != 0) return &session->pushes.at(session->drop_all);
+  return AddPush(id, session, std::move(item), outbox);
+}
+
+void PushCoordinator::AcquireWrite(SessionId id, InodeId inode, InodeId directory, Acquired acquired) {
+  Result<bool> at_once = false;
+  Outbox outbox;
+  {
+    MutexLock lock(mutex_);
+    Session* session = Find(id);
+    const auto other = acquiring_.find(inode);
+    if (session == nullptr) {
+      at_once = Status(StatusCode::kInvalidArgument, "a session that does not cache has no write grants");
+    } else if (session->unregistered) {
+      at_once = Status(StatusCode::kUnavailable, "the session has not registered in this term yet");
+    } else if (grants_.HeldByOther(id, inode)) {
+      at_once = Status(StatusCode::kBusy, "another session writes inode " + std::to_string(inode.value()));
+    } else if (grants_.Holder(inode) == id) {
+      at_once = true;
+    } else if (other != acquiring_.end()) {
+      other->second->others = true;  // both share it
+    } else {
+      session->acquires = true;
+      auto acquire = std::make_shared<Acquire>();
+      acquire->session = id;
+      acquire->inode = inode;
+      acquire->acquired = std::exchange(acquired, nullptr);
+      StartAcquire(acquire, directory, &outbox);
+    }
+  }
+  if (acquired != nullptr) return acquired(std::move(at_once));
+  Dispatch(std::move(outbox));
+}
+
+// Everybody who may have it open, or its attributes cached, is asked and told.
+void PushCoordinator::StartAcquire(const std::shared_ptr<Acquire>& acquire, InodeId directory, Outbox* outbox) {
+  acquiring_[acquire->inode] = acquire;
+  std::set<SessionId> asked(dropping_all_);
+  for (const InodeId key : {acquire->inode, directory}) {
+    const auto watchers = interests_.Watchers(key);
+    asked.insert(watchers.begin(), watchers.end());
+  }
+  asked.erase(acquire->session);
+  auto change = std::make_shared<Change>();
+  change->acquire = acquire;
+  for (const SessionId other : asked) {
+    proto::Invalidation item;
+    item.set_inode(acquire->inode.value());
+    item.set_report_open(true);
+    AddOrJoinPush(other, &sessions_.at(other), std::move(item), outbox)->changes.push_back(change);
+    ++change->pushes;
+  }
+  if (change->pushes == 0) FinishAcquire(acquire, outbox);
+  UpdateWriters();
+}
+
+void PushCoordinator::FinishAcquire(const std::shared_ptr<Acquire>& acquire, Outbox* outbox) {
+  const auto found = acquiring_.find(acquire->inode);
+  if (found == acquiring_.end() || found->second != acquire) return;
+  acquiring_.erase(found);
+  const Session* session = Find(acquire->session);
+  const bool registered = session != nullptr && !session->unregistered;
+  // The interest tells the writer of changes by others that take no data away, such as of its mode.
+  const bool exclusive = registered && !acquire->others && interests_.Add(acquire->session, acquire->inode) &&
+                         grants_.Give(acquire->session, acquire->inode);
+  outbox->acquired.emplace_back(acquire, exclusive);
+  UpdateWriters();
+}
+
+// Whoever has read of the new file before this was pushed its name, and the writer's answer waits for that; whoever
+// reads of it from now on recalls the grant first.
+void PushCoordinator::GrantCreated(SessionId id, InodeId inode) {
+  const Session* session = Find(id);
+  if (session == nullptr || !session->acquires || session->unregistered) return;
+  grants_.Give(id, inode);
+  UpdateWriters();
+}
+
+bool PushCoordinator::HoldsWrite(SessionId session, InodeId inode) const {
+  if (!any_writer_.load(std::memory_order_acquire)) return false;
+  MutexLock lock(mutex_);
+  return grants_.Holder(inode) == session;
+}
+
+void PushCoordinator::ReleaseWrite(SessionId session, InodeId inode) {
+  Outbox outbox;
+  {
+    MutexLock lock(mutex_);
+    EndGrant(session, inode, &outbox);
+  }
+  Dispatch(std::move(outbox));
+}
+
+bool PushCoordinator::MustRecall(SessionId session, InodeId inode) {
+  if (!any_writer_.load(std::memory_order_acquire)) return false;
+  MutexLock lock(mutex_);
+  const auto acquiring = acquiring_.find(inode);
+  if (acquiring != acquiring_.end() && acquiring->second->session != session) acquiring->second->others = true;
+  return grants_.HeldByOther(session, inode);
+}
+
+std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<const InodeId> inodes) {
+  std::set<InodeId> held;
+  if (!any_writer_.load(std::memory_order_acquire)) return held;
+  MutexLock lock(mutex_);
+  for (const InodeId inode : inodes) {
+    const auto acquiring = acquiring_.find(inode);
+    const bool acquired_by_other = acquiring != acquiring_.end() && acquiring->second->session != session;
+    if (acquired_by_other || grants_.HeldByOther(session, inode)) held.insert(inode);
+  }
+  return held;
+}
+
+void PushCoordinator::Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled) {
+  Outbox outbox;
+  bool held = false;
+  {
+    MutexLock lock(mutex_);
+    held = grants_.HeldByOther(session, inode);
+    if (held && grants_.Await(inode, recalled)) {
+      const SessionId holder = grants_.Holder(inode);
+      Session& writer = sessions_.at(holder);
+      if (writer.unregistered) {
+        keeper_->Expire(holder);
+      } else {
+        proto::Invalidation item;
+        item.set_inode(inode.value());
+        item.set_recall_write(true);
+        AddPush(holder, &writer, std::move(item), &outbox)->recalled.push_back(inode);
+      }
+    }
+  }
+  if (!held) return recalled(Status::Ok());
+  Dispatch(std::move(outbox));
+}
+
+void PushCoordinator::EndGrant(SessionId session, InodeId inode, Outbox* outbox) {
+  for (WriteGrants::Recalled& recalled : grants_.End(session, inode)) outbox->recalled.push_back(std::move(recalled));
+  UpdateWriters();
+}
+
+void PushCoordinator::EndGrants(SessionId session, Outbox* outbox) {
+  for (WriteGrants::Recalled& recalled : grants_.EndAll(session)) outbox->recalled.push_back(std::move(recalled));
+  UpdateWriters();
+}
+
+}  // namespace tarn::meta

@@ -1,0 +1,49 @@
+// Which session is the only writer of an inode, and who waits for it to stop (docs/coherence.md, "Write grants").
+//
+// Kept by PushCoordinator under its lock; one thread at a time. Bounded.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+
+namespace tarn::meta {
+
+class WriteGrants {
+ public:
+  // Ok: nobody else holds the inode any more.
+  using Recalled = std::function<void(const Status&)>;
+
+  explicit WriteGrants(size_t grants_max) : grants_max_(grants_max) {}
+
+  // Invalid: nobody.
+  SessionId Holder(InodeId inode) const;
+  bool HeldByOther(SessionId session, InodeId inode) const;
+  // False: there is no room. Nobody else holds it.
+  bool Give(SessionId session, InodeId inode);
+  // Who waited for the end of the session's grant; nobody if it has none.
+  std::vector<Recalled> End(SessionId session, InodeId inode);
+  std::vector<Recalled> EndAll(SessionId session);
+  // Waits for the end of the grant that somebody holds. True: it is the first to, so the holder is to be told.
+  bool Await(InodeId inode, Recalled recalled);
+  bool IsRecalled(SessionId session) const;
+  std::vector<Recalled> Clear();
+  size_t size() const { return grants_.size(); }
+
+ private:
+  struct Grant {
+    SessionId holder;
+    std::vector<Recalled> waiting;
+  };
+
+  const size_t grants_max_;
+  std::unordered_map<InodeId, Grant> grants_;
+  std::unordered_map<SessionId, std::set<InodeId>> inodes_of_;
+};
+
+}  // namespace tarn::meta

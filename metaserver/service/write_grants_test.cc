@@ -1,0 +1,228 @@
+// Who may buffer writes, and how others get it to stop (docs/coherence.md, "Write grants").
+#include "metaserver/service/write_grants.h"
+
+#include "metaserver/service/coherence_fixture.h"
+
+namespace tarn::meta {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class WriteGrantsTest : public CoherenceTest {
+ protected:
+  struct Outcome {
+    std::optional<Result<bool>> result;
+    bool exclusive() const { return result && result->ok() && **result; }
+    bool shared() const { return result && result->ok() && !**result; }
+    StatusCode code() const { return result ? result->status().code() : StatusCode::kOk; }
+  };
+  std::shared_ptr<Outcome> Acquire(const Client& client, uint64_t inode) {
+    auto outcome = std::make_shared<Outcome>();
+    coherence_.AcquireWrite(client.id, InodeId(inode), InodeId(driver_.Attr(inode).parent()),
+                            [outcome](Result<bool> exclusive) {
+                              EXPECT_FALSE(outcome->result.has_value()) << "called back twice";
+                              outcome->result = std::move(exclusive);
+                            });
+    return outcome;
+  }
+  std::shared_ptr<std::optional<Status>> Recall(const Client& client, uint64_t inode) {
+    auto recalled = std::make_shared<std::optional<Status>>();
+    coherence_.Recall(client.id, InodeId(inode), [recalled](const Status& status) { *recalled = status; });
+    return recalled;
+  }
+};
+
+TEST_F(WriteGrantsTest, OnlyUserIsExclusiveAtOnce) {
+  const uint64_t file = File(root_, "f");
+  EXPECT_TRUE(Acquire(a_, file)->exclusive());
+  EXPECT_TRUE(Acquire(a_, file)->exclusive()) << "again";
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.MustRecall(SessionId(), InodeId(file))) << "tools, too";
+}
+
+TEST_F(WriteGrantsTest, ThoseWhoCacheItAreToldFirst) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  GetAttr(c_, file, true);
+  const auto outcome = Acquire(a_, file);
+  EXPECT_THAT(AckAll(b_), ElementsAre(I(file, "report")));
+  EXPECT_FALSE(outcome->result.has_value());
+  EXPECT_THAT(AckAll(c_), ElementsAre(I(file, "report")));
+  EXPECT_TRUE(outcome->exclusive());
+}
+
+TEST_F(WriteGrantsTest, FileThatAnotherHasOpenIsShared) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  const auto outcome = Acquire(a_, file);
+  AckAll(b_, {file});
+  EXPECT_TRUE(outcome->shared());
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, ReadWhileItIsAcquiredMakesItShared) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  const auto outcome = Acquire(a_, file);
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file))) << "c reads the state as it is";
+  AckAll(b_);
+  EXPECT_TRUE(outcome->shared());
+}
+
+TEST_F(WriteGrantsTest, TwoWhoAcquireAtOnceShare) {
+  const uint64_t file = File(root_, "f");
+  Lookup(c_, root_, "f");
+  const auto first = Acquire(a_, file);
+  EXPECT_TRUE(Acquire(b_, file)->shared());
+  AckAll(c_);
+  EXPECT_TRUE(first->shared());
+}
+
+TEST_F(WriteGrantsTest, RecallEndsWithTheHoldersAcknowledgement) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  EXPECT_EQ(Acquire(b_, file)->code(), StatusCode::kBusy) << "recall first";
+  const auto first = Recall(b_, file);
+  const auto second = Recall(c_, file);
+  EXPECT_FALSE(first->has_value());
+  const auto pushes = a_.peer->Take();
+  ASSERT_EQ(pushes.size(), 1u) << "one recall is enough for both";
+  EXPECT_TRUE(pushes[0].items(0).recall_write());
+  proto::AckPushRequest ack;
+  ack.set_session(a_.id.value());
+  ack.set_term(7);
+  ack.add_pushes(pushes[0].push());
+  coherence_.Acknowledge(ack);
+  EXPECT_TRUE(first->has_value() && first->value().ok());
+  EXPECT_TRUE(second->has_value() && second->value().ok());
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, HolderNeedsNoRecallForItself) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  EXPECT_TRUE(Recall(a_, file)->has_value());
+  EXPECT_THAT(a_.peer->Take(), IsEmpty());
+}
+
+TEST_F(WriteGrantsTest, ReleasedGrantIsNotRecalled) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  coherence_.ReleaseWrite(b_.id, InodeId(file));
+  EXPECT_TRUE(coherence_.MustRecall(c_.id, InodeId(file))) << "only its holder releases it";
+  const auto waiting = Recall(b_, file);
+  coherence_.ReleaseWrite(a_.id, InodeId(file));
+  EXPECT_TRUE(waiting->has_value());
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, CommitCanReleaseTheGrant) {
+  const proto::Attributes file = driver_.CreateWithData(root_, "f", 10);
+  Acquire(a_, file.inode());
+  proto::Mutation commit;
+  commit.mutable_commit_write()->set_inode(file.inode());
+  commit.mutable_commit_write()->set_data_id(file.data_id());
+  commit.mutable_commit_write()->set_min_size_bytes(20);
+  ASSERT_EQ(As(a_, commit)->reply.status(), 0u);
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file.inode())));
+  commit.mutable_commit_write()->set_release_write(true);
+  ASSERT_EQ(As(a_, commit)->reply.status(), 0u);
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file.inode())));
+}
+
+TEST_F(WriteGrantsTest, CreatedFileBelongsToAWriterThatUsesGrants) {
+  const uint64_t first = As(a_, Create(root_, "f"))->reply.attributes().inode();
+  EXPECT_FALSE(coherence_.HoldsWrite(a_.id, InodeId(first))) << "it may not know what that is";
+  Acquire(a_, first);
+  const uint64_t second = As(a_, Create(root_, "g"))->reply.attributes().inode();
+  EXPECT_TRUE(coherence_.HoldsWrite(a_.id, InodeId(second)));
+  As(b_, Create(root_, "g"));
+  EXPECT_TRUE(coherence_.HoldsWrite(a_.id, InodeId(second))) << "b only opened it, and recalls";
+}
+
+TEST_F(WriteGrantsTest, HolderThatDoesNotAnswerIsClosedBeforeAnybodyReads) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  const auto recalled = Recall(b_, file);
+  clock_.AdvanceMs(kLapseMs);
+  coherence_.Tick();
+  EXPECT_FALSE(recalled->has_value()) << "a might still commit";
+  EXPECT_THAT(keeper_.TakeExpired(10), ElementsAre(a_.id));
+  proto::Mutation close;
+  close.mutable_close_session()->set_session(a_.id.value());
+  close.mutable_close_session()->set_expired(true);
+  Apply(close);
+  EXPECT_TRUE(recalled->has_value());
+}
+
+TEST_F(WriteGrantsTest, RecallOfALapsedHolderClosesItsSession) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  clock_.AdvanceMs(kLapseMs);
+  coherence_.Tick();
+  EXPECT_THAT(keeper_.TakeExpired(10), IsEmpty()) << "nobody wants the file";
+  Recall(b_, file);
+  EXPECT_THAT(keeper_.TakeExpired(10), ElementsAre(a_.id));
+}
+
+TEST_F(WriteGrantsTest, LapseVoidsTheGrantsOfWhoComesBack) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  clock_.AdvanceMs(kLapseMs);
+  coherence_.Tick();
+  EXPECT_EQ(Acquire(a_, file)->code(), StatusCode::kUnavailable) << "it has not registered";
+  KeepAlive(a_, 7, 1);
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, NewLeaderKnowsOfNone) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  const auto recalled = Recall(b_, file);
+  Lookup(b_, root_, "g");
+  const uint64_t other = File(root_, "g");
+  const auto acquiring = Acquire(c_, other);
+  coherence_.EndLeading();
+  ASSERT_TRUE(recalled->has_value());
+  EXPECT_EQ(recalled->value().code(), StatusCode::kNotLeader);
+  EXPECT_EQ(acquiring->code(), StatusCode::kNotLeader);
+  Lead(8);
+  EXPECT_FALSE(coherence_.AnyWriter());
+  KeepAlive(a_, 8);
+  const auto again = Acquire(a_, file);
+  EXPECT_FALSE(again->result.has_value()) << "b and c may have it open";
+  KeepAlive(b_, 8);
+  KeepAlive(c_, 8, 0, {file});
+  EXPECT_TRUE(again->shared());
+}
+
+TEST_F(WriteGrantsTest, ListingLeavesOutWhatOthersWrite) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  proto::ReadDirRequest request;
+  request.set_directory(root_);
+  request.set_with_attributes(true);
+  request.set_session(b_.id.value());
+  proto::ReadDirReply reply;
+  ASSERT_TRUE(ReadDirGranted(driver_.machine(), &coherence_, request, &reply).ok());
+  ASSERT_EQ(reply.entries_size(), 1);
+  EXPECT_EQ(reply.entries(0).attributes().inode(), file);
+  EXPECT_EQ(reply.entries(0).attributes().nlink(), 0u);
+  request.set_session(a_.id.value());
+  ASSERT_TRUE(ReadDirGranted(driver_.machine(), &coherence_, request, &reply).ok());
+  EXPECT_EQ(reply.entries(0).attributes().nlink(), 1u);
+}
+
+TEST_F(WriteGrantsTest, GrantsAreBounded) {
+  WriteGrants grants(1);
+  EXPECT_TRUE(grants.Give(SessionId(1), InodeId(1)));
+  EXPECT_FALSE(grants.Give(SessionId(1), InodeId(2)));
+  EXPECT_TRUE(grants.Give(SessionId(1), InodeId(1)));
+  grants.EndAll(SessionId(1));
+  EXPECT_TRUE(grants.Give(SessionId(2), InodeId(2)));
+}
+
+}  // namespace
+}  // namespace tarn::meta
