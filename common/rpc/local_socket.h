@@ -1,10 +1,10 @@
 // The short way between two processes of one machine: a server that listens on IP-ADDRESS:PORT also listens on an
 // abstract Unix socket named after it, and a client tries that name before it connects by TCP.
 //
-// Why: TCP over loopback costs 1.5 to 2 times the CPU of a Unix socket (common/rpc/frame_bench.cc), and on a node that
-// holds both a copy and its reader that CPU is the training job's. Abstract names belong to a network namespace, as
-// addresses do, and vanish with the process. There the name can be taken by any user: so a client goes on by it only if
-// the listener runs as root or as the client's user.
+// Why: TCP over loopback costs 1.05 to 1.9 times the CPU of a Unix socket (common/rpc/frame_bench.cc; most for large
+// answers from files), and on a node that holds both a copy and its reader that CPU is the training job's. Abstract
+// names belong to a network namespace, as addresses do, and vanish with the process. There the name can be taken by any
+// user: so a client goes on by it only if the listener runs as root or as the client's user.
 #pragma once
 
 #include <optional>
