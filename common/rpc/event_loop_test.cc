@@ -74,15 +74,18 @@ TEST(EventLoop, TimersFireInTheOrderOfTheirDeadlines) {
   const auto loop = StartLoop();
   std::vector<int> order;
   std::promise<void> done;
-  loop->PostAfter(30, [&] {
-    order.push_back(30);
+  // Far enough from the others that these are made in time on a busy machine.
+  loop->PostAfter(300, [&] {
+    order.push_back(300);
     done.set_value();
   });
-  loop->PostAfter(10, [&] { order.push_back(10); });
-  loop->Post([&] { loop->PostAfter(20, [&] { order.push_back(20); }); });
-  loop->PostAfter(0, [&] { order.push_back(0); });
+  loop->Post([&] {
+    loop->PostAfter(100, [&] { order.push_back(100); });
+    loop->PostAfter(0, [&] { order.push_back(0); });
+    loop->PostAfter(200, [&] { order.push_back(200); });
+  });
   done.get_future().wait();
-  EXPECT_THAT(order, testing::ElementsAre(0, 10, 20, 30));
+  EXPECT_THAT(order, testing::ElementsAre(0, 100, 200, 300));
 }
 
 TEST(EventLoop, DeferredTasksFollowThePostedOnesOfTheirTurn) {
