@@ -21,7 +21,7 @@
 
 namespace {
 
-constexpr std::array kFaultNames = {tarn::store::kFaultSkipSync, tarn::store::kFaultWriteError, tarn::store::kFaultReadError, tarn::store::kFaultCrashAfterData};
+constexpr std::array kFaultNames = {tarn::store::kFaultSkipSync, tarn::store::kFaultSyncError, tarn::store::kFaultWriteError, tarn::store::kFaultReadError, tarn::store::kFaultCrashAfterData};
 
 int Complain(const tarn::Status& status) {
   std::fprintf(stderr, "tarn-chunkserver: %s\n", status.message().c_str());

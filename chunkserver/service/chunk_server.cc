@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kWorkerQueueMax = 8'192;
 constexpr size_t kPooledBytesMax = 64u << 20;
+// Of payloads that wait for the disk, of all connections together: four of them at full stretch. More are refused and come again.
+constexpr uint64_t kWriteBytesHeldMax = 4 * rpc::kUnansweredBytesMax;
 
 }  // namespace
 
@@ -20,6 +22,7 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
   ASSIGN_OR_RETURN(server->store_, store::ChunkStore::Open(options.store, environment));
   server->buffers_ = BufferPool::Create(kPooledBytesMax);
   ASSIGN_OR_RETURN(server->loop_, rpc::EventLoop::Start("metadata-link"));
+  server->write_budget_ = std::make_unique<WriteBudget>(kWriteBytesHeldMax);
   server->workers_ = WorkerPool::Start("disk", options.worker_threads, kWorkerQueueMax);
 
   rpc::FrameServerOptions frame_options;
@@ -59,7 +62,7 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
   link_options.on_failure = options.on_failure;
   server->link_ = MetadataLink::Start(std::move(link_options), server->store_.get(), server->loop_.get(), environment.clock);
   server->service_ = std::make_unique<DataService>(
-      DataServiceParts{server->store_.get(), server->link_.get(), server->workers_.get(), server->buffers_.get(), server->incarnation_});
+      DataServiceParts{server->store_.get(), server->link_.get(), server->workers_.get(), server->buffers_.get(), server->write_budget_.get(), server->incarnation_});
   server->serving_ = true;
   return server;
 }

@@ -53,6 +53,7 @@ class ChunkServer {
   std::unique_ptr<store::ChunkStore> store_;
   std::shared_ptr<BufferPool> buffers_;
   std::unique_ptr<rpc::EventLoop> loop_;
+  std::unique_ptr<WriteBudget> write_budget_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<MetadataLink> link_;
   std::unique_ptr<DataService> service_;

@@ -71,8 +71,7 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
       return;
     case rpc::Method::kWriteChunk:
       if (const auto message = ParseOrFail<proto::WriteChunkRequest>(request, *responder)) {
-        const auto payload = std::make_shared<Buffer>(std::move(request.payload));
-        WithCurrentGroup(message->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Write(message, payload, responder); }); });
+        AdmitWrite(message, std::move(request.payload), responder);
       }
       return;
     case rpc::Method::kTruncateChunk:
@@ -185,14 +184,21 @@ void DataService::ReadVerified(const store::ReadRequest& read, const ResponderPt
   responder->Reply(ReplyOf(*plan), std::move(payload));
 }
 
-void DataService::Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<Buffer>& payload, const ResponderPtr& responder) {
+void DataService::AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& request, Buffer payload, const ResponderPtr& responder) {
+  auto share = parts_.write_budget->Admit(payload.size());
+  if (share == nullptr) return responder->Fail(Status(StatusCode::kResourceExhausted, "too many bytes of writes wait for the disk"));
+  const auto admitted = std::make_shared<WritePayload>(std::move(share), std::move(payload));
+  WithCurrentGroup(request->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Write(request, admitted, responder); }); });
+}
+
+void DataService::Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<WritePayload>& payload, const ResponderPtr& responder) {
   const SessionId session(request->session());
   if (parts_.link->groups()->IsFenced(session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
   store::WriteRequest write;
   write.chunk = ChunkOf(request->chunk());
   write.writer = {session, Sequence(request->sequence()), Sequence(request->acked_through())};
   write.offset = request->offset_bytes();
-  write.payload = payload->span();
+  write.payload = payload->bytes.span();
   write.piece_sums = request->piece_sums();
   write.view = ViewOf(request->truncate());
   const Result<store::WriteOutcome> outcome = parts_.store->Write(write);

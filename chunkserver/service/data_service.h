@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "chunkserver/service/metadata_link.h"
+#include "chunkserver/service/write_budget.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/base/buffer_pool.h"
 #include "common/base/worker_pool.h"
@@ -21,6 +22,7 @@ struct DataServiceParts {
   MetadataLink* link = nullptr;
   WorkerPool* workers = nullptr;
   BufferPool* buffers = nullptr;
+  WriteBudget* write_budget = nullptr;
   uint64_t incarnation = 0;
 };
 
@@ -34,6 +36,10 @@ class DataService {
  private:
   // Shared, since the tasks that carry it are copyable functions; answered once all the same.
   using ResponderPtr = std::shared_ptr<rpc::Responder>;
+  struct WritePayload {
+    std::unique_ptr<WriteBudget::Share> share;
+    Buffer bytes;
+  };
 
   // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
   void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve);
@@ -45,7 +51,8 @@ class DataService {
   bool ReadCached(const store::ReadRequest& read, const ResponderPtr& responder);
   void ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder);
   void ReadVerified(const store::ReadRequest& read, const ResponderPtr& responder);
-  void Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<Buffer>& payload, const ResponderPtr& responder);
+  void AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& request, Buffer payload, const ResponderPtr& responder);
+  void Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<WritePayload>& payload, const ResponderPtr& responder);
   void Truncate(const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder);
   void Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder);
   void StatData(const proto::StatDataRequest& request, const ResponderPtr& responder);

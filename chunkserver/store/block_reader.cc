@@ -57,15 +57,17 @@ Result<Segment*> BlockReader::SegmentOf(const Extent& extent) const {
 
 Status BlockReader::Read(const Extent& extent, std::span<uint8_t> bytes) const {
   CHECK(bytes.size() == size_t{extent.block_count} * kBlockBytes, "whole blocks are read");
+  const ReadLeases::Lease lease = leases_->Take();  // for the descriptor
   ASSIGN_OR_RETURN(Segment* const segment, SegmentOf(extent));
+  ASSIGN_OR_RETURN(const int fd, segment->file->Descriptor());
   if (faults_->Fires(kFaultReadError)) return Status(StatusCode::kIoError, "read " + segment->file->path() + ": injected fault");
   const uint64_t position = extent.place.FilePosition(extent.first_block);
   if (extent.place.is_inline()) {
-    RETURN_IF_ERROR(PreadZeroFilled(segment->file->fd(), bytes.first(kInlineDataBytesMax), position, segment->file->path()));
+    RETURN_IF_ERROR(PreadZeroFilled(fd, bytes.first(kInlineDataBytesMax), position, segment->file->path()));
     std::fill(bytes.begin() + kInlineDataBytesMax, bytes.end(), 0);
     return Status::Ok();
   }
-  return PreadZeroFilled(segment->file->fd(), bytes, position, segment->file->path());
+  return PreadZeroFilled(fd, bytes, position, segment->file->path());
 }
 
 Status BlockReader::ReadVerified(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const {
@@ -89,14 +91,16 @@ Status BlockReader::ReadFromDisk(ChunkId chunk, const Extent& extent, std::span<
 }
 
 Status BlockReader::ReadDirect(const Extent& extent, std::span<uint8_t> bytes) const {
+  const ReadLeases::Lease lease = leases_->Take();  // for the descriptor
   ASSIGN_OR_RETURN(Segment* const segment, SegmentOf(extent));
+  ASSIGN_OR_RETURN(const int cached, segment->file->Descriptor());
   const FileRange range = BlocksOnDisk(extent);
   // A direct read first writes out what is dirty in its range. (No fdatasync here: it would swallow an error that the log must see.)
   // The clean pages are dropped for the sake of later readers, and where the file system has no direct reads.
-  (void)posix_fadvise(segment->file->fd(), static_cast<off_t>(range.offset), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
+  (void)posix_fadvise(cached, static_cast<off_t>(range.offset), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
   Buffer blocks(range.length);
   const Result<UniqueFd> direct = segment->file->OpenDirect();
-  const int fd = direct.ok() ? direct->get() : segment->file->fd();
+  const int fd = direct.ok() ? direct->get() : cached;
   RETURN_IF_ERROR(PreadZeroFilled(fd, blocks.span(), range.offset, segment->file->path()));
   if (extent.place.is_inline()) {
     std::copy_n(blocks.data() + kInlineDataOffset, kInlineDataBytesMax, bytes.begin());

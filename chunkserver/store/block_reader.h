@@ -7,6 +7,7 @@
 
 #include "chunkserver/store/format.h"
 #include "chunkserver/store/segment_table.h"
+#include "chunkserver/store/read_leases.h"
 #include "chunkserver/store/store_metrics.h"
 #include "common/base/status.h"
 #include "common/fault/fault_points.h"
@@ -17,8 +18,8 @@ namespace tarn::store {
 class BlockReader {
  public:
   // All outlive it.
-  BlockReader(SegmentTable* segments, fault::FaultPoints* faults, StoreMetrics* metrics)
-      : segments_(segments), faults_(faults), metrics_(metrics) {}
+  BlockReader(SegmentTable* segments, ReadLeases* leases, fault::FaultPoints* faults, StoreMetrics* metrics)
+      : segments_(segments), leases_(leases), faults_(faults), metrics_(metrics) {}
 
   // Whole blocks: `bytes` is extent.block_count * kBlockBytes long; inline data is padded with zeros.
   Status Read(const Extent& extent, std::span<uint8_t> bytes) const;
@@ -32,6 +33,7 @@ class BlockReader {
   Status ReadDirect(const Extent& extent, std::span<uint8_t> bytes) const;
 
   SegmentTable* const segments_;
+  ReadLeases* const leases_;
   fault::FaultPoints* const faults_;
   StoreMetrics* const metrics_;
 };

@@ -1,6 +1,7 @@
 #include "chunkserver/store/checkpointer.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 namespace tarn::store {
@@ -110,9 +111,9 @@ void Checkpointer::AddOwed(const SegmentLog::Position& position, Taken* taken, I
     batch->Put(NumberKey(kSegmentKeyTag, tail.segment.value()), EncodeSegmentValue(tail.value));
   }
   for (const SegmentNumber number : owed.forgotten_segments) batch->Delete(NumberKey(kSegmentKeyTag, number.value()));
-  for (const Tombstone& tombstone : taken->tombstones) {
-    batch->Put(NumberKey(kTombstoneKeyTag, tombstone.sequence.value()), EncodeDeadRanges({&tombstone.record, 1}));
-  }
+  std::map<RecordSequence, std::vector<DeadRange>> tombstones;
+  for (const Tombstone& tombstone : taken->tombstones) tombstones[tombstone.sequence].push_back(tombstone.record);
+  for (const auto& [sequence, records] : tombstones) batch->Put(NumberKey(kTombstoneKeyTag, sequence.value()), EncodeDeadRanges(records));
   batch->Put(kCheckpointKey, EncodeCheckpoint({.sequence = position.through,
                                                .next_sequence = position.next_sequence,
                                                .next_segment = position.next_segment}));

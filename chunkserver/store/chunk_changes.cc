@@ -19,8 +19,9 @@ void MarkDirty(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, size_t me
   table->AddDirty(chunk, memory_bytes);
 }
 
-void KeepDead(Chunk* chunk, std::vector<DeadRange> ranges, RecordSequence killed_by) REQUIRES(chunk->map_mutex) {
-  if (!ranges.empty()) chunk->dead.push_back(DeadSpace{std::move(ranges), killed_by});
+void KeepDead(Tombstones* tombstones, Chunk* chunk, ExtentMap::Dead dead, RecordSequence killed_by) REQUIRES(chunk->map_mutex) {
+  for (const DeadRange& cut : dead.cuts) tombstones->Add(Tombstone{killed_by, cut});
+  if (!dead.ranges.empty()) chunk->dead.push_back(DeadSpace{std::move(dead.ranges), killed_by});
 }
 
 }  // namespace
@@ -38,7 +39,7 @@ Status PrepareChange(const ChunkLoader& loader, const std::shared_ptr<Chunk>& ch
   return loader.LoadUnitsToDisplace(chunk, DataBlocksOf(header));
 }
 
-void ApplyChange(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, const ChunkChange& change) {
+void ApplyChange(const ChangeParts& parts, const std::shared_ptr<Chunk>& chunk, const ChunkChange& change) {
   const RecordHeader& header = change.header;
   const BlockRange blocks = DataBlocksOf(header);
   const uint64_t data_end = uint64_t{header.first_block} * kBlockBytes + header.data_bytes;
@@ -46,11 +47,15 @@ void ApplyChange(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, const C
   {
     MutexLock lock(chunk->map_mutex);
     ChunkHead& head = chunk->head;
-    std::vector<DeadRange> dead;
+    ExtentMap::Dead dead;
     if (header.kind == RecordKind::kTruncate) {
       chunk->map.Remove(BlockRange{BlocksFor(header.cut_bytes), head.unit_end * kUnitBlocks}, &dead);
-      head.bytes = header.cut_bytes;
-      head.tail_sum = header.tail_sum;
+      // A cut never makes a chunk longer: to a rebuild it may be shorter by now, when what it was cut from is gone and so is a later cut.
+      // Only the data that the cut brings along tells of a length.
+      if (head.bytes >= header.cut_bytes || !blocks.empty()) {
+        head.bytes = header.cut_bytes;
+        head.tail_sum = header.tail_sum;
+      }
     }
     if (!blocks.empty()) {
       chunk->map.Place(blocks, change.place, change.sums, &dead);
@@ -67,15 +72,15 @@ void ApplyChange(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, const C
     head.record_number = header.record_number;
     head.truncate_generation = std::max(head.truncate_generation, header.truncate_generation);
     head.unit_end = std::max(head.unit_end, 1u);
-    KeepDead(chunk.get(), std::move(dead), RecordSequence(header.sequence));
+    KeepDead(parts.tombstones, chunk.get(), std::move(dead), RecordSequence(header.sequence));
     constexpr size_t kChangeOverheadBytes = 512;
-    MarkDirty(table, chunk, kChangeOverheadBytes + change.sums.size_bytes());
+    MarkDirty(parts.table, chunk, kChangeOverheadBytes + change.sums.size_bytes());
     memory_bytes = chunk->map.memory_bytes();
   }
-  table->Account(chunk, memory_bytes);
+  parts.table->Account(chunk, memory_bytes);
 }
 
-Status ApplyDeletion(const ChunkLoader& loader, ChunkTable* table, const std::shared_ptr<Chunk>& chunk, RecordSequence deleted_by) {
+Status ApplyDeletion(const ChunkLoader& loader, const ChangeParts& parts, const std::shared_ptr<Chunk>& chunk, RecordSequence deleted_by) {
   uint32_t unit_end = 0;
   {
     MutexLock lock(chunk->map_mutex);
@@ -84,13 +89,13 @@ Status ApplyDeletion(const ChunkLoader& loader, ChunkTable* table, const std::sh
   }
   RETURN_IF_ERROR(loader.LoadUnits(chunk, BlockRange{0, unit_end * kUnitBlocks}));
   MutexLock lock(chunk->map_mutex);
-  std::vector<DeadRange> dead;
+  ExtentMap::Dead dead;
   chunk->map.Remove(BlockRange{0, unit_end * kUnitBlocks}, &dead);
   // The index still has keys for these units.
   chunk->head = ChunkHead{.unit_end = unit_end};
-  KeepDead(chunk.get(), std::move(dead), deleted_by);
+  KeepDead(parts.tombstones, chunk.get(), std::move(dead), deleted_by);
   constexpr size_t kDeletionOverheadBytes = 512;
-  MarkDirty(table, chunk, kDeletionOverheadBytes);
+  MarkDirty(parts.table, chunk, kDeletionOverheadBytes);
   return Status::Ok();
 }
 

@@ -8,6 +8,7 @@
 #include "chunkserver/store/chunk_loader.h"
 #include "chunkserver/store/chunk_table.h"
 #include "chunkserver/store/format.h"
+#include "chunkserver/store/tombstones.h"
 
 namespace tarn::store {
 
@@ -18,13 +19,19 @@ struct ChunkChange {
   std::span<const uint64_t> sums;
 };
 
+// Who has to know of it.
+struct ChangeParts {
+  ChunkTable* table = nullptr;
+  Tombstones* tombstones = nullptr;
+};
+
 // All with the chunk's write_mutex held.
 
 // Loads the units that the change touches or displaces.
 Status PrepareChange(const ChunkLoader& loader, const std::shared_ptr<Chunk>& chunk, const RecordHeader& header);
 // After PrepareChange. Marks the chunk dirty.
-void ApplyChange(ChunkTable* table, const std::shared_ptr<Chunk>& chunk, const ChunkChange& change);
+void ApplyChange(const ChangeParts& parts, const std::shared_ptr<Chunk>& chunk, const ChunkChange& change);
 // Removes everything; the chunk then does not exist. Loads all of its units first.
-Status ApplyDeletion(const ChunkLoader& loader, ChunkTable* table, const std::shared_ptr<Chunk>& chunk, RecordSequence deleted_by);
+Status ApplyDeletion(const ChunkLoader& loader, const ChangeParts& parts, const std::shared_ptr<Chunk>& chunk, RecordSequence deleted_by);
 
 }  // namespace tarn::store

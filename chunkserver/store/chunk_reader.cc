@@ -77,7 +77,7 @@ ChunkReader::Shape ChunkReader::ShapeOf(const ChunkHead& head, const ReadRequest
   return shape;
 }
 
-std::optional<ReadPlan> ChunkReader::PlanLoaded(Chunk* chunk, const ReadRequest& request, Shape* shape) const {
+std::optional<Result<ReadPlan>> ChunkReader::PlanLoaded(Chunk* chunk, const ReadRequest& request, MayOpen may_open, Shape* shape) const {
   // Before the map is looked at: whatever it shows then stays in place.
   ReadPlan plan{.lease = leases_->Take(), .sums = {}, .pieces = {}};
   std::vector<Extent> extents;
@@ -103,11 +103,13 @@ std::optional<ReadPlan> ChunkReader::PlanLoaded(Chunk* chunk, const ReadRequest&
     plan.sums.resize(plan.sums.size() - kSumBytes);
     AppendSum(plan.sums, tail_sum);
   }
-  if (!AddPieces(extents, request, &plan).ok()) return std::nullopt;
-  return plan;
+  const Result<bool> added = AddPieces(extents, request, may_open, &plan);
+  if (!added.ok()) return Result<ReadPlan>(added.status());
+  if (!*added) return std::nullopt;
+  return Result<ReadPlan>(std::move(plan));
 }
 
-Status ChunkReader::AddPieces(const std::vector<Extent>& extents, const ReadRequest& request, ReadPlan* plan) const {
+Result<bool> ChunkReader::AddPieces(const std::vector<Extent>& extents, const ReadRequest& request, MayOpen may_open, ReadPlan* plan) const {
   const uint64_t end = request.offset + plan->length;
   uint64_t position = request.offset;
   for (const Extent& extent : extents) {
@@ -118,14 +120,19 @@ Status ChunkReader::AddPieces(const std::vector<Extent>& extents, const ReadRequ
     if (segment == nullptr) {
       return Status(StatusCode::kCorruption, "segment " + SegmentFileName(extent.place.segment) + " is missing");
     }
+    int fd = segment->file->OpenDescriptor();
+    if (fd < 0 && may_open == MayOpen::kNo) return false;
+    if (fd < 0) {
+      ASSIGN_OR_RETURN(fd, segment->file->Descriptor());
+    }
     uint32_t stored = static_cast<uint32_t>(extent_end - begin);
     if (extent.place.is_inline()) stored = std::min(stored, kInlineDataBytesMax);
-    AppendPiece(ReadPiece{segment->file->fd(), extent.place.FilePosition(extent.first_block), stored}, plan);
+    AppendPiece(ReadPiece{fd, extent.place.FilePosition(extent.first_block), stored}, plan);
     AppendPiece(ReadPiece{.length = static_cast<uint32_t>(extent_end - begin) - stored}, plan);
     position = extent_end;
   }
   AppendPiece(ReadPiece{.length = static_cast<uint32_t>(end - position)}, plan);
-  return Status::Ok();
+  return true;
 }
 
 std::optional<Result<ReadPlan>> ChunkReader::PlanInMemory(const ReadRequest& request) const {
@@ -133,9 +140,9 @@ std::optional<Result<ReadPlan>> ChunkReader::PlanInMemory(const ReadRequest& req
   const std::shared_ptr<Chunk> chunk = table_->Find(request.chunk);
   if (chunk == nullptr) return std::nullopt;
   Shape shape;
-  std::optional<ReadPlan> plan = PlanLoaded(chunk.get(), request, &shape);
+  std::optional<Result<ReadPlan>> plan = PlanLoaded(chunk.get(), request, MayOpen::kNo, &shape);
   if (!plan || shape.cut_by_view) return std::nullopt;
-  return Result<ReadPlan>(std::move(*plan));
+  return plan;
 }
 
 Result<ReadPlan> ChunkReader::Plan(const ReadRequest& request) const {
@@ -143,10 +150,12 @@ Result<ReadPlan> ChunkReader::Plan(const ReadRequest& request) const {
   ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, loader_->Load(request.chunk));
   RETURN_IF_ERROR(loader_->LoadUnits(chunk, BlocksOf(request, request.length)));
   Shape shape;
-  std::optional<ReadPlan> plan = PlanLoaded(chunk.get(), request, &shape);
-  if (!plan) return Status(StatusCode::kCorruption, "chunk " + ToString(request.chunk) + " names a segment that is missing");
-  if (shape.cut_by_view) RETURN_IF_ERROR(FixTailSum(chunk.get(), request, &*plan));
-  return std::move(*plan);
+  std::optional<Result<ReadPlan>> planned = PlanLoaded(chunk.get(), request, MayOpen::kYes, &shape);
+  if (!planned) return Status(StatusCode::kUnavailable, "the map of chunk " + ToString(request.chunk) + " was put out of memory");
+  if (!planned->ok()) return planned->status().WithContext("chunk " + ToString(request.chunk));
+  ReadPlan plan = std::move(**planned);
+  if (shape.cut_by_view) RETURN_IF_ERROR(FixTailSum(chunk.get(), request, &plan));
+  return plan;
 }
 
 Status ChunkReader::FixTailSum(Chunk* chunk, const ReadRequest& request, ReadPlan* plan) const {

@@ -72,10 +72,12 @@ class ChunkReader {
     uint32_t length = 0;
     bool cut_by_view = false;  // the last block's stored sum does not fit the answer
   };
-  // nullopt: not all units are in memory.
-  std::optional<ReadPlan> PlanLoaded(Chunk* chunk, const ReadRequest& request, Shape* shape) const;
+  enum class MayOpen { kNo, kYes };
+  // nullopt: not all units are in memory, or a segment would have to be opened.
+  std::optional<Result<ReadPlan>> PlanLoaded(Chunk* chunk, const ReadRequest& request, MayOpen may_open, Shape* shape) const;
   static Shape ShapeOf(const ChunkHead& head, const ReadRequest& request);
-  Status AddPieces(const std::vector<Extent>& extents, const ReadRequest& request, ReadPlan* plan) const;
+  // False: a segment is not open, and may not be opened here.
+  Result<bool> AddPieces(const std::vector<Extent>& extents, const ReadRequest& request, MayOpen may_open, ReadPlan* plan) const;
   // Replaces the sum of the last block, which the view cuts.
   Status FixTailSum(Chunk* chunk, const ReadRequest& request, ReadPlan* plan) const;
 

@@ -22,8 +22,12 @@ constexpr uint64_t kMiB = 1 << 20;
 // Units with more extents than this are rewritten in the background.
 constexpr size_t kExtentsPerUnitMax = 64;
 
+// On a large disk segments are larger, so that about this many hold all of it: each has a descriptor in turn, and is asked for its size.
+constexpr uint64_t kSegmentsOnLargeDisk = 8'192;
+
 uint64_t SegmentBytesFor(uint64_t capacity_bytes) {
-  return std::clamp(capacity_bytes / 16 / kMiB * kMiB, 8 * kMiB, 256 * kMiB);
+  const uint64_t usual = std::clamp(capacity_bytes / 16 / kMiB * kMiB, 8 * kMiB, 256 * kMiB);
+  return std::max(usual, std::min(capacity_bytes / kSegmentsOnLargeDisk / kMiB * kMiB, 4'096 * kMiB));
 }
 
 // Room for the index and for tombstones, so that a full target can still be emptied; and file systems suffer when they are full to the brim.
@@ -65,6 +69,10 @@ class LogStructuredStore final : public ChunkStore {
   void WhenDurable(std::function<void(Status)> callback) override { committer_->WhenDurable(std::move(callback)); }
   Status Commit() override { return committer_->Commit(); }
 
+  Status health() const override {
+    Status failure = log_->failure();
+    return failure.ok() ? maintenance_->disk_failure() : failure;
+  }
   Result<SpaceReport> Space() override;
   const StoreMetrics& metrics() const override { return metrics_; }
   Status Maintain() override { return maintenance_->RunOnce(true); }
@@ -104,6 +112,7 @@ class LogStructuredStore final : public ChunkStore {
   std::unique_ptr<DataDeleter> deleter_;
   std::unique_ptr<Committer> committer_;
   std::unique_ptr<Reclaimer> reclaimer_;
+  std::unique_ptr<DescriptorBound> descriptors_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<Maintenance> maintenance_;
 };
@@ -122,6 +131,7 @@ Status LogStructuredStore::Start() {
                                                                 .log = log_.get(),
                                                                 .checkpointer = checkpointer_.get(),
                                                                 .reclaimer = reclaimer_.get(),
+                                                                .descriptors = descriptors_.get(),
                                                                 .writer = writer_.get(),
                                                                 .metrics = &metrics_,
                                                                 .clock = environment_.clock},
@@ -156,7 +166,7 @@ void LogStructuredStore::Assemble(const FileSystemSpace& space) {
   table_ = std::make_unique<ChunkTable>(options_.cache_bytes / 4 * 3);
   loader_ = std::make_unique<ChunkLoader>(table_.get(), index_.get());
   log_ = std::make_unique<SegmentLog>(log, segment_directory_.get(), &segments_, environment_.random, environment_.faults);
-  blocks_ = std::make_unique<BlockReader>(&segments_, environment_.faults, &metrics_);
+  blocks_ = std::make_unique<BlockReader>(&segments_, &leases_, environment_.faults, &metrics_);
   reader_ = std::make_unique<ChunkReader>(loader_.get(), table_.get(), &segments_, blocks_.get(), &leases_, environment_.faults);
   writer_ = std::make_unique<ChunkWriter>(WriterParts{.table = table_.get(),
                                                       .loader = loader_.get(),
@@ -169,6 +179,7 @@ void LogStructuredStore::Assemble(const FileSystemSpace& space) {
   deleter_ = std::make_unique<DataDeleter>(table_.get(), loader_.get(), log_.get(), &dead_data_, &tombstones_);
   committer_ = std::make_unique<Committer>(log_.get(), CommitterOptions{.interval_ms = options_.commit_interval_ms});
   reclaimer_ = std::make_unique<Reclaimer>(segment_directory_.get(), &segments_, log_.get(), committer_.get(), &leases_, &metrics_);
+  descriptors_ = std::make_unique<DescriptorBound>(options_.segment_descriptors_max, &segments_, log_.get(), &leases_);
   checkpointer_ = std::make_unique<Checkpointer>(CheckpointerParts{.table = table_.get(),
                                                                    .log = log_.get(),
                                                                    .committer = committer_.get(),
@@ -191,7 +202,8 @@ Status LogStructuredStore::Recover() {
                     RecoveryOptions{.target_uuid = target_->identity().uuid,
                                     .rebuild = options_.rebuild_index,
                                     .index_is_expected = target_->identity().index_made,
-                                    .dirty_bytes_max = options_.dirty_bytes_max});
+                                    .dirty_bytes_max = options_.dirty_bytes_max,
+                                    .segment_descriptors_max = options_.segment_descriptors_max});
   Result<RecoveryResult> recovered = recovery.Run();
   if (!recovered.ok()) return recovered.status().WithContext(options_.directory);
   RecoveryResult& found = *recovered;
@@ -281,8 +293,10 @@ Result<SpaceReport> LogStructuredStore::Space() {
   const uint64_t reserve = log_->options().reserve_bytes;
   report.available_bytes = space.available_bytes > reserve ? space.available_bytes - reserve : 0;
   for (const auto& segment : segments_.All()) {
-    ASSIGN_OR_RETURN(const uint64_t allocated, segment->file->AllocatedBytes());
-    report.used_bytes += allocated;
+    const Result<uint64_t> allocated = segment->file->AllocatedBytes();
+    if (allocated.status().code() == StatusCode::kNotFound) continue;  // removed meanwhile
+    if (!allocated.ok()) return allocated.status();
+    report.used_bytes += *allocated;
   }
   ASSIGN_OR_RETURN(report.chunk_count, index_->ChunkCount());
   return report;

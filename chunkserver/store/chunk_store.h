@@ -42,6 +42,7 @@ struct StoreOptions {
   int64_t commit_interval_ms = 1'000;
   int64_t checkpoint_interval_ms = 10'000;
   uint64_t dirty_bytes_max = 64u << 20;
+  size_t segment_descriptors_max = 4'096;
 };
 
 // All outlive the store.
@@ -100,6 +101,9 @@ class ChunkStore {
   virtual void WhenDurable(std::function<void(Status)> callback) = 0;
   virtual Status Commit() = 0;
 
+  // Not ok: the disk has failed writes and nothing is taken any more until the target is opened again (or, if it is the index that cannot be
+  // written, until it can). What can be read is read.
+  virtual Status health() const = 0;
   virtual Result<SpaceReport> Space() = 0;
   virtual const StoreMetrics& metrics() const = 0;
 

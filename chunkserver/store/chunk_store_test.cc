@@ -35,6 +35,14 @@ class ChunkStoreTest : public StoreFixture {
       ASSERT_TRUE(maintained.ok()) << maintained.ToString();
     }
   }
+  static size_t OpenSegmentFiles() {
+    size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code error;
+      count += std::filesystem::read_symlink(entry.path(), error).extension() == ".seg" ? 1 : 0;
+    }
+    return count;
+  }
   uint64_t UsedBytes() {
     const Result<SpaceReport> space = store_->Space();
     EXPECT_TRUE(space.ok()) << space.status().ToString();
@@ -201,6 +209,28 @@ TEST_F(ChunkStoreTest, AFailedWriteMayBeRepeated) {
   EXPECT_EQ(ReadAll(Id(1)), "bytes");
 }
 
+TEST_F(ChunkStoreTest, AFailedSyncEndsWritingButNotReading) {
+  Open();
+  Write(Id(1), 0, "before");
+  Close();
+  ArmFaults("store.sync_error=once");
+  Open();
+  EXPECT_TRUE(store_->health().ok());
+  Write(Id(2), 0, "never acknowledged");
+  EXPECT_EQ(store_->Commit().code(), StatusCode::kIoError);
+  EXPECT_EQ(store_->health().code(), StatusCode::kIoError);
+  // The next sync of the kernel would succeed, and mean nothing.
+  EXPECT_EQ(store_->Commit().code(), StatusCode::kIoError);
+  EXPECT_EQ(TryWrite(Id(1), 0, "after").status().code(), StatusCode::kIoError);
+  EXPECT_EQ(store_->Maintain().code(), StatusCode::kIoError);
+  EXPECT_EQ(ReadAll(Id(1)), "before");
+  Kill();
+  Open();
+  EXPECT_TRUE(store_->health().ok());
+  Write(Id(1), 0, "after ");
+  EXPECT_TRUE(store_->Commit().ok());
+}
+
 TEST_F(ChunkStoreTest, AReadErrorIsReported) {
   Open();
   Write(Id(1), 0, Pattern(5'000, 1));
@@ -229,6 +259,28 @@ TEST_F(ChunkStoreTest, DeletedDataIsGoneAndStaysGone) {
   Open();
   EXPECT_TRUE(store_->StatData(data)->empty());
   EXPECT_EQ(ReadAll(Id(2)), "other");
+}
+
+// Each round of background work takes away more of what the cuts, and the data that they left, were made of.
+TEST_F(ChunkStoreTest, ARebuildOfTheIndexKeepsEveryCut) {
+  for (int rounds = 0; rounds < 5; ++rounds) {
+    SCOPED_TRACE(rounds);
+    const ChunkId id = Id(static_cast<uint64_t>(rounds) + 1);
+    Open();
+    Write(id, 0, Pattern(100'000, 1));
+    ASSERT_TRUE(store_->Truncate(id, {}, {.generation = 1, .bytes = 90'112}).ok()) << "needs no data";
+    ASSERT_TRUE(store_->Truncate(id, {}, {.generation = 2, .bytes = 50'000}).ok()) << "brings its last block along";
+    const std::string bytes = Pattern(53'248, 2);
+    Write(id, 0, bytes, {.generation = 2, .bytes = kChunkBytesMax});
+    Maintain(rounds);
+    Kill();
+    options_.rebuild_index = true;
+    Open();
+    EXPECT_EQ(ReadAll(id).size(), bytes.size());
+    EXPECT_TRUE(ReadAll(id) == bytes);
+    options_.rebuild_index = false;
+    Close();
+  }
 }
 
 TEST_F(ChunkStoreTest, SpaceOfDeletedDataComesBack) {
@@ -276,6 +328,34 @@ TEST_F(ChunkStoreTest, ALeasedReadKeepsItsBlocks) {
   plan.reset();
   Maintain(2);
   EXPECT_GT(store_->metrics().blocks_punched, punched);
+}
+
+TEST_F(ChunkStoreTest, ManySegmentsShareFewDescriptors) {
+  options_.segment_descriptors_max = 3;
+  Open();
+  for (uint64_t data = 1; data <= 60; ++data) Write(Id(data), 0, Pattern(300'000, data));
+  Maintain(3);
+  EXPECT_LE(OpenSegmentFiles(), 3u);
+  const ReadRequest request{.chunk = Id(1), .offset = 0, .length = 1 << 20, .view = {}};
+  EXPECT_FALSE(store_->PlanReadInMemory(request)) << "opening a file may take its time";
+  std::optional<ReadPlan> plan(*store_->PlanRead(request));
+  for (uint64_t data = 1; data <= 60; ++data) ASSERT_TRUE(ReadAll(Id(data)) == Pattern(300'000, data)) << data;
+  Maintain(2);
+  std::string bytes(plan->length, '\0');
+  ASSERT_TRUE(store_->ReadPlanned(request, *plan, {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()}).ok());
+  EXPECT_TRUE(bytes == Pattern(300'000, 1)) << "a leased read keeps its descriptor";
+  plan.reset();
+  Maintain(2);
+  EXPECT_LE(OpenSegmentFiles(), 3u);
+  Kill();
+  for (const bool rebuild : {false, true}) {
+    options_.rebuild_index = rebuild;
+    Open();
+    EXPECT_LE(OpenSegmentFiles(), 6u);
+    for (uint64_t data = 1; data <= 60; ++data) ASSERT_TRUE(ReadAll(Id(data)) == Pattern(300'000, data)) << data;
+    Write(Id(61), 0, Pattern(300'000, 61));
+    Close();
+  }
 }
 
 TEST_F(ChunkStoreTest, ManySmallExtentsAreRewritten) {

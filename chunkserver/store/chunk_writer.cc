@@ -228,7 +228,7 @@ Status ChunkWriter::LogAndApply(const std::shared_ptr<Chunk>& chunk, Draft* draf
   if (written.ok()) {
     header.header_block = reservation.header_block;
     header.sequence = reservation.sequence.value();
-    ApplyChange(parts_.table, chunk, ChunkChange{header, PlaceOf(reservation.segment->number, header), draft->sums});
+    ApplyChange({parts_.table, parts_.tombstones}, chunk, ChunkChange{header, PlaceOf(reservation.segment->number, header), draft->sums});
     if (header.data_bytes == 0) {
       parts_.tombstones->Add({reservation.sequence, {reservation.segment->number, reservation.header_block, reservation.blocks}});
     }

@@ -50,7 +50,7 @@ Status DataDeleter::LogAndApply(std::span<const uint64_t> ids, const std::vector
   for (const auto& chunk : chunks) {
     if (!deleted.ok()) break;
     MutexLock order(chunk->write_mutex);
-    deleted = ApplyDeletion(*loader_, table_, chunk, reservation.sequence);
+    deleted = ApplyDeletion(*loader_, {table_, tombstones_}, chunk, reservation.sequence);
   }
   tombstones_->Add({reservation.sequence, {reservation.segment->number, reservation.header_block, reservation.blocks}});
   log_->Complete(reservation);

@@ -70,7 +70,7 @@ BlockRange ExtentMap::BlocksNeededFor(BlockRange range) const {
   return needed;
 }
 
-void ExtentMap::Place(BlockRange range, const RecordPlace& place, std::span<const uint64_t> sums, std::vector<DeadRange>* dead) {
+void ExtentMap::Place(BlockRange range, const RecordPlace& place, std::span<const uint64_t> sums, Dead* dead) {
   CHECK(!range.empty() && sums.size() == range.end - range.first, "one sum for each block");
   const std::vector<Extent> displaced = Unmap(range);
   for (uint32_t first = range.first; first < range.end;) {
@@ -88,7 +88,7 @@ void ExtentMap::Place(BlockRange range, const RecordPlace& place, std::span<cons
   CollectDead(displaced, &place, dead);
 }
 
-void ExtentMap::Remove(BlockRange range, std::vector<DeadRange>* dead) {
+void ExtentMap::Remove(BlockRange range, Dead* dead) {
   const std::vector<Extent> displaced = Unmap(range);
   CollectDead(displaced, nullptr, dead);
 }
@@ -134,7 +134,7 @@ bool ExtentMap::IsReferenced(const RecordPlace& place) const {
   return false;
 }
 
-void ExtentMap::CollectDead(const std::vector<Extent>& displaced, const RecordPlace* replaced_by, std::vector<DeadRange>* dead) const {
+void ExtentMap::CollectDead(const std::vector<Extent>& displaced, const RecordPlace* replaced_by, Dead* dead) const {
   std::vector<RecordPlace> judged;
   for (const Extent& extent : displaced) {
     // Placing a record over itself (replay) kills nothing.
@@ -142,9 +142,10 @@ void ExtentMap::CollectDead(const std::vector<Extent>& displaced, const RecordPl
     const bool was_judged = std::any_of(judged.begin(), judged.end(), [&](const RecordPlace& place) { return place.SameRecord(extent.place); });
     if (!was_judged) judged.push_back(extent.place);
     if (!was_judged && !IsReferenced(extent.place)) {
-      AppendDead(DeadRange{extent.place.segment, extent.place.header_block, extent.place.header_blocks}, dead);
+      AppendDead(DeadRange{extent.place.segment, extent.place.header_block, extent.place.header_blocks},
+                 extent.place.is_in_cut() ? &dead->cuts : &dead->ranges);
     }
-    if (!extent.place.is_inline()) AppendDead(DataBlocks(extent), dead);
+    if (!extent.place.is_inline()) AppendDead(DataBlocks(extent), &dead->ranges);
   }
 }
 

@@ -42,10 +42,15 @@ class ExtentMap {
   // Blocks whose units must be loaded before `range` may be displaced. Its own units must be loaded.
   BlockRange BlocksNeededFor(BlockRange range) const;
 
-  // Maps [range.first, range.end) to `place`, one sum for each block. What it displaces and what of that is dead goes to `dead`.
-  void Place(BlockRange range, const RecordPlace& place, std::span<const uint64_t> sums, std::vector<DeadRange>* dead);
+  // What a change leaves dead.
+  struct Dead {
+    std::vector<DeadRange> ranges;
+    std::vector<DeadRange> cuts;  // headers of truncations: still needed by a rebuild until all that they cut off is gone
+  };
+  // Maps [range.first, range.end) to `place`, one sum for each block. What of the displaced is dead goes to `dead`.
+  void Place(BlockRange range, const RecordPlace& place, std::span<const uint64_t> sums, Dead* dead);
   // Unmaps every block of `range`.
-  void Remove(BlockRange range, std::vector<DeadRange>* dead);
+  void Remove(BlockRange range, Dead* dead);
 
   // The extents that overlap `range`, cut to it, in order. Holes are what lies between.
   void Find(BlockRange range, std::vector<Extent>* extents) const;
@@ -62,7 +67,7 @@ class ExtentMap {
   // Cuts the range out of its units; the pieces cut out.
   std::vector<Extent> Unmap(BlockRange range);
   bool IsReferenced(const RecordPlace& place) const;
-  void CollectDead(const std::vector<Extent>& displaced, const RecordPlace* replaced_by, std::vector<DeadRange>* dead) const;
+  void CollectDead(const std::vector<Extent>& displaced, const RecordPlace* replaced_by, Dead* dead) const;
 
   std::map<uint32_t, Unit> units_;
   size_t memory_bytes_ = 0;

@@ -25,9 +25,10 @@ RecordPlace Record(uint32_t header_block, uint32_t first, uint32_t count) {
 std::vector<DeadRange> Place(ExtentMap* map, const RecordPlace& record) {
   std::vector<uint64_t> sums;
   for (uint32_t i = 0; i < record.record_blocks; ++i) sums.push_back(record.header_block * 1000 + i);
-  std::vector<DeadRange> dead;
+  ExtentMap::Dead dead;
   map->Place({record.record_first_block, record.record_first_block + record.record_blocks}, record, sums, &dead);
-  return dead;
+  EXPECT_THAT(dead.cuts, IsEmpty());
+  return dead.ranges;
 }
 
 DeadRange Dead(uint32_t first, uint32_t count) { return {SegmentNumber(1), first, count}; }
@@ -53,6 +54,18 @@ TEST(ExtentMap, AnInlineRecordIsItsHeaderOnly) {
   Place(&map, record);
   EXPECT_EQ(map.FindBlock(3)->place.FilePosition(3), 10 * kBlockBytes + kInlineDataOffset);
   EXPECT_THAT(Place(&map, Record(20, 3, 1)), ElementsAre(Dead(10, 1)));
+}
+
+TEST(ExtentMap, TheHeaderOfACutIsNoSpaceToBeFreedWithTheRest) {
+  ExtentMap map;
+  RecordPlace cut = Record(10, 3, 1);
+  cut.flags = kPlaceInCut;
+  Place(&map, cut);
+  ExtentMap::Dead dead;
+  const uint64_t sum = 1;
+  map.Place({3, 4}, Record(20, 3, 1), {&sum, 1}, &dead);
+  EXPECT_THAT(dead.cuts, ElementsAre(Dead(10, 1)));
+  EXPECT_THAT(dead.ranges, ElementsAre(Dead(11, 1)));
 }
 
 TEST(ExtentMap, PlacingARecordOverItselfKillsNothing) {
@@ -93,9 +106,9 @@ TEST(ExtentMap, HolesHaveTheSumOfZeros) {
 TEST(ExtentMap, RemovedBlocksAreHoles) {
   ExtentMap map;
   Place(&map, Record(10, 0, 8));
-  std::vector<DeadRange> dead;
+  ExtentMap::Dead dead;
   map.Remove({3, 300}, &dead);
-  EXPECT_THAT(dead, ElementsAre(Dead(14, 5)));
+  EXPECT_THAT(dead.ranges, ElementsAre(Dead(14, 5)));
   EXPECT_EQ(map.SumOf(3), ZeroBlockSum());
   EXPECT_EQ(map.FindBlock(3), nullptr);
   EXPECT_NE(map.FindBlock(2), nullptr);
@@ -114,17 +127,17 @@ TEST(ExtentMap, AgreesWithAnArrayOfBlocks) {
   for (int round = 0; round < 2'000; ++round) {
     const uint32_t first = engine() % kBlocks;
     const uint32_t count = 1 + engine() % std::min(kBlocks - first, 300u);
-    std::vector<DeadRange> dead;
+    ExtentMap::Dead dead;
     if (engine() % 4 == 0) {
       map.Remove({first, first + count}, &dead);
       std::fill_n(owner.begin() + first, count, 0);
     } else {
       for (uint32_t block = 0; block <= count; ++block) written.insert(tail + block);
-      dead = Place(&map, Record(tail, first, count));
+      dead.ranges = Place(&map, Record(tail, first, count));
       for (uint32_t i = 0; i < count; ++i) owner[first + i] = tail + 1 + i;
       tail += count + 1;
     }
-    for (const DeadRange& range : dead) {
+    for (const DeadRange& range : dead.ranges) {
       for (uint32_t i = 0; i < range.block_count; ++i) {
         ASSERT_TRUE(freed.insert(range.first_block + i).second) << "freed twice in round " << round;
       }
@@ -135,9 +148,9 @@ TEST(ExtentMap, AgreesWithAnArrayOfBlocks) {
     ASSERT_EQ(extent == nullptr ? 0 : extent->place.FilePosition(block) / kBlockBytes, owner[block]) << block;
     ASSERT_TRUE(owner[block] == 0 || !freed.contains(owner[block])) << block;
   }
-  std::vector<DeadRange> dead;
+  ExtentMap::Dead dead;
   map.Remove({0, kBlocks}, &dead);
-  for (const DeadRange& range : dead) {
+  for (const DeadRange& range : dead.ranges) {
     for (uint32_t i = 0; i < range.block_count; ++i) freed.insert(range.first_block + i);
   }
   EXPECT_EQ(freed, written);

@@ -191,7 +191,7 @@ RecordPlace PlaceOf(SegmentNumber segment, const RecordHeader& header) {
                      .record_first_block = header.first_block,
                      .record_blocks = static_cast<uint16_t>(BlocksFor(header.data_bytes)),
                      .header_blocks = header.header_blocks,
-                     .flags = header.flags};
+                     .flags = static_cast<uint8_t>(header.flags | (header.kind == RecordKind::kTruncate ? kPlaceInCut : 0))};
 }
 
 std::string DataKeyPrefix(DataId data) {

@@ -135,6 +135,8 @@ std::optional<DecodedRecord> DecodeRecordHeader(std::span<const uint8_t> blocks,
 // ---------------------------------------------------------------------------------------------------------------------------------
 // The index. Keys are big-endian so that they sort by number.
 
+inline constexpr uint8_t kPlaceInCut = 2;  // flag of a place only: the record is a kTruncate
+
 // Where the data of some blocks of a chunk came from.
 struct RecordPlace {
   SegmentNumber segment;
@@ -142,9 +144,10 @@ struct RecordPlace {
   uint32_t record_first_block = 0;  // chunk block of the record's first data block
   uint16_t record_blocks = 0;       // its data blocks
   uint8_t header_blocks = 1;
-  uint8_t flags = 0;
+  uint8_t flags = 0;  // kRecordInline, kPlaceInCut
 
   bool is_inline() const { return (flags & kRecordInline) != 0; }
+  bool is_in_cut() const { return (flags & kPlaceInCut) != 0; }
   bool SameRecord(const RecordPlace& other) const { return segment == other.segment && header_block == other.header_block; }
   // Byte position in the segment file of a chunk block.
   uint64_t FilePosition(uint32_t chunk_block) const {

@@ -12,22 +12,24 @@ namespace {
 
 // The header at `block` with its entries, if there is one.
 Result<std::optional<DecodedRecord>> ReadHeader(const Segment& segment, uint32_t block, uint32_t end_block) {
+  ASSIGN_OR_RETURN(const int fd, segment.file->Descriptor());
   std::vector<uint8_t> bytes(kBlockBytes);
   const uint64_t offset = uint64_t{block} * kBlockBytes;
-  RETURN_IF_ERROR(PreadFull(segment.file->fd(), bytes, offset, segment.file->path()));
+  RETURN_IF_ERROR(PreadFull(fd, bytes, offset, segment.file->path()));
   const std::optional<RecordHeader> peeked = PeekRecordHeader(bytes, segment.generation, block);
   if (!peeked || uint64_t{block} + peeked->header_blocks > end_block) return std::optional<DecodedRecord>();
   if (peeked->header_blocks > 1) {
     bytes.resize(size_t{peeked->header_blocks} * kBlockBytes);
-    RETURN_IF_ERROR(PreadFull(segment.file->fd(), bytes, offset, segment.file->path()));
+    RETURN_IF_ERROR(PreadFull(fd, bytes, offset, segment.file->path()));
   }
   return DecodeRecordHeader(bytes, segment.generation, block);
 }
 
 Result<std::vector<uint8_t>> ReadData(const Segment& segment, const ScannedRecord& record) {
+  ASSIGN_OR_RETURN(const int fd, segment.file->Descriptor());
   const RecordPlace place = PlaceOf(record.segment, record.header);
   std::vector<uint8_t> bytes(size_t{place.record_blocks} * kBlockBytes);
-  RETURN_IF_ERROR(PreadFull(segment.file->fd(), std::span<uint8_t>(bytes).first(record.header.data_bytes),
+  RETURN_IF_ERROR(PreadFull(fd, std::span<uint8_t>(bytes).first(record.header.data_bytes),
                             place.FilePosition(record.header.first_block), segment.file->path()));
   return bytes;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
 #include "common/base/posix_io.h"
 
 namespace tarn::store {
@@ -38,16 +39,21 @@ class LossySegmentFile final : public SegmentFile {
     state_->before.erase(state_->before.lower_bound((length + kBlockBytes - 1) / kBlockBytes), state_->before.end());
     return file_->Truncate(length);
   }
-  int fd() const override { return file_->fd(); }
+  Result<int> Descriptor() const override { return file_->Descriptor(); }
+  int OpenDescriptor() const override { return file_->OpenDescriptor(); }
+  bool WasUsed() override { return file_->WasUsed(); }
+  UniqueFd Detach() override { return file_->Detach(); }
   const std::string& path() const override { return file_->path(); }
 
  private:
   void Remember(uint64_t offset, uint64_t length) REQUIRES(state_->mutex) {
+    const Result<int> fd = file_->Descriptor();
+    CHECK(fd.ok(), fd.status().ToString());
     for (uint64_t page = offset / kBlockBytes; page * kBlockBytes < offset + length; ++page) {
       const auto [it, is_new] = state_->before.try_emplace(page);
       if (!is_new) continue;
       it->second.resize(kBlockBytes);
-      const ssize_t got = pread(file_->fd(), it->second.data(), kBlockBytes, static_cast<off_t>(page * kBlockBytes));
+      const ssize_t got = pread(*fd, it->second.data(), kBlockBytes, static_cast<off_t>(page * kBlockBytes));
       it->second.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)));
     }
   }

@@ -62,6 +62,7 @@ Status Maintenance::RunOnce(bool force_checkpoint) {
   parts_.log->PrepareSpare();
   parts_.reclaimer->NoteSegments(parts_.log->TrimFullSegments());
   RewriteUnits();
+  parts_.descriptors->Run();
   if (force_checkpoint || CheckpointIsDue()) RETURN_IF_ERROR(Checkpoint());
   return parts_.reclaimer->Run();
 }
@@ -98,6 +99,11 @@ Status Maintenance::WaitForRoom() {
     room_.WaitFor(lock, std::chrono::milliseconds(kTickMs));
   }
   return Status::Ok();
+}
+
+Status Maintenance::disk_failure() const {
+  MutexLock lock(mutex_);
+  return checkpoint_failure_.code() == StatusCode::kNoSpace ? Status::Ok() : checkpoint_failure_;
 }
 
 void Maintenance::QueueRewrite(ChunkId chunk, uint32_t unit) {

@@ -8,6 +8,7 @@
 
 #include "chunkserver/store/checkpointer.h"
 #include "chunkserver/store/chunk_writer.h"
+#include "chunkserver/store/descriptor_bound.h"
 #include "chunkserver/store/reclaimer.h"
 #include "chunkserver/store/segment_log.h"
 #include "common/base/clock.h"
@@ -30,6 +31,7 @@ struct MaintenanceParts {
   SegmentLog* log = nullptr;
   Checkpointer* checkpointer = nullptr;
   Reclaimer* reclaimer = nullptr;
+  DescriptorBound* descriptors = nullptr;
   ChunkWriter* writer = nullptr;
   const StoreMetrics* metrics = nullptr;
   const Clock* clock = nullptr;
@@ -54,6 +56,8 @@ class Maintenance {
   // A unit that has become many small extents. Dropped silently when too many wait: it will be queued again.
   void QueueRewrite(ChunkId chunk, uint32_t unit);
   void Wake();
+  // The error of the last checkpoint, if it was one of the disk (a full disk is none).
+  Status disk_failure() const;
 
  private:
   struct UnitName {
@@ -73,7 +77,7 @@ class Maintenance {
   uint64_t bytes_at_checkpoint_ = 0;
   bool failure_is_logged_ = false;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar wake_;
   CondVar room_;
   bool stopping_ GUARDED_BY(mutex_) = false;

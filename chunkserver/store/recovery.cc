@@ -12,6 +12,8 @@
 namespace tarn::store {
 namespace {
 
+constexpr uint64_t kRecordsBetweenClosing = 1'024;
+
 RecordSequence SequenceOf(const ScannedRecord& record) { return RecordSequence(record.header.sequence); }
 
 ChunkId ChunkOf(const ScannedRecord& record) { return ChunkId{DataId(record.header.data_id), record.header.chunk_index}; }
@@ -58,7 +60,8 @@ Status Recovery::LoadCheckpoint() {
   return parts_.index->ForEach(std::string_view(&kTombstoneKeyTag, 1), [&](std::string_view key, std::string_view bytes) -> Status {
     const std::optional<uint64_t> sequence = DecodeNumberKey(kTombstoneKeyTag, key);
     ASSIGN_OR_RETURN(const std::vector<DeadRange> ranges, DecodeDeadRanges(bytes));
-    if (sequence && ranges.size() == 1) result_.tombstones.push_back(Tombstone{RecordSequence(*sequence), ranges.front()});
+    if (!sequence) return Status::Ok();
+    for (const DeadRange& range : ranges) result_.tombstones.push_back(Tombstone{RecordSequence(*sequence), range});
     return Status::Ok();
   });
 }
@@ -81,6 +84,7 @@ Status Recovery::OpenSegments() {
     if (segment->generation != named->second.generation) {
       return Status(StatusCode::kCorruption, segment->file->path() + ": is not the file that the index names");
     }
+    if (found.size() > options_.segment_descriptors_max) segment->file->Detach();
     parts_.segments->Insert(segment);
     scan_from_[number] = named->second.scan_from_block;
   }
@@ -95,7 +99,8 @@ Status Recovery::OpenUnknownSegment(SegmentNumber number) {
     bool has_header = false;
     if (data && data->offset == 0) {
       std::vector<uint8_t> block(sizeof(SegmentHeader));
-      RETURN_IF_ERROR(PreadFull(file->fd(), block, 0, file->path()));
+      ASSIGN_OR_RETURN(const int fd, file->Descriptor());
+      RETURN_IF_ERROR(PreadFull(fd, block, 0, file->path()));
       has_header = std::any_of(block.begin(), block.end(), [](uint8_t byte) { return byte != 0; });
     }
     ASSIGN_OR_RETURN(const std::optional<SegmentFile::DataRange> records, file->NextData(kBlockBytes));
@@ -115,6 +120,7 @@ Status Recovery::Scan() {
   for (const auto& [number, from_block] : scan_from_) {
     const std::shared_ptr<Segment> segment = parts_.segments->Find(number);
     RETURN_IF_ERROR(ScanSegment(*segment, from_block, &records_));
+    if (scan_from_.size() > options_.segment_descriptors_max) segment->file->Detach();
   }
   durable_ = result_.checkpoint;
   uint64_t sequence_max = result_.next_sequence.value() - 1;
@@ -175,7 +181,7 @@ Status Recovery::Replay() {
         result_.obsolete.push_back(record.Range());
         break;
     }
-    ++result_.records_replayed;
+    if (++result_.records_replayed % kRecordsBetweenClosing == 0) CloseSegmentsIfMany();
     if (record.header.kind != RecordKind::kCheckpoint) result_.is_as_checkpointed = false;
     if (options_.rebuild && parts_.table->dirty_bytes() > options_.dirty_bytes_max) {
       RETURN_IF_ERROR(parts_.checkpointer->IndexDirtyChunks());
@@ -225,7 +231,7 @@ Result<Recovery::Verdict> Recovery::Judge(const ScannedRecord& record, const Chu
 
 Status Recovery::ApplyRecord(const std::shared_ptr<Chunk>& chunk, const ScannedRecord& record) {
   RETURN_IF_ERROR(PrepareChange(*parts_.loader, chunk, record.header));
-  ApplyChange(parts_.table, chunk, ChunkChange{record.header, PlaceOf(record.segment, record.header), record.entries});
+  ApplyChange({parts_.table, parts_.tombstones}, chunk, ChunkChange{record.header, PlaceOf(record.segment, record.header), record.entries});
   if (record.header.data_bytes == 0) parts_.tombstones->Add(Tombstone{SequenceOf(record), record.Range()});
   return Status::Ok();
 }
@@ -242,10 +248,14 @@ Status Recovery::ApplyPresentBlocks(const std::shared_ptr<Chunk>& chunk, const S
     rest.header.data_bytes = 0;
     rest.header.flags = 0;
     rest.entries.clear();
-    result_.obsolete.push_back(record.Range());
-    if (record.header.kind != RecordKind::kTruncate) return Status::Ok();
+    if (record.header.kind != RecordKind::kTruncate) {
+      result_.obsolete.push_back(record.Range());
+      return Status::Ok();
+    }
+    // It stays as long as what it cuts off does.
+    parts_.tombstones->Add(Tombstone{SequenceOf(record), record.Range()});
     RETURN_IF_ERROR(PrepareChange(*parts_.loader, chunk, rest.header));
-    ApplyChange(parts_.table, chunk, ChunkChange{rest.header, place, rest.entries});
+    ApplyChange({parts_.table, parts_.tombstones}, chunk, ChunkChange{rest.header, place, rest.entries});
     return Status::Ok();
   }
   for (const Extent& extent : present) {
@@ -257,7 +267,7 @@ Status Recovery::ApplyPresentBlocks(const std::shared_ptr<Chunk>& chunk, const S
     if (part.data_bytes % kBlockBytes == 0) part.tail_sum = 0;
     const std::span<const uint64_t> sums(record.entries);
     RETURN_IF_ERROR(PrepareChange(*parts_.loader, chunk, part));
-    ApplyChange(parts_.table, chunk,
+    ApplyChange({parts_.table, parts_.tombstones}, chunk,
                 ChunkChange{part, place, sums.subspan(extent.first_block - record.header.first_block, extent.block_count)});
   }
   return Status::Ok();
@@ -268,14 +278,20 @@ Status Recovery::ReplayDeletion(const ScannedRecord& record) {
     ASSIGN_OR_RETURN(const std::vector<std::shared_ptr<Chunk>> chunks, parts_.loader->LoadAll(DataId(id)));
     for (const auto& chunk : chunks) {
       MutexLock order(chunk->write_mutex);
-      RETURN_IF_ERROR(ApplyDeletion(*parts_.loader, parts_.table, chunk, SequenceOf(record)));
+      RETURN_IF_ERROR(ApplyDeletion(*parts_.loader, {parts_.table, parts_.tombstones}, chunk, SequenceOf(record)));
     }
   }
   parts_.tombstones->Add(Tombstone{SequenceOf(record), record.Range()});
   return Status::Ok();
 }
 
+void Recovery::CloseSegmentsIfMany() {
+  if (scan_from_.size() <= options_.segment_descriptors_max) return;
+  for (const auto& segment : parts_.segments->All()) segment->file->Detach();
+}
+
 Status Recovery::CleanSegments() {
+  CloseSegmentsIfMany();
   std::map<SegmentNumber, std::vector<DeadRange>> kept = std::move(indexed_);
   for (const ScannedRecord& record : records_) {
     if (!dropped_.contains(SequenceOf(record))) kept[record.segment].push_back(record.Range());
@@ -283,6 +299,7 @@ Status Recovery::CleanSegments() {
   for (const auto& [number, from_block] : scan_from_) {
     const std::shared_ptr<Segment> segment = parts_.segments->Find(number);
     RETURN_IF_ERROR(CleanSegment(*segment, from_block, std::move(kept[number])));
+    if (scan_from_.size() > options_.segment_descriptors_max) segment->file->Detach();
     result_.segments.push_back(number);
   }
   if (!dropped_.empty()) {

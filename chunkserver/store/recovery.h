@@ -45,6 +45,8 @@ struct RecoveryOptions {
   bool index_is_expected = false;
   // Replayed chunks are moved to the index when they take more memory than this (rebuild only).
   uint64_t dirty_bytes_max = 64u << 20;
+  // Beyond so many segments they are closed from time to time.
+  size_t segment_descriptors_max = 4'096;
 };
 
 struct RecoveryResult {
@@ -86,6 +88,9 @@ class Recovery {
   // Punches everything scanned that no kept record owns, gives back unused ends, and makes all of it durable.
   Status CleanSegments();
   Status CleanSegment(const Segment& segment, uint32_t from_block, std::vector<DeadRange> kept);
+
+  // Nobody else has a descriptor yet, and nothing was written that is not synced.
+  void CloseSegmentsIfMany();
 
   const RecoveryParts parts_;
   const RecoveryOptions options_;

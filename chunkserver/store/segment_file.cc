@@ -13,12 +13,16 @@
 #include <filesystem>
 #include <utility>
 
+#include "common/base/mutex.h"
 #include "common/base/posix_io.h"
 
 namespace tarn::store {
 namespace {
 
 constexpr std::string_view kSegmentSuffix = ".seg";
+
+// Reads are of whole extents at places that say nothing about the next one: the kernel's own read-ahead would fetch strangers' data.
+void AdviseRandom(int fd) { (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); }
 
 std::optional<SegmentNumber> ParseSegmentFileName(const std::string& name) {
   if (name.size() != 16 + kSegmentSuffix.size() || !name.ends_with(kSegmentSuffix)) return std::nullopt;
@@ -30,13 +34,15 @@ std::optional<SegmentNumber> ParseSegmentFileName(const std::string& name) {
 
 class PosixSegmentFile final : public SegmentFile {
  public:
-  PosixSegmentFile(std::string path, UniqueFd file) : path_(std::move(path)), file_(std::move(file)) {}
+  PosixSegmentFile(std::string path, UniqueFd file) : path_(std::move(path)), fd_(file.Release()) {}
+  ~PosixSegmentFile() override { UniqueFd(fd_.load(std::memory_order_relaxed)); }
 
   Status Write(std::span<const iovec> parts, uint64_t offset) override {
+    ASSIGN_OR_RETURN(const int fd, Descriptor());
     std::vector<iovec> rest(parts.begin(), parts.end());
     size_t first = 0;
     while (first < rest.size()) {
-      const ssize_t put = pwritev(file_.get(), rest.data() + first, static_cast<int>(rest.size() - first), static_cast<off_t>(offset));
+      const ssize_t put = pwritev(fd, rest.data() + first, static_cast<int>(rest.size() - first), static_cast<off_t>(offset));
       if (put < 0) {
         if (errno == EINTR) continue;
         return Status::FromErrno(errno, "write " + path_ + " at " + std::to_string(offset));
@@ -48,9 +54,10 @@ class PosixSegmentFile final : public SegmentFile {
   }
 
   Status Sync() override {
-    if (fdatasync(file_.get()) != 0) {
+    ASSIGN_OR_RETURN(const int fd, Descriptor());
+    if (fdatasync(fd) != 0) {
       NoteLoss(errno);
-    } else if (const int error = FileSystemFailure()) {
+    } else if (const int error = FileSystemFailure(fd)) {
       NoteLoss(error);
     }
     const int lost = loss_.load(std::memory_order_relaxed);
@@ -58,24 +65,43 @@ class PosixSegmentFile final : public SegmentFile {
   }
 
   void StartWriteback(uint64_t offset, uint64_t length) override {
-    if (sync_file_range(file_.get(), static_cast<off64_t>(offset), static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE) == 0) return;
+    const int fd = OpenDescriptor();
+    if (fd < 0) return;
+    if (sync_file_range(fd, static_cast<off64_t>(offset), static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE) == 0) return;
     // Where there is no such call, Sync does it all. But ext4 drops pages that it cannot place, and tells only whoever started their writing.
     if (errno == EIO || errno == ENOSPC || errno == EDQUOT || errno == EROFS) NoteLoss(errno);
   }
 
   Status PunchHole(uint64_t offset, uint64_t length) override {
-    while (fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+    ASSIGN_OR_RETURN(const int fd, Descriptor());
+    while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
       if (errno != EINTR) return Status::FromErrno(errno, "punch " + path_ + " at " + std::to_string(offset));
     }
     return Status::Ok();
   }
 
   Status Truncate(uint64_t length) override {
-    if (ftruncate(file_.get(), static_cast<off_t>(length)) != 0) return Status::FromErrno(errno, "truncate " + path_);
+    ASSIGN_OR_RETURN(const int fd, Descriptor());
+    if (ftruncate(fd, static_cast<off_t>(length)) != 0) return Status::FromErrno(errno, "truncate " + path_);
     return Status::Ok();
   }
 
-  int fd() const override { return file_.get(); }
+  Result<int> Descriptor() const override {
+    if (const int open = OpenDescriptor(); open >= 0) return open;
+    MutexLock lock(opening_);
+    if (const int open = fd_.load(std::memory_order_acquire); open >= 0) return open;
+    ASSIGN_OR_RETURN(UniqueFd file, OpenFile(path_, O_RDWR));
+    AdviseRandom(file.get());
+    const int fd = file.Release();
+    fd_.store(fd, std::memory_order_release);
+    return fd;
+  }
+  int OpenDescriptor() const override {
+    if (!was_used_.load(std::memory_order_relaxed)) was_used_.store(true, std::memory_order_relaxed);
+    return fd_.load(std::memory_order_acquire);
+  }
+  bool WasUsed() override { return was_used_.exchange(false, std::memory_order_relaxed); }
+  UniqueFd Detach() override { return UniqueFd(fd_.exchange(-1, std::memory_order_acq_rel)); }
   const std::string& path() const override { return path_; }
 
  private:
@@ -86,12 +112,12 @@ class PosixSegmentFile final : public SegmentFile {
   // mount. The error of that marking goes nowhere. But whatever makes it fail is visible in the file system's state before, and calls of no
   // bytes are answered by that state: ext4 and XFS refuse reads when shut down; ext4 refuses writes when its journal was aborted, and before
   // Linux 6.15 only shows itself as read-only then.
-  int FileSystemFailure() const {
+  static int FileSystemFailure(int fd) {
     char none = 0;
-    if (pread(file_.get(), &none, 0, 0) < 0) return errno;
-    if (pwrite(file_.get(), &none, 0, 0) < 0) return errno;
+    if (pread(fd, &none, 0, 0) < 0) return errno;
+    if (pwrite(fd, &none, 0, 0) < 0) return errno;
     struct statvfs state {};
-    if (fstatvfs(file_.get(), &state) == 0 && (state.f_flag & ST_RDONLY) != 0) return EROFS;
+    if (fstatvfs(fd, &state) == 0 && (state.f_flag & ST_RDONLY) != 0) return EROFS;
     return 0;
   }
 
@@ -114,7 +140,9 @@ class PosixSegmentFile final : public SegmentFile {
   }
 
   const std::string path_;
-  const UniqueFd file_;
+  mutable Mutex opening_;  // held while the file is opened again, so that two threads do not
+  mutable std::atomic<int> fd_;
+  mutable std::atomic<bool> was_used_{true};
   std::atomic<int> loss_{0};  // the first errno that meant lost data
 };
 
@@ -170,8 +198,7 @@ class PosixSegmentDirectory final : public SegmentDirectory {
   std::string PathOf(SegmentNumber number) const { return path_ + "/" + SegmentFileName(number); }
 
   static std::unique_ptr<SegmentFile> Opened(const std::string& path, UniqueFd file) {
-    // Reads are of whole extents at places that say nothing about the next one: the kernel's own read-ahead would fetch strangers' data.
-    (void)posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM);
+    AdviseRandom(file.get());
     return std::make_unique<PosixSegmentFile>(path, std::move(file));
   }
 
@@ -184,23 +211,24 @@ Result<UniqueFd> SegmentFile::OpenDirect() const { return OpenFile(path(), O_RDO
 
 Result<uint64_t> SegmentFile::SizeBytes() const {
   struct stat attributes {};
-  if (fstat(fd(), &attributes) != 0) return Status::FromErrno(errno, "stat " + path());
+  if (stat(path().c_str(), &attributes) != 0) return Status::FromErrno(errno, "stat " + path());
   return static_cast<uint64_t>(attributes.st_size);
 }
 
 Result<uint64_t> SegmentFile::AllocatedBytes() const {
   struct stat attributes {};
-  if (fstat(fd(), &attributes) != 0) return Status::FromErrno(errno, "stat " + path());
+  if (stat(path().c_str(), &attributes) != 0) return Status::FromErrno(errno, "stat " + path());
   return static_cast<uint64_t>(attributes.st_blocks) * 512;
 }
 
 Result<std::optional<SegmentFile::DataRange>> SegmentFile::NextData(uint64_t offset) const {
-  const off_t data = lseek(fd(), static_cast<off_t>(offset), SEEK_DATA);
+  ASSIGN_OR_RETURN(const int fd, Descriptor());
+  const off_t data = lseek(fd, static_cast<off_t>(offset), SEEK_DATA);
   if (data < 0) {
     if (errno == ENXIO) return std::optional<DataRange>();
     return Status::FromErrno(errno, "seek " + path());
   }
-  const off_t hole = lseek(fd(), data, SEEK_HOLE);
+  const off_t hole = lseek(fd, data, SEEK_HOLE);
   if (hole < 0) return Status::FromErrno(errno, "seek " + path());
   return std::optional<DataRange>(DataRange{static_cast<uint64_t>(data), static_cast<uint64_t>(hole)});
 }

@@ -35,7 +35,15 @@ class SegmentFile {
   // Shorter only: gives back the preallocated rest.
   virtual Status Truncate(uint64_t length) = 0;
 
-  virtual int fd() const = 0;
+  // The file is opened when it is needed, and its descriptor may be taken away (DescriptorBound) from whoever does not hold a read lease,
+  // write to it or sync it. kIoError and the like: it cannot be opened.
+  virtual Result<int> Descriptor() const = 0;
+  // The same, but -1 instead of waiting for an open.
+  virtual int OpenDescriptor() const = 0;
+  // Whether anybody asked for the descriptor since the last call.
+  virtual bool WasUsed() = 0;
+  // Nobody gets this descriptor any more. Only when everything written is synced: an error that comes later would go to nobody.
+  virtual UniqueFd Detach() = 0;
   virtual const std::string& path() const = 0;
   // A second descriptor that reads past the page cache; kNotSupported where the file system has no O_DIRECT.
   Result<UniqueFd> OpenDirect() const;

@@ -1,6 +1,7 @@
 #include "chunkserver/store/segment_log.h"
 
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -198,18 +199,22 @@ Status SegmentLog::Sync() {
     MutexLock lock(mutex_);
     if (!failure_.ok()) return failure_;
     segments.swap(unsynced_);
+    syncing_ = segments;
     through = CompleteThrough();
   }
   unsynced_bytes_.store(0, std::memory_order_relaxed);
   for (const auto& segment : segments) {
     if (faults_->Fires(kFaultSkipSync)) continue;
-    if (Status synced = segment->file->Sync(); !synced.ok()) {
+    Status synced = segment->file->Sync();
+    if (faults_->Fires(kFaultSyncError)) synced = Status(StatusCode::kIoError, "sync " + segment->file->path() + ": injected fault");
+    if (!synced.ok()) {
       Fail(synced);
       return synced;
     }
   }
   MutexLock lock(mutex_);
   durable_through_ = std::max(durable_through_, through);
+  syncing_.clear();
   return Status::Ok();
 }
 
@@ -289,9 +294,20 @@ bool SegmentLog::IsWritable(SegmentNumber number) const {
   return std::any_of(to_trim_.begin(), to_trim_.end(), [&](const OpenSegmentState& state) { return is(state.segment); });
 }
 
-void SegmentLog::Fail(const Status& status) {
+bool SegmentLog::IsAtRest(const Segment& segment) const {
+  if (IsWritable(segment.number)) return false;
   MutexLock lock(mutex_);
-  if (failure_.ok()) failure_ = status;
+  const auto is = [&segment](const std::shared_ptr<Segment>& other) { return other->number == segment.number; };
+  return std::none_of(unsynced_.begin(), unsynced_.end(), is) && std::none_of(syncing_.begin(), syncing_.end(), is);
+}
+
+void SegmentLog::Fail(const Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (!failure_.ok()) return;
+    failure_ = status;
+  }
+  spdlog::error("the disk of the target fails: it takes no writes until its server is started again error=\"{}\"", status.message());
 }
 
 Status SegmentLog::failure() const {

@@ -27,6 +27,7 @@
 namespace tarn::store {
 
 inline constexpr fault::FaultPointName kFaultSkipSync{"store.skip_sync"};
+inline constexpr fault::FaultPointName kFaultSyncError{"store.sync_error"};
 inline constexpr fault::FaultPointName kFaultWriteError{"store.write_error"};
 inline constexpr fault::FaultPointName kFaultReadError{"store.read_error"};
 inline constexpr fault::FaultPointName kFaultCrashAfterData{"store.crash_after_data"};
@@ -97,6 +98,8 @@ class SegmentLog {
   std::vector<SegmentNumber> TrimFullSegments();
   // Only a segment that no record will be added to may be removed.
   bool IsWritable(SegmentNumber number) const;
+  // No record will be added and nothing is left to be synced.
+  bool IsAtRest(const Segment& segment) const;
 
   const SegmentLogOptions& options() const { return options_; }
   // The error that stopped the log, or ok.
@@ -142,6 +145,7 @@ class SegmentLog {
   std::vector<Position::Tail> recovered_ GUARDED_BY(mutex_);
   std::vector<OpenSegmentState> to_trim_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Segment>> unsynced_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Segment>> syncing_ GUARDED_BY(mutex_);  // of the sync that runs, or of the one that failed
   std::map<RecordSequence, InFlight> in_flight_ GUARDED_BY(mutex_);
   RecordSequence next_sequence_ GUARDED_BY(mutex_) = RecordSequence(1);
   SegmentNumber next_segment_ GUARDED_BY(mutex_) = SegmentNumber(1);

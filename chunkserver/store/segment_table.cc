@@ -71,7 +71,8 @@ Result<std::shared_ptr<Segment>> CreateSegment(SegmentDirectory* directory, cons
 Result<std::shared_ptr<Segment>> OpenSegment(SegmentDirectory* directory, SegmentNumber number, std::span<const uint8_t, 16> target_uuid) {
   ASSIGN_OR_RETURN(std::unique_ptr<SegmentFile> file, directory->Open(number));
   std::array<uint8_t, sizeof(SegmentHeader)> bytes{};
-  RETURN_IF_ERROR(PreadFull(file->fd(), bytes, 0, file->path()));
+  ASSIGN_OR_RETURN(const int fd, file->Descriptor());
+  RETURN_IF_ERROR(PreadFull(fd, bytes, 0, file->path()));
   Result<SegmentHeader> header = DecodeSegmentHeader(bytes);
   if (!header.ok()) return header.status().WithContext(file->path());
   if (std::memcmp(header->target_uuid, target_uuid.data(), target_uuid.size()) != 0) {

@@ -59,7 +59,7 @@ class StoreFixture : public testing::Test {
   // As if the process had been killed: the page cache survives.
   void Kill() { store_.reset(); }
   void ArmFaults(std::string_view spec) {
-    const fault::FaultPointName known[] = {kFaultSkipSync, kFaultWriteError, kFaultReadError, kFaultCrashAfterData};
+    const fault::FaultPointName known[] = {kFaultSkipSync, kFaultSyncError, kFaultWriteError, kFaultReadError, kFaultCrashAfterData};
     Result<std::unique_ptr<fault::FaultPoints>> armed = fault::FaultPoints::Parse(spec, known);
     ASSERT_TRUE(armed.ok()) << armed.status().ToString();
     faults_ = std::move(*armed);

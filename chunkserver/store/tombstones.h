@@ -1,4 +1,4 @@
-// Records that hold no data but must stay in the log until what they killed is gone from it: truncations, deletions, and the like.
+// Records that hold no live data but must stay in the log until what they killed is gone from it: truncations, deletions, and the like.
 #pragma once
 
 #include <utility>
@@ -10,7 +10,7 @@
 namespace tarn::store {
 
 struct Tombstone {
-  RecordSequence sequence;
+  RecordSequence sequence;  // of the record; of one that had data, of what killed that
   DeadRange record;
 };
 

@@ -173,6 +173,19 @@ class Cluster:
         with open(f"{self.directory}/cluster.json", "w") as file:
             json.dump(config, file)
 
+    def arm_faults(self, prefix, *faults):
+        """Starts the cluster again, its servers of that name with fault points armed."""
+        self.down()
+
+        def add(config):
+            for server in config["servers"]:
+                if server["name"].startswith(prefix):
+                    server["command"] += ["--allow-faults", "--fault", ",".join(faults)]
+
+        self.edit_config(add)
+        self.up()
+        assert "fault points are armed" in self.logs(prefix)
+
     def command(self, name):
         return next(server["command"] for server in self.config()["servers"] if server["name"] == name)
 

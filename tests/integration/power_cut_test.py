@@ -73,7 +73,7 @@ class PowerCutTest(unittest.TestCase):
                 os.symlink(f"{chunk_image.mount_point}/{i}", f"{cluster.directory}/chunkserver-{i}")
             cluster.up()
             if faults:
-                self.arm(cluster, faults)
+                cluster.arm_faults("chunkserver", *faults)
             with Writers(cluster.mount_point) as writers:
                 writers.wait_for_progress(150)
                 commands = cluster.commands()
@@ -100,18 +100,6 @@ class PowerCutTest(unittest.TestCase):
             meta_image.close()
             chunk_image.close()
 
-    def arm(self, cluster, faults):
-        cluster.down()
-
-        def add(config):
-            for server in config["servers"]:
-                if server["name"].startswith("chunkserver"):
-                    server["command"] += list(faults)
-
-        cluster.edit_config(add)
-        cluster.up()
-        self.assertIn("fault points are armed", cluster.logs("chunkserver-1"))
-
     def check(self, kind):
         before, while_dying = self.lost_after_power_cut(kind)
         self.assertEqual([], before, f"acknowledged before the cut {self.cuts}")
@@ -124,7 +112,7 @@ class PowerCutTest(unittest.TestCase):
         self.check("xfs")
 
     def test_without_syncing_data_is_lost(self):
-        faults = ["--allow-faults", "--fault", "store.skip_sync=always"]
+        faults = ["store.skip_sync=always"]
         before, _ = self.lost_after_power_cut("ext4", faults)
         self.assertNotEqual([], before, "the test does not notice a missing sync")
 

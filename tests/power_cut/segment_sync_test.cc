@@ -114,7 +114,7 @@ class SegmentSyncTest : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(file.ok()) << file.status().ToString();
     std::vector<uint8_t> found(kRecordBytes);
     for (uint64_t number = 0; number < acknowledged; ++number) {
-      ASSERT_TRUE(PreadFull((*file)->fd(), found, number * kRecordBytes, (*file)->path()).ok());
+      ASSERT_TRUE(PreadFull(*(*file)->Descriptor(), found, number * kRecordBytes, (*file)->path()).ok());
       ASSERT_TRUE(found == RecordOf(number)) << "record " << number << " was acknowledged as durable, one of " << acknowledged;
     }
   }
