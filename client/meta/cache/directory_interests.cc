@@ -52,6 +52,7 @@ std::optional<Cover> DirectoryInterests::Admit(const Admission& admission, Inode
     Slot& slot = At(found->second);
     slot.referenced = true;
     NoteShared(admission, &slot);
+    if (admission.shared && slot.whole_since == 0) slot.whole_since = admission.stamp;
     return Cover{found->second, slot.generation.load(std::memory_order_acquire)};
   }
   const std::optional<uint32_t> index = TakeSlot(admission.now_s, evicted);
@@ -59,6 +60,7 @@ std::optional<Cover> DirectoryInterests::Admit(const Admission& admission, Inode
   Slot& slot = At(*index);
   slot.directory.store(admission.directory.value());
   slot.since = admission.stamp;
+  slot.whole_since = admission.shared ? admission.stamp : 0;
   slot.used = slot.referenced = true;
   slot.shared.store(true);
   slot.shared_since = 0;
@@ -69,12 +71,12 @@ std::optional<Cover> DirectoryInterests::Admit(const Admission& admission, Inode
   return Cover{*index, slot.generation.load(std::memory_order_acquire)};
 }
 
-std::optional<Cover> DirectoryInterests::Held(InodeId directory, uint64_t token) {
+std::optional<Cover> DirectoryInterests::Held(InodeId directory, uint64_t token, bool whole) {
   MutexLock lock(mutex_);
   const auto found = slots_.find(directory);
   if (found == slots_.end()) return std::nullopt;
   Slot& slot = At(found->second);
-  if (slot.since > token) return std::nullopt;
+  if (slot.since > token || (whole && (slot.whole_since == 0 || slot.whole_since > token))) return std::nullopt;
   slot.referenced = true;
   return Cover{found->second, slot.generation.load(std::memory_order_acquire)};
 }

@@ -1,6 +1,9 @@
 // The directories that this session is told of: their names, and the attributes of what they cover, may be cached while
 // the interest lasts.
 //
+// An interest in the directory's own attributes only has a slot as well; it becomes one in all of it with the first
+// grant that says so.
+//
 // A cached record points at its directory's slot and the slot's generation; when the interest ends the generation
 // rises, and all records that point there are void at once.
 //
@@ -45,7 +48,7 @@ class DirectoryInterests {
 
   struct Admission {
     InodeId directory;
-    std::optional<bool> shared;  // nothing: the reply does not say
+    std::optional<bool> shared;  // nothing: the grant is of its own attributes only
     uint64_t token = 0;          // when the request was sent
     uint64_t stamp = 0;          // when its reply came
     uint32_t now_s = 0;
@@ -53,8 +56,9 @@ class DirectoryInterests {
   // A reply grants an interest. Nothing if the interest ended after the request was sent, or if there is no room (all
   // others were shown to the kernel lately). `*evicted` is the directory that had to go, if any.
   std::optional<Cover> Admit(const Admission& admission, InodeId* evicted);
-  // The interest, if the client has known of it since `token`.
-  std::optional<Cover> Held(InodeId directory, uint64_t token);
+  // The interest, if the client has known of it since `token`. `whole`: in names and children, not only its own
+  // attributes.
+  std::optional<Cover> Held(InodeId directory, uint64_t token, bool whole);
 
   // False if there is an interest; otherwise none that was asked for before `stamp` will be taken.
   bool Forget(InodeId directory, uint64_t stamp);
@@ -95,7 +99,8 @@ class DirectoryInterests {
     bool used = false;
     bool referenced = false;
     uint64_t shared_since = 0;
-    uint64_t since = 0;  // when the client learned of it
+    uint64_t since = 0;        // when the client learned of it
+    uint64_t whole_since = 0;  // the same of names and children; 0: not granted
   };
   using Chunk = std::array<Slot, kChunkSlots>;
 

@@ -159,7 +159,7 @@ NamespaceCache::Admission NamespaceCache::Held(InodeId directory, uint64_t token
   admission.token = token;
   if (!usable()) return admission;
   admission.directory = directory;
-  admission.cover = directories_.Held(directory, token);
+  admission.cover = directories_.Held(directory, token, /*whole=*/true);
   return admission;
 }
 
@@ -180,7 +180,7 @@ std::optional<Cover> NamespaceCache::CoverOf(const Admission& admission, const A
   if (attributes.type == FileType::kDirectory) {
     if (admission.cover && admission.directory == attributes.inode) return admission.cover;
     if (admission.inode == attributes.inode) return AdmitDirectory(attributes.inode, std::nullopt, admission.token);
-    return directories_.Held(attributes.inode, admission.token);
+    return directories_.Held(attributes.inode, admission.token, /*whole=*/false);
   }
   if (admission.inode == attributes.inode) return Cover{};
   if (attributes.nlink == 1 && admission.cover && attributes.parent == admission.directory) return admission.cover;
@@ -269,9 +269,9 @@ void NamespaceCache::NameChanged(uint64_t token, InodeId parent, std::string_vie
 
 std::optional<Cover> NamespaceCache::CoverOfOwn(uint64_t token, const Attributes& attributes) {
   if (!usable() || attributes.nlink == 0) return std::nullopt;
-  if (attributes.type == FileType::kDirectory) return directories_.Held(attributes.inode, token);
+  if (attributes.type == FileType::kDirectory) return directories_.Held(attributes.inode, token, /*whole=*/false);
   if (attributes.nlink == 1 && attributes.parent.valid()) {
-    if (const std::optional<Cover> cover = directories_.Held(attributes.parent, token)) return cover;
+    if (const std::optional<Cover> cover = directories_.Held(attributes.parent, token, /*whole=*/true)) return cover;
   }
   return std::nullopt;
 }

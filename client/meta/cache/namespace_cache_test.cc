@@ -267,6 +267,24 @@ TEST_F(NamespaceCacheTest, AnInterestThatIsYoungerThanTheRequestDoesNotCoverItsR
   EXPECT_FALSE(cache_.FindName(kDirectory, "a"));
 }
 
+TEST_F(NamespaceCacheTest, AnInterestInADirectorysAttributesDoesNotCoverItsNames) {
+  Attributes directory = File(kDirectory.value(), kOtherDirectory);
+  directory.type = FileType::kDirectory;
+  directory.nlink = 2;
+  proto::CacheGrant grant;
+  grant.set_term(kTerm);
+  grant.set_inode(kDirectory.value());
+  cache_.PutAttributes(cache_.Admit(grant, cache_.Token()), directory);
+  EXPECT_TRUE(cache_.FindAttributes(kDirectory));
+  cache_.NameChanged(cache_.Token(), kDirectory, "a", InodeId(1));
+  cache_.AttributesChanged(cache_.Token(), File(1), false);
+  EXPECT_FALSE(cache_.FindName(kDirectory, "a"));
+  EXPECT_FALSE(cache_.FindAttributes(InodeId(1)));
+  (void)Grant();
+  cache_.NameChanged(cache_.Token(), kDirectory, "a", InodeId(1));
+  EXPECT_TRUE(cache_.FindName(kDirectory, "a"));
+}
+
 TEST_F(NamespaceCacheTest, AReplyThatAnOwnChangeOvertookIsNotRemembered) {
   (void)Grant();
   const uint64_t sent = cache_.Token();
