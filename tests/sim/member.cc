@@ -1,0 +1,430 @@
+#include "tests/sim/member.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "common/base/check.h"
+#include "metaserver/service/maintenance.h"
+#include "metaserver/service/member_table.h"
+#include "metaserver/service/metadata_service.h"
+#include "metaserver/service/proposer.h"
+#include "metaserver/service/push_coordinator.h"
+#include "metaserver/service/service_context.h"
+#include "metaserver/service/state_applier.h"
+#include "proto/hello.pb.h"
+#include "proto/types.pb.h"
+
+namespace tarn::sim {
+namespace {
+
+constexpr int64_t kMaintenanceNs = 100 * kMillisecond;
+constexpr int64_t kTargetLeaseMs = 10'000;
+constexpr int kPausedReadsMax = 4;
+
+std::string AddressOf(uint64_t member) { return "member-" + std::to_string(member); }
+
+uint64_t MemberOf(const std::string& address) {
+  return address.empty() ? 0 : std::strtoull(address.c_str() + sizeof("member-") - 1, nullptr, 10);
+}
+
+class SimPeer final : public rpc::Peer {
+ public:
+  explicit SimPeer(uint64_t session) {
+    hello_.set_role(proto::PEER_ROLE_CLIENT);
+    hello_.set_session(session);
+  }
+  const proto::HelloRequest& hello() const override { return hello_; }
+  const std::string& address() const override { return address_; }
+  void Push(rpc::Method, const google::protobuf::MessageLite&) override {}
+  bool connected() const override { return true; }
+
+ private:
+  proto::HelloRequest hello_;
+  const std::string address_ = "client";
+};
+
+class SimResponder final : public rpc::Responder {
+ public:
+  explicit SimResponder(std::function<void(Answer)> answer) : answer_(std::move(answer)) {}
+  void Reply(const google::protobuf::MessageLite& message) override {
+    Send({Status::Ok(), message.SerializeAsString(), 0});
+  }
+  void Reply(const google::protobuf::MessageLite& message, Buffer) override { Reply(message); }
+  void ReplyFile(const google::protobuf::MessageLite& message, std::vector<rpc::FilePayload>) override {
+    Reply(message);
+  }
+  void Fail(const Status& status) override { Send({status, {}, 0}); }
+  void Fail(const Status& status, proto::ErrorDetail detail) override {
+    Send({status, {}, MemberOf(detail.leader_address())});
+  }
+
+ private:
+  void Send(Answer answer) {
+    CHECK(answer_ != nullptr, "a request is answered once");
+    std::exchange(answer_, nullptr)(std::move(answer));
+  }
+
+  std::function<void(Answer)> answer_;
+};
+
+// The replicator as the service sees it: here bugs of the lease are planted.
+class WatchedReplicator final : public meta::Replicator {
+ public:
+  WatchedReplicator(SimReplicator* base, uint64_t member_id, Plant plant)
+      : base_(base), member_id_(member_id), plant_(plant) {}
+
+  void Propose(std::string entry, Committed committed) override {
+    base_->Propose(std::move(entry), std::move(committed));
+  }
+  bool HoldsLease() const override {
+    if (plant_ == Plant::kReadWithoutLease) return base_->leader_member() == member_id_;
+    if (plant_ == Plant::kNoSecondLook && looked_) return true;
+    looked_ = base_->HoldsLease();
+    return looked_;
+  }
+  // A request begins; with Plant::kNoSecondLook the first look that goes well is the last until then.
+  void BeginRequest() { looked_ = false; }
+  uint64_t leader_member() const override { return base_->leader_member(); }
+  uint64_t term() const override { return base_->term(); }
+  std::vector<meta::GroupMember> members() const override { return {}; }
+  Result<std::vector<meta::MemberProgress>> Progress() const override {
+    return Status(StatusCode::kNotSupported, "not simulated");
+  }
+  // The simulated group stays as it is.
+  void AddMember(uint64_t /*member*/, const std::string& /*address*/, Changed /*done*/) override {}
+  void PromoteMember(uint64_t /*member*/, Changed /*done*/) override {}
+  void RemoveMember(uint64_t /*member*/, Changed /*done*/) override {}
+  void TransferLeadership(uint64_t /*member*/, Changed /*done*/) override {}
+  void Stop() override {}
+
+ private:
+  SimReplicator* const base_;
+  const uint64_t member_id_;
+  const Plant plant_;
+  mutable bool looked_ = false;
+};
+
+}  // namespace
+
+// What a crash ends.
+struct Member::Process final : public meta::LogConsumer {
+  explicit Process(Member* owner)
+      : member(owner),
+        store(&owner->state_, owner->cluster_->plan->plant),
+        random(owner->cluster_->scheduler),
+        sessions(&owner->clock_, owner->cluster_->plan->session_lease_ms),
+        coherence(meta::PushCoordinatorOptions(), &owner->clock_, &sessions),
+        servers(&owner->clock_, kTargetLeaseMs),
+        members(&owner->clock_, [this] { return state->cluster_map(); }) {}
+
+  void Open();
+  void Gained(uint64_t term);
+  void Lost() {
+    proposer->EndLeading();
+    coherence.EndLeading();
+  }
+  void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
+
+  // LogConsumer: watched on the way to the applier.
+  Status Apply(std::string_view entry, uint64_t number) override {
+    Cluster* cluster = member->cluster_;
+    cluster->scheduler->Trace("apply", member->id_, number);
+    cluster->oracle->OnApply(member->id_, number, entry);
+    number_applied = number;
+    return applier->Apply(entry, number);
+  }
+  void LeadershipGained(uint64_t term) override {
+    member->cluster_->oracle->OnLeader(member->id_, term);
+    applier->LeadershipGained(term);
+  }
+  void LeadershipLost() override { applier->LeadershipLost(); }
+  Status MakeDurable() override { return applier->MakeDurable(); }
+  void Failed(const Status& status) override { applier->Failed(status); }
+
+  Member* const member;
+  SimStore store;
+  SimRandom random;
+  meta::SessionKeeper sessions;
+  meta::PushCoordinator coherence;
+  meta::ServerRegistry servers;
+  meta::MemberTable members;
+  fault::FaultPoints faults;
+  uint64_t number_applied = 0;
+  std::unique_ptr<meta::StateMachine> state;
+  std::unique_ptr<meta::StateApplier> applier;
+  std::unique_ptr<SimReplicator> replicator;
+  std::unique_ptr<WatchedReplicator> watched;
+  std::unique_ptr<meta::Proposer> proposer;
+  meta::ServiceContext context;
+  std::unique_ptr<meta::Maintenance> maintenance;
+  std::unique_ptr<meta::MetadataService> service;
+};
+
+void Member::Process::Open() {
+  Cluster* cluster = member->cluster_;
+  auto opened = meta::StateMachine::Open(&store);
+  CHECK(opened.ok(), "a state that was written can be read");
+  state = std::move(*opened);
+  store.SetWriteListener(
+      [this, cluster](const meta::KvBatch& batch) { cluster->oracle->OnBatch(member->id_, number_applied, batch); });
+  store.SetReadHook([this] { member->PauseInRead(); });
+  applier = std::make_unique<meta::StateApplier>(state.get(), &store);
+  meta::StateApplier::Listener listener;
+  listener.gained = [this](uint64_t term) { Gained(term); };
+  listener.lost = [this] { Lost(); };
+  listener.wants_changes = [this] { return coherence.WantsChanges(); };
+  listener.applied = [this](const auto& entry, const auto& replies, const auto& changes) {
+    coherence.OnApplied(entry, replies, changes);
+  };
+  listener.failed = [this](const Status& status) { member->Violation("a log failed: " + status.ToString()); };
+  applier->SetListener(std::move(listener));
+  SimReplicator::Options options;
+  options.member_id = member->id_;
+  options.applied_entries = state->applied_entries();
+  options.proposer = random.NextNonZero();
+  replicator = std::make_unique<SimReplicator>(options, *cluster->plan, member, cluster->scheduler, &member->clock_,
+                                               &member->disk_, this);
+  watched = std::make_unique<WatchedReplicator>(replicator.get(), member->id_, cluster->plan->plant);
+  proposer = std::make_unique<meta::Proposer>(meta::ProposerOptions(), watched.get(), &member->clock_, &random,
+                                              [this] { return applier->TakeReplies(); });
+  context.clock = &member->clock_;
+  context.store = &store;
+  context.state = state.get();
+  context.members = &members;
+  context.replicator = watched.get();
+  context.proposer = proposer.get();
+  context.sessions = &sessions;
+  context.coherence = &coherence;
+  coherence.SetSettle([this](InodeId inode, std::vector<SessionId> holders, auto done) {
+    SettleOrphan(inode, holders, std::move(done));
+  });
+  context.servers = &servers;
+  context.faults = &faults;
+  context.self.cluster_id = "simulated";
+  context.self.member_id = member->id_;
+  context.self.address = AddressOf(member->id_);
+  maintenance = std::make_unique<meta::Maintenance>(&context, meta::MaintenanceOptions());
+  service = std::make_unique<meta::MetadataService>(&context);
+  context.serving.store(true);
+}
+
+void Member::Process::SettleOrphan(InodeId inode, const std::vector<SessionId>& holders,
+                                   std::function<void(const Status&)> done) {
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_settle_orphan()->set_inode(inode.value());
+  for (const SessionId holder : holders) mutations[0].mutable_settle_orphan()->add_sessions(holder.value());
+  proposer->Submit(std::move(mutations),
+                   [done = std::move(done)](const Status& status, std::span<proto::MutationReply>) { done(status); });
+}
+
+// As MetadataServerImpl::OnGained.
+void Member::Process::Gained(uint64_t term) {
+  std::vector<proto::SessionRecord> records;
+  CHECK(state->ListSessions(&records).ok(), "the sessions can be read");
+  std::vector<SessionId> ids;
+  for (const proto::SessionRecord& record : records) ids.emplace_back(record.id());
+  std::vector<InodeId> orphans;
+  CHECK(state->ListUnsettledOrphans(&orphans).ok(), "the orphans can be read");
+  sessions.Reset(ids);
+  coherence.BeginLeading(term, records, orphans);
+  servers.Reset(*state->cluster_map());
+  const proto::StateHeader header = state->header();
+  proposer->BeginLeading(header);
+  member->cluster_->scheduler->Trace("serves", member->id_, term);
+  if (!header.cluster_id().empty()) return;
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_init_cluster()->set_cluster_id("simulated");
+  proposer->Submit(std::move(mutations), [](const Status&, std::span<proto::MutationReply>) {});
+}
+
+// ---- Life ----
+
+Member::Member(Cluster* cluster, uint64_t id)
+    : cluster_(cluster),
+      id_(id),
+      clock_(cluster->scheduler,
+             1.0 + cluster->plan->faults.clock_rate *
+                       static_cast<double>(cluster->scheduler->dice().Between(-1000, 1000)) / 1000.0,
+             cluster->scheduler->dice().Between(1, 1000) * kSecond),
+      disk_(cluster->scheduler, *cluster->plan) {
+  void* data = nullptr;
+  size_t bytes = 0;
+  sim_bootstrap_configuration(cluster->plan->members, &data, &bytes);
+  disk_.Bootstrap({1, sim_change_entry_type(), std::string(static_cast<const char*>(data), bytes)});
+  std::free(data);
+}
+
+Member::~Member() = default;
+
+void Member::Start() {
+  if (process_ != nullptr) return;
+  cluster_->scheduler->Trace("start", id_, life_);
+  dead_ = false;
+  process_ = std::make_unique<Process>(this);
+  ++depth_;
+  process_->Open();
+  checkpoint_asked_ = false;
+  process_->replicator->Start();
+  checkpoint_due_ = checkpoint_asked_;
+  --depth_;
+  if (dead_) return Bury();
+  ScheduleMaintenance();
+}
+
+void Member::ScheduleMaintenance() {
+  Post(clock_.WorldTime(kMaintenanceNs), [this] {
+    process_->maintenance->Step();
+    ScheduleMaintenance();
+  });
+}
+
+void Member::Crash() {
+  if (process_ == nullptr || dead_) return;
+  cluster_->scheduler->Trace("crash", id_, life_);
+  dead_ = true;
+  unflushed_at_death_ = state_.unflushed_batches();
+  process_->store.SetDead();
+  if (depth_ == 0) Bury();
+}
+
+void Member::Bury() {
+  process_->proposer->Stop();
+  process_.reset();
+  ++life_;
+  stopped_until_ns_ = 0;
+  Dice& dice = cluster_->scheduler->dice();
+  disk_.Crash();
+  state_.Crash(dice.Chance(0.5) ? 0 : dice.Below(unflushed_at_death_ + 1));
+  if (dice.Chance(cluster_->plan->faults.wall_jump)) clock_.JumpWall(dice.Between(-600, 600) * kSecond);
+  Restart(cluster_->faults_ended ? kMillisecond : dice.LongTailed(cluster_->plan->faults.restart_delay_ns));
+}
+
+void Member::Restart(int64_t delay_ns) {
+  cluster_->scheduler->After(delay_ns, [this] { Start(); });
+}
+
+void Member::StopFor(int64_t length_ns) {
+  cluster_->scheduler->Trace("stop", id_, static_cast<uint64_t>(length_ns));
+  stopped_until_ns_ = std::max(stopped_until_ns_, cluster_->scheduler->now_ns() + length_ns);
+}
+
+void Member::EndFaults() {
+  disk_.EndFaults();
+  stopped_until_ns_ = 0;
+}
+
+void Member::Post(int64_t delay_ns, std::function<void()> action) {
+  if (dead_) return;
+  cluster_->scheduler->After(delay_ns, [this, life = life_, action = std::move(action)] { Run(life, action); });
+}
+
+void Member::Run(uint64_t life, const std::function<void()>& action) {
+  if (process_ == nullptr || dead_ || life != life_) return;
+  if (stopped_until_ns_ > cluster_->scheduler->now_ns()) {
+    cluster_->scheduler->At(stopped_until_ns_, [this, life, action] { Run(life, action); });
+    return;
+  }
+  ++depth_;
+  const bool outer = std::exchange(in_request_, false);
+  action();
+  in_request_ = outer;
+  --depth_;
+  if (dead_ && depth_ == 0) Bury();
+}
+
+void Member::AtWrite() {
+  if (dead_ || cluster_->faults_ended) return;
+  if (cluster_->scheduler->dice().Chance(cluster_->plan->faults.crash_at_write)) Crash();
+}
+
+void Member::PauseInRead() {
+  if (!in_request_ || cluster_->faults_ended || dead_) return;
+  Dice& dice = cluster_->scheduler->dice();
+  if (!dice.Chance(cluster_->plan->faults.pause_in_read) || cluster_->reads_paused >= kPausedReadsMax) return;
+  const int64_t length_ns = dice.LongTailed(cluster_->plan->faults.pause_length_ns / 2);
+  const int64_t end_ns = cluster_->scheduler->now_ns() + length_ns;
+  cluster_->scheduler->Trace("pause in read", id_, static_cast<uint64_t>(length_ns));
+  if (dice.Chance(0.5)) StopFor(length_ns);
+  ++cluster_->reads_paused;
+  cluster_->scheduler->RunUntil(end_ns);
+  --cluster_->reads_paused;
+}
+
+// ---- Checkpoints ----
+
+void Member::FetchCheckpoint(bool at_start, uint64_t at_least_entries) {
+  if (at_start && !checkpoint_due_) {
+    Violation("member " + std::to_string(id_) + " starts with a log that begins behind entry " +
+              std::to_string(at_least_entries) + ", which its state lacks");
+    return;
+  }
+  cluster_->scheduler->Trace("needs checkpoint", id_, at_least_entries);
+  checkpoint_due_ = true;
+  checkpoint_asked_ = true;
+  AskForCheckpoint(at_least_entries);
+}
+
+void Member::AskForCheckpoint(uint64_t at_least_entries) {
+  Post(20 * kMillisecond, [this, at_least_entries] {
+    for (const auto& other : *cluster_->members) {
+      if (!other->alive() || other->applied() < at_least_entries) continue;
+      cluster_->network->Send(other->id_, id_, "checkpoint", [this, life = life_, contents = other->state_.Snapshot()] {
+        Run(life, [this, contents] { TakeCheckpoint(contents); });
+      });
+      break;
+    }
+    AskForCheckpoint(at_least_entries);
+  });
+}
+
+void Member::TakeCheckpoint(const meta::MemoryKv::Contents& contents) {
+  AtWrite();
+  if (dead_) return;
+  meta::KvBatch batch;
+  for (const auto& [key, value] : state_.Snapshot()) {
+    if (!contents.contains(key)) batch.changes.push_back({key, std::nullopt});
+  }
+  for (const auto& [key, value] : contents) batch.changes.push_back({key, value});
+  CHECK(state_.Write(batch).ok() && state_.Flush().ok(), "the simulated store takes a checkpoint");
+  checkpoint_due_ = false;
+  Crash();  // a new process begins behind it
+}
+
+// ---- Asked ----
+
+bool Member::HoldsLease() const { return alive() && process_->replicator->HoldsLease(); }
+bool Member::Leads() const { return alive() && process_->replicator->leader_member() == id_; }
+uint64_t Member::applied() const { return alive() ? process_->state->applied_entries() : 0; }
+
+// ---- Network ----
+
+void Member::SendToMember(uint64_t to, std::string message) {
+  static constexpr std::string_view kKinds[] = {"append", "append result", "vote", "vote result", "snapshot", "other"};
+  const std::string_view kind = kKinds[sim_message_kind_of(message.data(), message.size())];
+  cluster_->network->Send(id_, to, kind, [cluster = cluster_, from = id_, to, message = std::move(message)] {
+    (*cluster->members)[to - 1]->ReceiveMessage(from, message);
+  });
+}
+
+void Member::ReceiveMessage(uint64_t from_member, const std::string& message) {
+  Run(life_, [this, from_member, message] { process_->replicator->Receive(from_member, message); });
+}
+
+void Member::ReceiveRequest(rpc::Method method, uint64_t hello_session, const std::string& message,
+                            std::function<void(Answer)> answer) {
+  Run(life_, [this, method, hello_session, message, life = life_, answer = std::move(answer)] {
+    rpc::Request request;
+    request.method = method;
+    request.peer = std::make_shared<SimPeer>(hello_session);
+    request.message = {reinterpret_cast<const uint8_t*>(message.data()), message.size()};
+    auto alive_only = [this, life, answer](Answer what) {
+      if (life == life_ && !dead_) answer(std::move(what));
+    };
+    process_->watched->BeginRequest();
+    in_request_ = true;
+    process_->service->Handle(std::move(request), std::make_unique<SimResponder>(alive_only));
+  });
+}
+
+}  // namespace tarn::sim

@@ -1,0 +1,117 @@
+// One simulated metadata server: the parts of the real one over simulated disk, network, clock and state store.
+//
+// Real are the state machine, exactly-once, the applier, group commit, the session keeper, maintenance, and the service
+// that answers requests; libraft's core beneath (sim_replicator.h). Left out are threads, sockets and gRPC.
+//
+// Fault model of a member. It crashes between two events, or at a write (to its log, its term or vote, its state) in
+// the middle of one: from that write on nothing it does has an effect, and what it had not yet written is lost. The
+// log's disk then keeps what log_disk.h says; the state falls back to the last flush or to any batch boundary after it.
+// It restarts after a while, with a new process and the same disks. It can be stopped, between events or while it reads
+// the state for an answer, and goes on later without having noticed: requests wait, its clocks go on. While it reads
+// for an answer it can also be that only the answering thread stands still. A restart may find that its wall clock has
+// jumped. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/rpc/frame.h"
+#include "metaserver/state/memory_kv.h"
+#include "tests/sim/log_disk.h"
+#include "tests/sim/network.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/plan.h"
+#include "tests/sim/sim_clock.h"
+#include "tests/sim/sim_replicator.h"
+
+namespace tarn::sim {
+
+class Member;
+
+// What is answered to a request: the status of the frame, the message, and who is said to lead (0: nobody).
+struct Answer {
+  Status status;
+  std::string message;
+  uint64_t leader = 0;
+};
+
+// What the members share.
+struct Cluster {
+  Scheduler* scheduler = nullptr;
+  Network* network = nullptr;
+  Oracle* oracle = nullptr;
+  const Plan* plan = nullptr;
+  std::vector<std::unique_ptr<Member>>* members = nullptr;  // member 1 is the first
+  std::function<void(const std::string&)> violation;
+  bool faults_ended = false;
+  int reads_paused = 0;  // at this moment
+};
+
+class Member final : public ProcessPort {
+ public:
+  Member(Cluster* cluster, uint64_t id);
+  ~Member() override;
+  Member(const Member&) = delete;
+  Member& operator=(const Member&) = delete;
+
+  uint64_t id() const { return id_; }
+  void Start();
+  // Now, or at the end of the present event.
+  void Crash();
+  void StopFor(int64_t length_ns);
+  // It runs from now on, and no write is its last any more.
+  void EndFaults();
+
+  bool alive() const { return process_ != nullptr && !dead_; }
+  bool HoldsLease() const;
+  bool Leads() const;
+  // Entries in its state; 0 if it is down.
+  uint64_t applied() const;
+  const meta::MemoryKv& state() const { return state_; }
+
+  // A message or request arrives. `answer` may never be called.
+  void ReceiveMessage(uint64_t from_member, const std::string& message);
+  void ReceiveRequest(rpc::Method method, uint64_t hello_session, const std::string& message,
+                      std::function<void(Answer)> answer);
+
+ private:
+  struct Process;
+  friend struct Process;
+
+  // ProcessPort.
+  void Post(int64_t delay_ns, std::function<void()> action) override;
+  void SendToMember(uint64_t member, std::string message) override;
+  void AtWrite() override;
+  bool dead() const override { return dead_; }
+  void FetchCheckpoint(bool at_start, uint64_t at_least_entries) override;
+  void Violation(const std::string& what) override { cluster_->violation(what); }
+
+  // Runs the action now if the process of that life is there and not stopped, later if it is stopped.
+  void Run(uint64_t life, const std::function<void()>& action);
+  void Bury();
+  void Restart(int64_t delay_ns);
+  void AskForCheckpoint(uint64_t at_least_entries);
+  void TakeCheckpoint(const meta::MemoryKv::Contents& contents);
+  void PauseInRead();
+  void ScheduleMaintenance();
+
+  Cluster* const cluster_;
+  const uint64_t id_;
+  SimClock clock_;
+  LogDisk disk_;
+  meta::MemoryKv state_;
+  bool checkpoint_due_ = false;  // durable: the log begins behind the state, and that is known
+  bool checkpoint_asked_ = false;
+
+  std::unique_ptr<Process> process_;
+  uint64_t life_ = 0;
+  bool dead_ = false;
+  size_t unflushed_at_death_ = 0;
+  int depth_ = 0;            // events of this member on the stack
+  bool in_request_ = false;  // the innermost of them answers a request
+  int64_t stopped_until_ns_ = 0;
+};
+
+}  // namespace tarn::sim

@@ -1,0 +1,74 @@
+// What one run is made of: its seed, which faults come how often, and, for tests of the simulator itself, a planted
+// bug.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tarn::sim {
+
+// Bugs that only the simulator can have: they sit in its own parts and in wrappers around ours.
+enum class Plant {
+  kNone,
+  kForgetResult,      // results of mutations are not remembered
+  kReadWithoutLease,  // whoever takes itself for the leader answers reads
+  kNoSecondLook,      // the lease is not checked again after reading
+  kServeTooEarly,     // a new leader serves before an entry of its own term is applied
+  kAckUnsynced,       // an append to the log is reported as done before it is on the disk
+  kForgetVote,        // a vote is not synced
+  kCountWrong,        // after a restart one entry is applied a second time
+  kVoteAtOnce,        // a restarted member votes without waiting for an election time-out
+  kTrimTooEarly,      // the log is trimmed before the state is durable
+};
+inline constexpr Plant kPlants[] = {Plant::kForgetResult,  Plant::kReadWithoutLease, Plant::kNoSecondLook,
+                                    Plant::kServeTooEarly, Plant::kAckUnsynced,      Plant::kForgetVote,
+                                    Plant::kCountWrong,    Plant::kVoteAtOnce,       Plant::kTrimTooEarly};
+// "forget-result" and so on; "none".
+std::string_view PlantName(Plant plant);
+
+// Probabilities are per occasion, intervals are means in simulated nanoseconds (0: never).
+struct FaultPlan {
+  // Network, per message.
+  double lose = 0;
+  double repeat = 0;
+  double delay = 0;    // far beyond the usual time
+  double reorder = 0;  // overtakes earlier ones
+  int64_t latency_ns = 0;
+  int64_t partition_interval_ns = 0;
+  int64_t partition_length_ns = 0;
+  // Members.
+  int64_t crash_interval_ns = 0;
+  double crash_at_write = 0;  // per write to a log, a vote or a state store
+  double crash_all = 0;       // a crash takes every member at once
+  int64_t restart_delay_ns = 0;
+  int64_t pause_interval_ns = 0;
+  int64_t pause_length_ns = 0;
+  double pause_in_read = 0;  // per read of the state while a request is answered
+  // Disks.
+  int64_t sync_ns = 0;
+  double slow_sync = 0;
+  // Clocks: a member's clock runs at up to (1 +- rate) times the true rate.
+  double clock_rate = 0;
+  double wall_jump = 0;  // per restart
+};
+
+struct Plan {
+  uint64_t seed = 0;
+  Plant plant = Plant::kNone;
+  uint32_t members = 3;
+  uint32_t clients = 4;
+  uint32_t slots = 2;           // operations a client has under way at once
+  int64_t faults_until_ns = 0;  // then everything heals, and the run ends when all is quiet
+  uint32_t snapshot_entries = 0;
+  int64_t session_lease_ms = 0;
+  FaultPlan faults;
+};
+
+// Draws the plan of a seed: which kinds of faults are armed at all, and each one's rate.
+Plan DrawPlan(uint64_t seed);
+// One line.
+std::string Describe(const Plan& plan);
+
+}  // namespace tarn::sim

@@ -1,0 +1,79 @@
+// The simulator holds: seeds pass, a seed replays exactly, and each planted bug is found.
+#include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "tests/sim/world.h"
+
+namespace tarn::sim {
+namespace {
+
+class Simulator : public testing::Test {
+ protected:
+  Simulator() { spdlog::set_level(spdlog::level::off); }
+};
+
+Outcome RunSeed(uint64_t seed, Plant plant = Plant::kNone) {
+  Plan plan = DrawPlan(seed);
+  plan.plant = plant;
+  return RunWorld(plan);
+}
+
+TEST_F(Simulator, SeedsFindNothing) {
+  Outcome sum;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    const Outcome outcome = RunSeed(seed);
+    EXPECT_EQ(outcome.violation, "") << "replay with: build/release/tests/sim/run --seed " << seed << " --trace";
+    sum.mutations += outcome.mutations;
+    sum.reads += outcome.reads;
+    sum.crashes += outcome.crashes;
+    sum.leaders += outcome.leaders;
+    sum.repeats += outcome.repeats;
+    sum.checkpoints += outcome.checkpoints;
+  }
+  // Else it finds nothing because it does nothing.
+  EXPECT_GT(sum.mutations, 5'000u);
+  EXPECT_GT(sum.reads, 3'000u);
+  EXPECT_GT(sum.crashes, 50u);
+  EXPECT_GT(sum.leaders, 80u);
+  EXPECT_GT(sum.repeats, 20u);
+  EXPECT_GT(sum.checkpoints, 0u);
+}
+
+TEST_F(Simulator, ASeedReplaysExactly) {
+  for (const uint64_t seed : {3u, 8u, 21u}) {
+    const Outcome first = RunSeed(seed);
+    const Outcome second = RunSeed(seed);
+    EXPECT_EQ(first.trace, second.trace) << "seed " << seed;
+    EXPECT_EQ(first.events, second.events) << "seed " << seed;
+    EXPECT_EQ(first.entries, second.entries) << "seed " << seed;
+  }
+  EXPECT_NE(RunSeed(3).trace, RunSeed(8).trace);
+}
+
+class PlantedBug : public testing::TestWithParam<std::pair<Plant, uint64_t>> {};
+
+TEST_P(PlantedBug, IsFound) {
+  spdlog::set_level(spdlog::level::off);
+  const auto [plant, seeds_max] = GetParam();
+  for (uint64_t seed = 1; seed <= seeds_max; ++seed) {
+    if (!RunSeed(seed, plant).violation.empty()) return;
+  }
+  FAIL() << PlantName(plant) << " was not found by seeds 1.." << seeds_max;
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, PlantedBug,
+                         testing::Values(std::pair{Plant::kForgetResult, 20}, std::pair{Plant::kServeTooEarly, 20},
+                                         std::pair{Plant::kAckUnsynced, 20}, std::pair{Plant::kCountWrong, 20},
+                                         std::pair{Plant::kTrimTooEarly, 20}),
+                         [](const auto& test) {
+                           std::string name(PlantName(test.param.first));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace tarn::sim

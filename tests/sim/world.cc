@@ -1,0 +1,176 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+
+namespace tarn::sim {
+namespace {
+
+constexpr int64_t kQuietTimeMax = 60 * kSecond;
+constexpr int64_t kLeaseCheckNs = 3 * kMillisecond;
+constexpr int64_t kEndCheckNs = 100 * kMillisecond;
+
+std::vector<Endpoint> EndpointsOf(const Plan& plan) {
+  std::vector<Endpoint> endpoints;
+  for (uint64_t member = 1; member <= plan.members; ++member) endpoints.push_back(member);
+  for (uint64_t client = 0; client < plan.clients; ++client) endpoints.push_back(kFirstClient + client);
+  return endpoints;
+}
+
+class World {
+ public:
+  World(const Plan& plan, const TraceListener& listener)
+      : plan_(plan),
+        scheduler_(plan.seed),
+        network_(&scheduler_, plan.faults, EndpointsOf(plan)),
+        oracle_(plan.plant, [this](const std::string& what) { Violate(what); }) {
+    scheduler_.SetTraceListener([this, listener](std::string_view what, uint64_t a, uint64_t b) {
+      if (what == "crash") ++outcome_.crashes;
+      if (what == "leads") ++outcome_.leaders;
+      if (what == "needs checkpoint") ++outcome_.checkpoints;
+      if (listener) listener(scheduler_.now_ns(), what, a, b);
+    });
+    cluster_.scheduler = &scheduler_;
+    cluster_.network = &network_;
+    cluster_.oracle = &oracle_;
+    cluster_.plan = &plan_;
+    cluster_.members = &members_;
+    cluster_.violation = [this](const std::string& what) { Violate(what); };
+  }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  Outcome Run();
+
+ private:
+  void Violate(const std::string& what);
+  // Something of the plan's happens again and again, each time after about the interval; 0: never.
+  void Repeat(int64_t interval_ns, std::function<void()> action);
+  void ScheduleFaults();
+  void CrashSome();
+  void CheckLeases();
+  void EndFaults();
+  void CheckEnd();
+
+  const Plan plan_;
+  Scheduler scheduler_;
+  Network network_;
+  Oracle oracle_;
+  Cluster cluster_;
+  std::vector<std::unique_ptr<Member>> members_;
+  Hearsay hearsay_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  Outcome outcome_;
+};
+
+void World::Violate(const std::string& what) {
+  if (!outcome_.violation.empty()) return;
+  outcome_.violation = what;
+  outcome_.violation_ns = scheduler_.now_ns();
+  scheduler_.Stop();
+}
+
+void World::Repeat(int64_t interval_ns, std::function<void()> action) {
+  if (interval_ns == 0) return;
+  scheduler_.After(scheduler_.dice().Between(interval_ns / 4, interval_ns * 7 / 4), [this, interval_ns, action] {
+    if (cluster_.faults_ended) return;
+    action();
+    Repeat(interval_ns, action);
+  });
+}
+
+void World::CrashSome() {
+  if (scheduler_.dice().Chance(plan_.faults.crash_all)) {
+    for (const auto& member : members_) member->Crash();
+    return;
+  }
+  members_[scheduler_.dice().Below(members_.size())]->Crash();
+}
+
+void World::ScheduleFaults() {
+  const FaultPlan& faults = plan_.faults;
+  Repeat(faults.crash_interval_ns, [this] { CrashSome(); });
+  Repeat(faults.pause_interval_ns, [this] {
+    const int64_t length_ns = scheduler_.dice().LongTailed(plan_.faults.pause_length_ns);
+    members_[scheduler_.dice().Below(members_.size())]->StopFor(length_ns);
+  });
+  Repeat(faults.partition_interval_ns, [this] {
+    network_.Partition();
+    scheduler_.Trace("partition");
+    scheduler_.After(scheduler_.dice().LongTailed(plan_.faults.partition_length_ns), [this] { network_.Heal(); });
+  });
+  scheduler_.At(plan_.faults_until_ns, [this] { EndFaults(); });
+}
+
+void World::CheckLeases() {
+  uint64_t holder = 0;
+  for (const auto& member : members_) {
+    if (!member->HoldsLease()) continue;
+    if (holder != 0) {
+      return Violate("members " + std::to_string(holder) + " and " + std::to_string(member->id()) +
+                     " hold the lease at one time");
+    }
+    holder = member->id();
+  }
+  scheduler_.After(kLeaseCheckNs, [this] { CheckLeases(); });
+}
+
+void World::EndFaults() {
+  scheduler_.Trace("faults end");
+  cluster_.faults_ended = true;
+  network_.EndFaults();
+  for (const auto& member : members_) {
+    member->EndFaults();
+    scheduler_.After(scheduler_.dice().Below(kSecond), [&member] { member->Start(); });
+  }
+  // Some work on the healed cluster, then no more.
+  scheduler_.After(kSecond, [this] {
+    for (const auto& client : clients_) client->Finish();
+  });
+  scheduler_.After(2 * kSecond, [this] { CheckEnd(); });
+}
+
+void World::CheckEnd() {
+  const bool idle = std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); });
+  const bool equal = std::ranges::all_of(
+      members_, [this](const auto& member) { return member->alive() && member->applied() == oracle_.entries(); });
+  if (idle && equal) {
+    for (const auto& member : members_) oracle_.CompareState(member->id(), member->state());
+    if (oracle_.entries() == 0) Violate("the cluster never did anything");
+    scheduler_.Stop();
+    return;
+  }
+  if (scheduler_.now_ns() > plan_.faults_until_ns + kQuietTimeMax) {
+    std::string what = idle ? "" : "operations are never answered;";
+    for (const auto& member : members_)
+      what += " member " + std::to_string(member->id()) + " applied " + std::to_string(member->applied());
+    return Violate("the cluster does not come to rest: " + what + " of " + std::to_string(oracle_.entries()));
+  }
+  scheduler_.After(kEndCheckNs, [this] { CheckEnd(); });
+}
+
+Outcome World::Run() {
+  for (uint64_t id = 1; id <= plan_.members; ++id) members_.push_back(std::make_unique<Member>(&cluster_, id));
+  for (uint64_t number = 0; number < plan_.clients; ++number)
+    clients_.push_back(std::make_unique<Client>(&cluster_, &hearsay_, number));
+  for (const auto& member : members_)
+    scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&member] { member->Start(); });
+  for (const auto& client : clients_)
+    scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&client] { client->Start(); });
+  ScheduleFaults();
+  CheckLeases();
+  scheduler_.RunUntil(plan_.faults_until_ns + 2 * kQuietTimeMax);
+  outcome_.trace = scheduler_.trace();
+  outcome_.simulated_ns = scheduler_.now_ns();
+  outcome_.events = scheduler_.events_run();
+  outcome_.entries = oracle_.entries();
+  outcome_.mutations = oracle_.mutations_checked();
+  outcome_.reads = oracle_.reads_checked();
+  outcome_.repeats = oracle_.repeats_seen();
+  return outcome_;
+}
+
+}  // namespace
+
+Outcome RunWorld(const Plan& plan, const TraceListener& listener) { return World(plan, listener).Run(); }
+
+}  // namespace tarn::sim
