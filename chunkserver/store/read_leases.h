@@ -15,7 +15,7 @@ class ReadLeases {
  public:
   using Lease = std::shared_ptr<const void>;
 
-  ReadLeases() : current_(std::make_shared<char>()) {}
+  ReadLeases() : current_(std::make_shared<Generation>()) {}
   ReadLeases(const ReadLeases&) = delete;
   ReadLeases& operator=(const ReadLeases&) = delete;
 
@@ -34,19 +34,25 @@ class ReadLeases {
     std::weak_ptr<const void> before_;
   };
 
-  // Barriers pass in the order in which they are made only if the caller waits for them in that order.
   Barrier MakeBarrier() {
-    Lease next = std::make_shared<char>();
+    auto next = std::make_shared<Generation>();
     Barrier barrier;
     MutexLock lock(mutex_);
     barrier.before_ = current_;
+    current_->next = next;
     current_.swap(next);
     return barrier;
   }
 
  private:
+  // The leases between two barriers. Each holds the one after it, so that a barrier also waits for leases from before an earlier barrier,
+  // whoever made that.
+  struct Generation {
+    std::shared_ptr<Generation> next;
+  };
+
   mutable Mutex mutex_;
-  Lease current_ GUARDED_BY(mutex_);
+  std::shared_ptr<Generation> current_ GUARDED_BY(mutex_);
 };
 
 }  // namespace tarn::store
