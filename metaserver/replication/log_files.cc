@@ -11,6 +11,7 @@
 
 #include "common/base/check.h"
 #include "common/base/posix_io.h"
+#include "metaserver/replication/synced_file.h"
 
 namespace tarn::meta {
 namespace {
@@ -66,7 +67,7 @@ Status LogFiles::Create(const std::string& directory, const std::optional<LogEnt
     std::vector<uint8_t> bytes(GroupBytes(entries));
     EncodeGroup({.generation = segment.generation, .sequence = 1, .first_index = 1}, entries, bytes);
     RETURN_IF_ERROR(PwriteFull(segment.file.get(), bytes, kLogBlockBytes, directory));
-    if (fdatasync(segment.file.get()) != 0) return Status::FromErrno(errno, "sync " + directory);
+    RETURN_IF_ERROR(SyncFile(segment.file.get(), directory));
   }
   const std::string vote = EncodeVote(1, first ? first->term : 0, 0);
   RETURN_IF_ERROR(WriteSmallFileDurably(directory + "/" + kVoteB, vote));
@@ -249,10 +250,9 @@ Status LogFiles::OpenActive(uint64_t last_number) {
 
 Status LogFiles::WriteVoteFile(const char* name, const std::string& record) {
   const std::string path = directory_ + "/" + name;
-  ASSIGN_OR_RETURN(const UniqueFd file, OpenFile(path, O_WRONLY));
+  ASSIGN_OR_RETURN(const UniqueFd file, OpenFile(path, O_RDWR));
   RETURN_IF_ERROR(PwriteFull(file.get(), BytesOf(record), 0, path));
-  if (fdatasync(file.get()) != 0) return Status::FromErrno(errno, "sync " + path);
-  return Status::Ok();
+  return SyncFile(file.get(), path);
 }
 
 Status LogFiles::WriteVote(uint64_t term, uint64_t voted_for) {
@@ -280,7 +280,7 @@ Status LogFiles::WriteGroup(uint64_t first_index, std::span<const LogEntryRef> e
               buffer_);
   const std::string path = PathOf(segment.number);
   RETURN_IF_ERROR(PwriteFull(file_.get(), buffer_, offset_, path));
-  if (fdatasync(file_.get()) != 0) return Status::FromErrno(errno, "sync " + path);
+  RETURN_IF_ERROR(SyncFile(file_.get(), path));
   if (segment.first_sequence == 0) segment.first_sequence = next_sequence_;
   if (!entries.empty()) segment.last_index = std::max(segment.last_index, first_index + entries.size() - 1);
   ++next_sequence_;

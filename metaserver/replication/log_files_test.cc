@@ -27,7 +27,7 @@ class LogFilesTest : public ::testing::Test {
     std::string pattern = (fs::temp_directory_path() / "log_files_test.XXXXXX").string();
     directory_ = mkdtemp(pattern.data());
     EXPECT_TRUE(LogFiles::Create(directory_, std::nullopt, &random_).ok());
-    Reopen();
+    EXPECT_EQ(Reopen().ToString(), "kOk");
   }
   ~LogFilesTest() override {
     files_.reset();

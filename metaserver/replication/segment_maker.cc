@@ -12,6 +12,7 @@
 #include "common/base/named_thread.h"
 #include "common/base/posix_io.h"
 #include "metaserver/replication/log_format.h"
+#include "metaserver/replication/synced_file.h"
 
 namespace tarn::meta {
 namespace {
@@ -23,8 +24,7 @@ Status WriteHeader(int fd, uint64_t number, uint64_t generation, const std::stri
   std::vector<uint8_t> block(kLogBlockBytes);
   EncodeSegmentHeader(number, generation, block);
   RETURN_IF_ERROR(PwriteFull(fd, block, 0, path));
-  if (fdatasync(fd) != 0) return Status::FromErrno(errno, "sync " + path);
-  return Status::Ok();
+  return SyncFile(fd, path);
 }
 
 Result<UniqueFd> MakeZeroedFile(const std::string& path) {
