@@ -46,8 +46,7 @@ bool IsFinal(const Status& status) {
 // Keeps gRPC out of the header.
 class MetadataLinkStub {
  public:
-  MetadataLinkStub(const std::string& address, int64_t call_timeout_ms)
-      : stub_(proto::ClusterService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))), call_timeout_ms_(call_timeout_ms) {}
+  MetadataLinkStub(const std::string& address, int64_t call_timeout_ms) : stub_(proto::ClusterService::NewStub(Channel(address))), call_timeout_ms_(call_timeout_ms) {}
 
   Status RegisterServer(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply) {
     return Call([&](grpc::ClientContext* context) { return stub_->RegisterServer(context, request, reply); });
@@ -59,6 +58,12 @@ class MetadataLinkStub {
   const std::string& leader_hint() const { return leader_hint_; }
 
  private:
+  // A connection of its own: a shared one that has failed makes everybody wait for its back-off.
+  static std::shared_ptr<grpc::Channel> Channel(const std::string& address) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  }
   template <typename Method>
   Status Call(Method method) {
     grpc::ClientContext context;

@@ -77,9 +77,6 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
 
 Status RefuseUnsupported(const DevUpOptions& options) {
   const uint32_t metaservers = options.metaservers.value_or(1);
-  if (metaservers != 1) {
-    return Status(StatusCode::kNotSupported, "--metaservers " + std::to_string(metaservers) + ": not supported yet (1 is)");
-  }
   if (metaservers == 0 || metaservers > kMetaserversMax) {
     return Status(StatusCode::kInvalidArgument, "--metaservers " + std::to_string(metaservers) + ": 1, 3 or 5");
   }

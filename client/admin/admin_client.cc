@@ -96,7 +96,10 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
 // One metadata server's services; shared by the callers that use them.
 struct Stubs {
   explicit Stubs(const std::string& grpc_address) {
-    const auto channel = grpc::CreateChannel(grpc_address, grpc::InsecureChannelCredentials());
+    // A connection of its own: a shared one that has failed makes everybody wait for its back-off.
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    const auto channel = grpc::CreateCustomChannel(grpc_address, grpc::InsecureChannelCredentials(), arguments);
     admin = proto::AdminService::NewStub(channel);
     member = proto::MemberService::NewStub(channel);
   }
@@ -104,7 +107,6 @@ struct Stubs {
   std::unique_ptr<proto::MemberService::Stub> member;
 };
 using StubPtr = std::shared_ptr<Stubs>;
-
 
 class GrpcAdminClient final : public AdminClient {
  public:

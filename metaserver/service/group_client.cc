@@ -31,6 +31,8 @@ constexpr int64_t kSilenceMsMax = 15'000;  // the sender flushes its memory tabl
 std::unique_ptr<proto::MemberService::Stub> MakeStub(const std::string& grpc_address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+  // A connection of its own: a shared one that has failed makes everybody wait for its back-off.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return proto::MemberService::NewStub(
       grpc::CreateCustomChannel(grpc_address, grpc::InsecureChannelCredentials(), arguments));
 }

@@ -30,8 +30,8 @@ bool JudgeGroup(const std::vector<MemberProgress>& progress, std::vector<std::st
       degraded = true;
       problems->push_back(name + " does not answer");
     } else if (each.member.role == MemberRole::kLearner) {
-      problems->push_back(name + (silent ? " is to join and does not answer"
-                                         : " joins: it has no vote before it has caught up"));
+      problems->push_back(
+          name + (silent ? " is to join and does not answer" : " joins: it has no vote before it has caught up"));
     }
   }
   const size_t voters = CountVoters(progress);
@@ -104,7 +104,7 @@ void GroupKeeper::FollowMap() {
       return context_->replicator->PromoteMember(step->member, OnChanged("give a vote to " + name));
     case MembershipStep::Kind::kAddLearner:
       busy_.store(true, std::memory_order_release);
-      return context_->replicator->AddMember(step->member, step->address, OnChanged("add " + name));
+      return context_->replicator->AddMember(step->member, MemberName(step->member), OnChanged("add " + name));
   }
 }
 

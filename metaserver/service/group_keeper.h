@@ -29,9 +29,9 @@ class GroupKeeper {
 
   ServiceContext* const context_;
   std::atomic<bool> busy_{false};
-  int64_t not_before_ns_ = 0;           // Step's thread: after a change that failed
+  int64_t not_before_ns_ = 0;  // Step's thread: after a change that failed
   std::atomic<bool> failed_{false};
-  size_t warned_voters_ = 0;            // Step's thread
+  size_t warned_voters_ = 0;  // Step's thread
 };
 
 // What of the group an operator should know, with the reason. True: it serves, but would bear less than it should.

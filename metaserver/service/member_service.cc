@@ -113,9 +113,10 @@ grpc::Status MemberServiceImpl::RemoveMember(grpc::ServerContext* /*call*/, cons
 // A group that would be left without a majority that answers is refused: it could not even carry the removal out.
 Status MemberServiceImpl::Remove(uint64_t member) {
   RETURN_IF_ERROR(context_->CheckLease());
-  if (FindMetaserver(*context_->state->cluster_map(), member) == nullptr)
-    return Status(StatusCode::kNotFound, "there is no metadata server " + std::to_string(member));
   ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
+  const bool in_log = std::ranges::any_of(progress, [&](const auto& each) { return each.member.member == member; });
+  if (!in_log && FindMetaserver(*context_->state->cluster_map(), member) == nullptr)
+    return Status(StatusCode::kNotFound, "there is no metadata server " + std::to_string(member));
   size_t left = 0;
   size_t answering = 0;
   for (const MemberProgress& each : progress) {

@@ -1,6 +1,7 @@
 #include "metaserver/service/member_table.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace tarn::meta {
@@ -9,6 +10,8 @@ namespace {
 constexpr size_t kHeardMax = 64;  // a group is small; what claims to be more is not remembered
 
 }  // namespace
+
+std::string MemberName(uint64_t member) { return "member-" + std::to_string(member); }
 
 const proto::MetaserverMember* FindMetaserver(const proto::ClusterMap& map, uint64_t member) {
   const auto found = std::ranges::find(map.metaservers(), member, &proto::MetaserverMember::id);

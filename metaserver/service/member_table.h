@@ -1,7 +1,7 @@
 // Where the members of the metadata group are: what the replicated map says, corrected by what was heard from them.
 //
-// A member says in every message of the log where it can be reached. That counts until the map says something new of it:
-// so a member that comes back elsewhere is found at once, before the leader has committed its new address.
+// A member says in every message of the log where it can be reached. That counts until the map says something new of
+// it: so a member that comes back elsewhere is found at once, before the leader has committed its new address.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +50,10 @@ class MemberTable {
   mutable Mutex mutex_;
   std::unordered_map<uint64_t, Heard> heard_ GUARDED_BY(mutex_);  // at most kHeardMax
 };
+
+// What the log calls a member in place of its address: an address may change, and one that had a member which lost its
+// directory is soon another one's, while the log insists on each being there once.
+std::string MemberName(uint64_t member);
 
 // Null if the map does not have it.
 const proto::MetaserverMember* FindMetaserver(const proto::ClusterMap& map, uint64_t member);

@@ -37,6 +37,7 @@ namespace {
 
 constexpr int64_t kMaintenanceIntervalMs = 100;
 constexpr uint32_t kRequestsInFlightMax = 8192;
+constexpr uint64_t kStepsBetweenAnnouncements = 5;
 constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
 constexpr int kGrpcThreadsMax = 64;
 constexpr auto kHandOverTimeMax = std::chrono::seconds(2);
@@ -87,6 +88,7 @@ class MetadataServerImpl final : public MetadataServer {
   }
   void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
   void ScheduleMaintenance();
+  void AnnounceIfForgotten();
 
   const MetadataServerOptions options_;
   DataDirectory directory_;
@@ -94,6 +96,7 @@ class MetadataServerImpl final : public MetadataServer {
   Random* const random_;
   SeededRandom seeds_;  // the proposer's
   fault::FaultPoints no_faults_;
+  uint64_t steps_without_leader_ = 0;  // maintenance loop
 
   // Destroyed in the reverse order: first who asks, last what is asked.
   std::unique_ptr<RocksKv> store_;
@@ -161,8 +164,9 @@ Status MetadataServerImpl::FindIdentity() {
       RETURN_IF_ERROR(Join(&identity));
     }
     RETURN_IF_ERROR(directory_.Create(identity, [&](const std::string& log_path) {
-      return options_.join.empty() ? RaftReplicator::Bootstrap(log_path, identity.member_id, context_.self.address)
-                                   : RaftReplicator::PrepareToJoin(log_path);
+      return options_.join.empty()
+                 ? RaftReplicator::Bootstrap(log_path, identity.member_id, MemberName(identity.member_id))
+                 : RaftReplicator::PrepareToJoin(log_path);
     }));
   }
   context_.self.cluster_id = directory_.identity().cluster_id;
@@ -215,6 +219,8 @@ Status MetadataServerImpl::OpenLog() {
   log_options.directory = directory_.log_path();
   log_options.member_id = directory_.identity().member_id;
   log_options.transport = transport_.get();
+  log_options.address = MemberName(context_.self.member_id);
+  log_options.clock = clock_;
   log_options.cluster_id = directory_.identity().cluster_id;
   log_options.address = options_.advertise.empty() ? options_.listen : options_.advertise;
   log_options.clock = clock_;
@@ -237,8 +243,8 @@ Status MetadataServerImpl::OpenLog() {
   });
   context_.servers = &servers_;
   context_.faults = options_.faults != nullptr ? options_.faults : &no_faults_;
-  context_.receive_message = [this](uint64_t from, const std::string& address, std::string message) {
-    replicator_->Receive(from, address, std::move(message));
+  context_.receive_message = [this](uint64_t from, std::string message) {
+    replicator_->Receive(from, MemberName(from), std::move(message));
   };
   context_.reclaim_delay_ms = options_.reclaim_delay_ms;
   maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
@@ -342,8 +348,17 @@ void MetadataServerImpl::ScheduleMaintenance() {
   maintenance_loop_->PostAfter(kMaintenanceIntervalMs, [this] {
     maintenance_->Step();
     group_keeper_->Step();
+    AnnounceIfForgotten();
     ScheduleMaintenance();
   });
+}
+
+// A follower that came back elsewhere waits for a leader that looks for it where it was.
+void MetadataServerImpl::AnnounceIfForgotten() {
+  if (replicator_->leader_member() != 0 || ++steps_without_leader_ % kStepsBetweenAnnouncements != 0) return;
+  for (const proto::MetaserverMember& member : state_->cluster_map()->metaservers()) {
+    if (member.id() != context_.self.member_id) transport_->Announce(member.id());
+  }
 }
 
 void MetadataServerImpl::OnGained(uint64_t term) {

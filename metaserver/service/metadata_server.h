@@ -45,8 +45,8 @@ struct MetadataServerOptions {
 class MetadataServer {
  public:
   // With an empty directory makes a cluster or joins one, else goes on as the member that the directory belongs to,
-  // whatever `join` says. Listens when it returns; whether it leads already is another matter (milliseconds in a group of
-  // one, unless much of the log has to be applied again). kBusy: directory or port are taken; kCorruption: damage,
+  // whatever `join` says. Listens when it returns; whether it leads already is another matter (milliseconds in a group
+  // of one, unless much of the log has to be applied again). kBusy: directory or port are taken; kCorruption: damage,
   // naming the file; kUnavailable: no group took it in. Clock and random outlive it.
   static Result<std::unique_ptr<MetadataServer>> Start(const MetadataServerOptions& options, Clock* clock,
                                                        Random* random);

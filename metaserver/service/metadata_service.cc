@@ -462,13 +462,16 @@ void MetadataService::ReceiveRaftMessage(rpc::Request request, ResponderPtr resp
   if (header.cluster_id() != context_->self.cluster_id || header.to() != context_->self.member_id)
     return responder->Fail(Status(StatusCode::kInvalidArgument, "a message for another metadata server"));
   if (WasRemoved(header.from())) {
-    return responder->Fail(Status(StatusCode::kNotFound, "metadata server " + std::to_string(header.from()) +
-                                                             " was removed from the group"));
+    return responder->Fail(Status(StatusCode::kNotFound,
+                                  "metadata server " + std::to_string(header.from()) + " was removed from the group"));
   }
   context_->members->Hear(header);
   const std::span<const uint8_t> payload = request.payload.span();
-  context_->receive_message(header.from(), header.from_address(),
-                            std::string(reinterpret_cast<const char*>(payload.data()), payload.size()));
+  // Without one it only says where the sender is.
+  if (!payload.empty()) {
+    context_->receive_message(header.from(),
+                              std::string(reinterpret_cast<const char*>(payload.data()), payload.size()));
+  }
   responder->Reply(proto::RaftMessageReply());
 }
 

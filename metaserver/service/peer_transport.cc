@@ -92,10 +92,10 @@ std::shared_ptr<rpc::FrameClient> PeerTransport::Shared::ClientFor(uint64_t memb
   return client;
 }
 
-void PeerTransport::Send(uint64_t to_member, const std::string& address, std::string message) {
-  const std::string known = shared_->address_of(to_member);
-  const std::shared_ptr<rpc::FrameClient> client =
-      shared_->ClientFor(to_member, known.empty() ? address : known, message.size());
+void PeerTransport::Send(uint64_t to_member, const std::string& /*address*/, std::string message) {
+  const std::string address = shared_->address_of(to_member);
+  if (address.empty()) return;
+  const std::shared_ptr<rpc::FrameClient> client = shared_->ClientFor(to_member, address, message.size());
   if (client == nullptr) return;
   proto::RaftMessageHeader header;
   header.set_cluster_id(shared_->options.cluster_id);

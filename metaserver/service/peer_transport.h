@@ -51,7 +51,10 @@ class PeerTransport final : public MessageTransport {
   PeerTransport(const PeerTransport&) = delete;
   PeerTransport& operator=(const PeerTransport&) = delete;
 
+  // `address` is a name of the log's, not an address: what is not known otherwise cannot be reached.
   void Send(uint64_t to_member, const std::string& address, std::string message) override;
+  // Tells the member where this one is.
+  void Announce(uint64_t to_member) { Send(to_member, "", ""); }
   // Later messages are dropped.
   void Close();
 

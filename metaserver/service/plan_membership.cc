@@ -47,17 +47,17 @@ std::optional<MembershipStep> PlanMembership(const proto::ClusterMap& map, const
     return std::ranges::any_of(map.metaservers(), [&](const auto& each) { return each.id() == member; });
   };
   if (const uint64_t replaced = FindReplaced(map, progress); replaced != 0)
-    return MembershipStep{Kind::kForget, replaced, {}};
+    return MembershipStep{Kind::kForget, replaced};
   for (const MemberProgress& each : progress) {
     if (in_map(each.member.member)) continue;
-    return MembershipStep{each.member.member == self ? Kind::kStepAside : Kind::kRemove, each.member.member, {}};
+    return MembershipStep{each.member.member == self ? Kind::kStepAside : Kind::kRemove, each.member.member};
   }
   for (const MemberProgress& each : progress) {
     if (each.member.role == MemberRole::kLearner && HasCaughtUp(each))
-      return MembershipStep{Kind::kPromote, each.member.member, {}};
+      return MembershipStep{Kind::kPromote, each.member.member};
   }
   for (const proto::MetaserverMember& member : map.metaservers()) {
-    if (Find(progress, member.id()) == nullptr) return MembershipStep{Kind::kAddLearner, member.id(), member.address()};
+    if (Find(progress, member.id()) == nullptr) return MembershipStep{Kind::kAddLearner, member.id()};
   }
   return std::nullopt;
 }

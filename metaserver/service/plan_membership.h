@@ -1,14 +1,13 @@
-// What the leader does next to make the log's own list of members (voters and learners) follow the replicated map, which
-// says who shall belong to the group. A pure function; one step at a time.
+// What the leader does next to make the log's own list of members (voters and learners) follow the replicated map,
+// which says who shall belong to the group. A pure function; one step at a time.
 //
-// Order: first goes what the map has no more, then a learner that has caught up gets its vote, then a new member becomes
-// a learner. A member goes from the map when another one that replaces it votes (it was named by it, or has its
+// Order: first goes what the map has no more, then a learner that has caught up gets its vote, then a new member
+// becomes a learner. A member goes from the map when another one that replaces it votes (it was named by it, or has its
 // address): so the group never has fewer voters than before.
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "metaserver/replication/replicator.h"
@@ -18,15 +17,14 @@ namespace tarn::meta {
 
 struct MembershipStep {
   enum class Kind {
-    kForget,      // takes the member out of the map
-    kRemove,      // takes it out of the log's list
-    kStepAside,   // this leader is to be removed: another one leads first
+    kForget,     // takes the member out of the map
+    kRemove,     // takes it out of the log's list
+    kStepAside,  // this leader is to be removed: another one leads first
     kPromote,
     kAddLearner,
   };
   Kind kind = Kind::kForget;
   uint64_t member = 0;
-  std::string address;  // kAddLearner
 };
 
 // `progress` is of all members of the log's list. nullopt: they agree, or what is missing has to come from elsewhere (a

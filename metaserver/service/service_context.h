@@ -45,7 +45,7 @@ struct ServiceContext {
   ServerRegistry* servers = nullptr;
   fault::FaultPoints* faults = nullptr;
   // Gives the log a message of another member.
-  std::function<void(uint64_t from, const std::string& address, std::string message)> receive_message;
+  std::function<void(uint64_t from, std::string message)> receive_message;
   SelfDescription self;  // immutable once `serving` is set; not to be read before
   std::atomic<bool> serving{false};
   int64_t heartbeat_interval_ms = 1000;

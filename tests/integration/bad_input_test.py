@@ -43,10 +43,10 @@ class BadInputTest(unittest.TestCase):
 
     def test_not_built_yet_is_refused_and_leaves_nothing(self):
         with tempfile.TemporaryDirectory() as top:
-            for flag, value in (("--replicas", "2"), ("--metaservers", "3")):
+            for flag, value, text in (("--replicas", "2", "not supported yet"), ("--metaservers", "2", "an even number"), ("--metaservers", "7", "1, 3 or 5")):
                 done = run([f"{BIN}/tarn", "dev", "up", "--dir", f"{top}/c", flag, value], check=False)
                 self.assertEqual(1, done.returncode)
-                self.assertIn("not supported yet", done.stderr)
+                self.assertIn(text, done.stderr)
             self.assertEqual([], os.listdir(top))
 
     def test_unreachable_server(self):

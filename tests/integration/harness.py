@@ -103,11 +103,13 @@ def content(seed, size):
 
 
 class Cluster:
-    def __init__(self, chunkservers=3, directory=None, mounted=True):
+    def __init__(self, chunkservers=3, directory=None, mounted=True, metaservers=1, prepare=None):
         self.top = tempfile.mkdtemp(prefix="tarn-test-")
         self.directory = directory or os.path.join(self.top, "cluster")
         self.mount_point = os.path.join(self.top, "mnt")
         self.chunkservers = chunkservers
+        self.metaservers = metaservers
+        self.prepare = prepare  # is called with the cluster before its first start
         self.mounted = mounted
         self.started = []  # command lines, for a clean-up that cannot read cluster.json any more
         os.mkdir(self.mount_point)
@@ -118,6 +120,8 @@ class Cluster:
 
     def __enter__(self):
         try:
+            if self.prepare:
+                self.prepare(self)
             self.up()
         except BaseException:
             self.close()
@@ -136,7 +140,7 @@ class Cluster:
     def up(self, *extra):
         arguments = ["dev", "up", *extra]
         if not os.path.exists(f"{self.directory}/cluster.json"):
-            arguments += ["--chunkservers", str(self.chunkservers)]
+            arguments += ["--chunkservers", str(self.chunkservers), "--metaservers", str(self.metaservers)]
         if self.mounted:
             arguments += ["--mount", self.mount_point]
         try:
@@ -160,7 +164,8 @@ class Cluster:
             os.kill(pid, signal.SIGKILL)
         self.launcher.stdin.close()
         self.launcher.wait()
-        run(["umount", "-l", self.mount_point], check=False)
+        for mount_point in (self.mount_point, f"{self.top}/mnt-2"):
+            run(["umount", "-l", mount_point], check=False)
         shutil.rmtree(self.top, ignore_errors=True)
 
     def config(self):
@@ -206,6 +211,45 @@ class Cluster:
         log = shlex.quote(f"{self.directory}/log/{name}.out")
         self.launcher.stdin.write(f"env -i setsid {command} </dev/null >>{log} 2>&1 &\n")
         self.launcher.stdin.flush()
+
+    def second_mount(self):
+        """Another client of the same volume."""
+        path = os.path.join(self.top, "mnt-2")
+        if not os.path.ismount(path):
+            os.makedirs(path, exist_ok=True)
+            self.tarn("mount", "default", path)
+        return path
+
+    def members(self):
+        """The metadata group as its leader sees it; empty while none leads."""
+        done = self.tarn("meta", "list", "--json", check=False)
+        return json.loads(done.stdout)["metaservers"] if done.returncode == 0 else []
+
+    def _server_at(self, address):
+        return next((server["name"] for server in self.config()["servers"] if server["address"] == address), None)
+
+    def leader(self):
+        """The name of the server that leads."""
+        return wait_for(lambda: next((self._server_at(m["address"]) for m in self.members() if m["role"] == "leader"), None), 30, "a leader")
+
+    def member_id(self, name):
+        """The youngest member at the server's address, as the command line takes it."""
+        address = next(server["address"] for server in self.config()["servers"] if server["name"] == name)
+        return str(max(member["id"] for member in self.members() if member["address"] == address))
+
+    def status_if(self, health):
+        done = self.tarn("status", "--json", check=False)
+        status = json.loads(done.stdout) if done.stdout else {}
+        return status if status.get("health") == health else None
+
+    def wait_for_group(self, voters):
+        """All members vote and answer, and there are so many."""
+
+        def is_complete():
+            roles = [member["role"] for member in self.members()]
+            return len(roles) == voters and sorted(roles) == ["follower"] * (voters - 1) + ["leader"]
+
+        wait_for(is_complete, 60, f"{voters} metadata servers that vote")
 
     def kill_and_restart(self, name):
         self.kill(name)
