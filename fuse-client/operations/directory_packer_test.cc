@@ -49,6 +49,7 @@ DirectoryEntry Entry(const std::string& name, uint64_t cookie, uint64_t inode) {
   entry.cookie = cookie;
   entry.attributes.inode = InodeId(inode);
   entry.attributes.type = client::FileType::kDirectory;
+  entry.attributes.nlink = 2;
   return entry;
 }
 
@@ -94,6 +95,17 @@ TEST(DirectoryPacker, AttributesComeWithNodeIdsButNotForDots) {
   EXPECT_EQ(entries[1].node, 0u);
   EXPECT_EQ(entries[2].node, 11u);
   EXPECT_EQ(entries[3].node, kRootNode);
+}
+
+TEST(DirectoryPacker, EntryThatWasRemovedMeanwhileTeachesTheKernelNothing) {
+  DirectoryPacker packer(4096, true, kNodes);
+  std::vector<DirectoryEntry> listed = {Entry("gone", 20, 11)};
+  listed[0].attributes.nlink = 0;
+  EXPECT_EQ(packer.AddEntries(listed, NoTimeouts), 1u);
+  const std::vector<Unpacked> entries = Unpack(packer.bytes(), true);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0].node, 0u);
+  EXPECT_EQ(entries[0].header.inode, 11u);
 }
 
 TEST(DirectoryPacker, StopsWhenFull) {
