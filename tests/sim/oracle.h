@@ -16,7 +16,7 @@
 // nothing, as a place is only ever a lower bound for others.
 //
 // Attributes in the answer to a look-up may be younger than the name (the state machine reads the two one after the
-// other, and says so): then the name stands at p and the attributes at some q, p <= q <= U.
+// other, and says so). That is not allowed for yet: such an answer is a false alarm (docs/simulator.md).
 //
 // One thread.
 #pragma once
