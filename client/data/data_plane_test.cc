@@ -637,6 +637,30 @@ TEST_F(DataPlaneTest, CachedBlocksAreDroppedWhenTheDataChangesElsewhere) {
   EXPECT_EQ(*ReadBytes(*data, {0, 60'000}, handle), bytes);
 }
 
+TEST_F(DataPlaneTest, WhatAnotherClientWroteIsReadOverOwnBytesThatAreNotStableYet) {
+  Start();
+  const auto data = NewFile();
+  ASSERT_TRUE(WriteAll(*data, 0, Pattern(60'000, 34)).ok());
+  ASSERT_TRUE(Flush(*data).ok());  // at the servers, kept until it is on stable storage
+  cluster->metadata->SetSession(78);
+  const auto other = DataPlane::Create(DefaultOptions(), cluster->LoopPointers(), cluster->metadata.get());
+  const auto bytes = Pattern(60'000, 35);
+  {
+    const auto elsewhere = (*other)->Attach(cluster->metadata->Get(file));
+    ASSERT_TRUE(WriteAll(*elsewhere, 0, bytes).ok());
+    ASSERT_TRUE(Sync(*elsewhere).ok());
+  }
+  data->Adopt(cluster->metadata->Get(file));
+  const auto handle = plane->NewReadAhead();
+  EXPECT_EQ(*ReadBytes(*data, {0, 60'000}, handle), bytes);
+  // Its own writes are read as ever, before and after they reach the servers.
+  const auto own = Pattern(4096, 36);
+  ASSERT_TRUE(WriteAll(*data, 8192, own).ok());
+  EXPECT_EQ(*ReadBytes(*data, {8192, 4096}, handle), own);
+  ASSERT_TRUE(Flush(*data).ok());
+  EXPECT_EQ(*ReadBytes(*data, {8192, 4096}, handle), own);
+}
+
 TEST_F(DataPlaneTest, OwnWritesReplaceCachedBlocks) {
   Start();
   const auto data = NewFile();
