@@ -128,7 +128,8 @@ void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Ca
                                           done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (cache_ != nullptr) {
       const std::optional<NamespaceCache::FoundName> known = cache_->FindName(parent, name);
-      if (known && known->inode.valid()) cache_->ForgetDirectory(known->inode);
+      // Its kernel knows: asked for the attributes of what is gone it would say ESTALE where ENOENT is due.
+      if (known && known->inode.valid()) cache_->ForgetAttributes(known->inode, /*seen_by_kernel=*/true);
     }
     if (reply.ok()) {
       CacheName(token, parent, name, InodeId());
