@@ -86,6 +86,8 @@ class MetadataServerImpl final : public MetadataServer {
   void OnFailed(const Status& status) const {
     if (options_.on_failure) options_.on_failure(status);
   }
+  // What is granted from now on belongs to this leadership.
+  void BeginGranting();
   void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
   void ScheduleMaintenance();
   void AnnounceIfForgotten();
@@ -97,6 +99,11 @@ class MetadataServerImpl final : public MetadataServer {
   SeededRandom seeds_;  // the proposer's
   fault::FaultPoints no_faults_;
   uint64_t steps_without_leader_ = 0;  // maintenance loop
+
+  // Apply thread: this member leads, and has applied nothing since.
+  bool begins_to_lead_ = false;
+  std::vector<proto::SessionRecord> sessions_at_start_;
+  std::vector<InodeId> orphans_at_start_;
 
   // Destroyed in the reverse order: first who asks, last what is asked.
   std::unique_ptr<RocksKv> store_;
@@ -251,9 +258,12 @@ Status MetadataServerImpl::OpenLog() {
   group_keeper_ = std::make_unique<GroupKeeper>(&context_);
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
-                         .wants_changes = [this] { return coherence_.WantsChanges(); },
-                         .applied = [this](const auto& entry, const auto& replies,
-                                           const auto& changes) { coherence_.OnApplied(entry, replies, changes); },
+                         .wants_changes = [this] { return begins_to_lead_ || coherence_.WantsChanges(); },
+                         .applied =
+                             [this](const auto& entry, const auto& replies, const auto& changes) {
+                               if (begins_to_lead_) BeginGranting();
+                               coherence_.OnApplied(entry, replies, changes);
+                             },
                          .failed = [this](const Status& status) { OnFailed(status); },
                          .install = [this](const CheckpointRequest& request) { return InstallCheckpoint(request); }});
   return Status::Ok();
@@ -369,17 +379,20 @@ void MetadataServerImpl::OnGained(uint64_t term) {
   }
   std::vector<SessionId> sessions;
   for (const proto::SessionRecord& record : records) sessions.emplace_back(record.id());
-  std::vector<InodeId> orphans;
-  if (const Status status = state_->ListUnsettledOrphans(&orphans); !status.ok()) {
+  orphans_at_start_.clear();
+  if (const Status status = state_->ListUnsettledOrphans(&orphans_at_start_); !status.ok()) {
     OnFailed(status.WithContext("read the orphans"));
     return;
   }
   sessions_.Reset(sessions);
-  coherence_.BeginLeading(term, records, orphans);
+  sessions_at_start_ = std::move(records);
+  begins_to_lead_ = true;
   servers_.Reset(*state_->cluster_map());
   const proto::StateHeader header = state_->header();
   proposer_->BeginLeading(header);
   spdlog::info("leads term={} applied_entries={} sessions={}", term, header.applied_entries(), sessions.size());
+  // Settles nothing: it is there to be the first entry of this leadership, by which its grants are known.
+  SettleOrphan(InodeId(), {}, [](const Status&) {});
   if (!header.cluster_id().empty()) return;
   std::vector<proto::Mutation> mutations(1);
   mutations[0].mutable_init_cluster()->set_cluster_id(directory_.identity().cluster_id);
@@ -390,8 +403,17 @@ void MetadataServerImpl::OnGained(uint64_t term) {
 
 void MetadataServerImpl::OnLost() {
   spdlog::warn("leadership lost");
+  begins_to_lead_ = false;
   proposer_->EndLeading();
   coherence_.EndLeading();
+}
+
+// Grants are numbered by the first entry applied under a leadership: no other leadership can have that number, and
+// later ones have larger ones. (The term of the log does not do: a group of one keeps it when it restarts.)
+void MetadataServerImpl::BeginGranting() {
+  begins_to_lead_ = false;
+  coherence_.BeginLeading(state_->applied_entries(), std::exchange(sessions_at_start_, {}),
+                          std::exchange(orphans_at_start_, {}));
 }
 
 void MetadataServerImpl::SettleOrphan(InodeId inode, const std::vector<SessionId>& holders,

@@ -589,7 +589,10 @@ TEST_F(MetadataServerTest, RestartedServerWaitsUntilSessionsHaveRegistered) {
   a.Connect(server_->address());
   b.Connect(server_->address());
   a.Start(Mkdir(root, "d"));
-  const proto::KeepAliveReply reply = b.KeepAlive(old_term);
+  proto::KeepAliveReply reply;
+  do {
+    reply = b.KeepAlive(old_term);
+  } while (reply.term() == 0);  // not yet
   EXPECT_GT(reply.term(), old_term);
   EXPECT_EQ(b.WaitForPush().items(0).ShortDebugString(), "drop: true");
   EXPECT_EQ(b.Lookup(root, "d").grant().directory(), 0u) << "not before it has registered";

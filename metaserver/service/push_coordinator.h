@@ -82,6 +82,7 @@ class PushCoordinator {
   void SetSettle(Settle settle) { settle_ = std::move(settle); }
 
   // ---- Apply thread ----
+  // `term`: rises with every leadership, whoever leads; not the log's.
   void BeginLeading(uint64_t term, std::span<const proto::SessionRecord> sessions, std::span<const InodeId> orphans);
   void EndLeading();
   // Whether it is worth collecting the changes of the entry that comes next.

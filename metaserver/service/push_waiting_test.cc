@@ -367,7 +367,10 @@ TEST_F(CoherenceTest, AnsweredChangeIsSeenByEveryReader) {
       uint64_t seen = 0;
       {
         MutexLock lock(reader.mutex);
-        if (reader.cached) continue;
+        if (reader.cached) {
+          std::this_thread::yield();
+          continue;
+        }
         seen = reader.pushes;
       }
       const auto reply = Lookup(reader.client, root_, "f");
