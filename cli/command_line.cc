@@ -4,10 +4,13 @@
 #include <cstdio>
 #include <functional>
 
+#include "cli/commands/backup.h"
 #include "cli/commands/browse.h"
 #include "cli/commands/dev.h"
+#include "cli/commands/fsck.h"
 #include "cli/commands/meta.h"
 #include "cli/commands/mount.h"
+#include "cli/commands/remove.h"
 #include "cli/commands/transfer.h"
 #include "cli/commands/volume.h"
 
@@ -32,7 +35,11 @@ struct Parsed {
   LsOptions ls;
   std::string stat_path;
   RmOptions rm;
-  std::string du_path;
+  DuOptions du;
+  std::string backup_path;
+  std::string reclaim;
+  FsckCommandOptions fsck;
+  int exit_status = 0;  // of a command that was carried out
   std::function<Status(const Context&)> run;
 };
 
@@ -100,6 +107,12 @@ void AddMeta(CLI::App& app, Parsed* parsed) {
   remove->add_option("id", parsed->metaserver, "Its number in `tarn meta list`")->required()->check(CLI::PositiveNumber);
   CLI::App* transfer = AddCommand(*meta, parsed, "transfer", "Lets another member lead", [parsed](const Context& context) { return RunMetaTransfer(context, parsed->metaserver); });
   transfer->add_option("id", parsed->metaserver, "Its number in `tarn meta list` (the most up to date)");
+  CLI::App* backup = AddCommand(*meta, parsed, "backup", "Copies the metadata into a file, online; tarn-metaserver --restore brings it back",
+                                [parsed](const Context& context) { return RunMetaBackup(context, parsed->backup_path); });
+  backup->add_option("file", parsed->backup_path, "The file, made or replaced when the backup is complete")->required();
+  CLI::App* reclaim = AddCommand(*meta, parsed, "reclaim", "Turns the deletion of dead data on or off (off after a restore)",
+                                 [parsed](const Context& context) { return RunMetaReclaim(context, parsed->reclaim); });
+  reclaim->add_option("how", parsed->reclaim, "on or off")->required();
 }
 
 void AddTransfer(CLI::App& app, Parsed* parsed) {
@@ -123,8 +136,17 @@ void AddBrowse(CLI::App& app, Parsed* parsed) {
   rm->add_option("paths", parsed->rm.paths, "VOLUME:/PATH...")->required();
   rm->add_flag("-r,--recursive", parsed->rm.recursive, "Directories, with everything in them");
   rm->add_flag("-f,--force", parsed->rm.force, "What does not exist is no error");
-  CLI::App* du = AddCommand(app, parsed, "du", "Sums the sizes of a tree", [parsed](const Context& context) { return RunDu(context, parsed->du_path); });
-  du->add_option("path", parsed->du_path, "VOLUME:/PATH")->required();
+  CLI::App* du = AddCommand(app, parsed, "du", "Shows how much a tree holds", [parsed](const Context& context) { return RunDu(context, parsed->du); });
+  du->add_option("path", parsed->du.path, "VOLUME:/PATH")->required();
+  du->add_flag("--walk", parsed->du.walk, "Count every entry instead of asking for the server's count");
+}
+
+void AddFsck(CLI::App& app, Parsed* parsed) {
+  CLI::App* fsck = AddCommand(app, parsed, "fsck", "Checks the file system; ends with 0: all is well, 3: repaired, 4: damage is left",
+                              [parsed](const Context& context) { return RunFsck(context, parsed->fsck, &parsed->exit_status); });
+  fsck->add_option("volume", parsed->fsck.volume, "Only this volume (all)");
+  fsck->add_flag("--repair", parsed->fsck.repair, "Repair what can be repaired");
+  fsck->add_flag("--skip-chunks", parsed->fsck.skip_chunks, "Do not ask the chunk servers for the data of files");
 }
 
 int PrintError(const Status& status) {
@@ -149,6 +171,7 @@ int RunCommandLine(int argc, char** argv, Context context) {
   AddMeta(app, &parsed);
   AddTransfer(app, &parsed);
   AddBrowse(app, &parsed);
+  AddFsck(app, &parsed);
   AddCommand(app, &parsed, "status", "Shows the health of the cluster", [](const Context& c) { return RunStatus(c); });
   try {
     app.parse(argc, argv);
@@ -159,7 +182,7 @@ int RunCommandLine(int argc, char** argv, Context context) {
   // An explicit --dir means that cluster, whatever the environment says.
   if (!context.dev_directory.empty() && app.count("--meta") == 0) context.meta.clear();
   const Status status = parsed.run(context);
-  return status.ok() ? 0 : PrintError(status);
+  return status.ok() ? parsed.exit_status : PrintError(status);
 }
 
 int RunMountHelper(int argc, char** argv, const Context& context) {

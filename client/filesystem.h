@@ -81,6 +81,8 @@ class Filesystem {
   // A file that this client has open stays readable and writable until its last Release.
   virtual void Unlink(InodeId parent, const std::string& name, Caller caller, StatusCallback done) = 0;
   virtual void RemoveDirectory(InodeId parent, const std::string& name, Caller caller, StatusCallback done) = 0;
+  // A directory with everything in it, by root: the name goes at once, the rest in the background.
+  virtual void RemoveTree(InodeId parent, const std::string& name, Caller caller, StatusCallback done) = 0;
   struct RenameFlags {
     bool no_replace = false;
     bool exchange = false;

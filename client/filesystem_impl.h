@@ -76,6 +76,7 @@ class FilesystemImpl final : public Filesystem {
             Callback<Attributes> done) override;
   void Unlink(InodeId parent, const std::string& name, Caller caller, StatusCallback done) override;
   void RemoveDirectory(InodeId parent, const std::string& name, Caller caller, StatusCallback done) override;
+  void RemoveTree(InodeId parent, const std::string& name, Caller caller, StatusCallback done) override;
   void Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
               RenameFlags flags, Caller caller, StatusCallback done) override;
   void ReadDirectory(InodeId directory, uint64_t after_cookie, uint32_t entries_max, bool with_attributes,

@@ -140,6 +140,15 @@ void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Ca
   });
 }
 
+void FilesystemImpl::RemoveTree(InodeId parent, const std::string& name, Caller caller, StatusCallback done) {
+  proto::Mutation mutation = MutationFor(caller);
+  proto::RemoveTreeOp* op = mutation.mutable_remove_tree();
+  op->set_parent(parent.value());
+  op->set_name(name);
+  metadata_->Mutate(std::move(mutation),
+                    [done = std::move(done)](const Result<proto::MutationReply>& reply) { done(reply.status()); });
+}
+
 void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
                             RenameFlags flags, Caller caller, StatusCallback done) {
   const bool held_open = open_files_.any_open();

@@ -1,4 +1,5 @@
 // tarn-metaserver: the composition root.
+#include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -7,7 +8,9 @@
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,28 +21,36 @@
 #include "common/obs/logging.h"
 #include "metaserver/options.h"
 #include "metaserver/service/fault_names.h"
+#include "metaserver/service/memory_budget.h"
 #include "metaserver/service/metadata_server.h"
+#include "metaserver/service/restore.h"
 
 namespace {
 
-constexpr uint64_t kDefaultMemoryMin = uint64_t{256} << 20;
-constexpr uint64_t kDefaultMemoryMax = uint64_t{8} << 30;
+// Each arena keeps memory of its own: few of them keep resident memory near what is in use.
+constexpr int kMallocArenasMax = 2;
 
-// What the machine has, or the container if that is less.
-uint64_t MemoryOfThisPlace() {
-  uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+uint64_t MemoryLimit(const tarn::meta::Options& options) {
+  if (options.memory_limit_bytes != 0) return options.memory_limit_bytes;
+  const uint64_t machine_bytes =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::optional<uint64_t> container_bytes;
   for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     const auto text = tarn::ReadSmallFile(path);
     uint64_t limit = 0;
     if (text.ok() && std::from_chars(text->data(), text->data() + text->size(), limit).ec == std::errc())
-      bytes = std::min(bytes, limit);
+      container_bytes = std::min(container_bytes.value_or(limit), limit);
   }
-  return bytes;
+  return tarn::meta::DefaultMemoryLimit(machine_bytes, container_bytes);
 }
 
-uint64_t MemoryLimit(const tarn::meta::Options& options) {
-  if (options.memory_limit_bytes != 0) return options.memory_limit_bytes;
-  return std::clamp(MemoryOfThisPlace() / 8, kDefaultMemoryMin, kDefaultMemoryMax);
+std::string TimeText(int64_t time_ns) {
+  const time_t seconds = time_ns / 1'000'000'000;
+  tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+  return text;
 }
 
 int Complain(const tarn::Status& status) {
@@ -59,11 +70,31 @@ void EndAfterFailure(const tarn::Status& status) {
   _exit(1);
 }
 
+tarn::Status Restore(const tarn::meta::Options& options) {
+  tarn::SystemClock clock;
+  tarn::SystemRandom random;
+  tarn::meta::RestoreOptions restore;
+  restore.backup = options.restore;
+  restore.directory = options.directory;
+  restore.address = options.advertise.empty() ? options.listen : options.advertise;
+  restore.incarnation = options.restore_incarnation;
+  restore.memory_bytes = tarn::meta::ShareOut(MemoryLimit(options)).store_bytes;
+  ASSIGN_OR_RETURN(const auto result, tarn::meta::RestoreBackup(restore, &clock, &random));
+  std::printf(
+      "restored %s: state of %s UTC, %lu bytes, incarnation %u. Start tarn-metaserver without --restore; dead data "
+      "is kept until `tarn meta reclaim on`.\n",
+      options.directory.c_str(), TimeText(result.made_ns).c_str(), static_cast<unsigned long>(result.bytes),
+      result.incarnation);
+  return tarn::Status::Ok();
+}
+
 tarn::Status Run(const tarn::meta::Options& options) {
   RETURN_IF_ERROR(tarn::meta::ValidateOptions(options));
   RETURN_IF_ERROR(
       tarn::obs::SetUpLogging({.program = "tarn-metaserver", .level = options.log_level, .file = options.log_file}));
   ASSIGN_OR_RETURN(const auto faults, tarn::fault::FaultPoints::Parse(options.fault, tarn::meta::kFaultNames));
+
+  if (!options.restore.empty()) return Restore(options);
 
   // Before the first thread, so that all of them inherit it and the signals come to sigwait.
   sigset_t ends;
@@ -72,6 +103,7 @@ tarn::Status Run(const tarn::meta::Options& options) {
   sigaddset(&ends, SIGINT);
   sigprocmask(SIG_BLOCK, &ends, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  mallopt(M_ARENA_MAX, kMallocArenasMax);
 
   tarn::SystemClock clock;
   tarn::SystemRandom random;

@@ -5,10 +5,11 @@
 #include <cctype>
 #include <iostream>
 
+#include "metaserver/service/memory_budget.h"
+
 namespace tarn::meta {
 namespace {
 
-constexpr uint64_t kMemoryLimitMin = uint64_t{64} << 20;
 constexpr uint32_t kLoopThreadsMax = 64;
 constexpr uint32_t kElectionTimeoutMsMin = 100;
 constexpr uint32_t kElectionTimeoutMsMax = 10'000;
@@ -42,10 +43,13 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "replaces", options.replaces, "With --join: the member (`tarn meta list`) that goes once this one has a vote");
   Add(app, "election-timeout-ms", options.election_timeout_ms,
       "A leader that is silent for so long is replaced; longer where disks or networks pause for longer");
+  Add(app, "restore", options.restore, "Makes --dir from this backup (tarn meta backup) and ends");
+  Add(app, "restore-incarnation", options.restore_incarnation,
+      "Higher than any before: needed if a backup is restored a second time; default: the one after the backup's");
   Add(app, "log-level", options.log_level, "trace, debug, info, warn or error");
   Add(app, "log-file", options.log_file, "Default: stderr");
   Add(app, "memory-limit", options.memory_limit_bytes,
-      "Bytes (suffixes k, m, g) for caches; default: an eighth of the memory")
+      "Resident memory (suffixes k, m, g); default: half of the container's, or an eighth of the machine's")
       ->transform(CLI::AsSizeValue(false));
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
   Add(app, "session-lease-ms", options.session_lease_ms,

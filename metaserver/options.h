@@ -17,7 +17,9 @@ struct Options {
   std::string advertise;
   std::string log_level = "info";
   std::string log_file;
-  uint64_t memory_limit_bytes = 0;  // 0: an eighth of what the machine or the container has
+  std::string restore;               // a backup to make the directory from; then the program ends
+  uint32_t restore_incarnation = 0;  // 0: the one after the backup's
+  uint64_t memory_limit_bytes = 0;  // 0: computed (service/memory_budget.h)
   std::vector<std::string> join;
   uint64_t replaces = 0;
   uint32_t election_timeout_ms = 400;

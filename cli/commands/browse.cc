@@ -1,8 +1,10 @@
 #include "cli/commands/browse.h"
 
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "cli/dev/process.h"
 #include "cli/output.h"
 #include "cli/remote_path.h"
 #include "client/blocking.h"
@@ -16,32 +18,48 @@ using client::FileType;
 
 char TypeLetter(FileType type) {
   switch (type) {
-    case FileType::kRegular: return '-';
-    case FileType::kDirectory: return 'd';
-    case FileType::kSymlink: return 'l';
-    case FileType::kCharacterDevice: return 'c';
-    case FileType::kBlockDevice: return 'b';
-    case FileType::kFifo: return 'p';
-    case FileType::kSocket: return 's';
+    case FileType::kRegular:
+      return '-';
+    case FileType::kDirectory:
+      return 'd';
+    case FileType::kSymlink:
+      return 'l';
+    case FileType::kCharacterDevice:
+      return 'c';
+    case FileType::kBlockDevice:
+      return 'b';
+    case FileType::kFifo:
+      return 'p';
+    case FileType::kSocket:
+      return 's';
   }
   return '?';
 }
 
 const char* TypeName(FileType type) {
   switch (type) {
-    case FileType::kRegular: return "file";
-    case FileType::kDirectory: return "directory";
-    case FileType::kSymlink: return "symlink";
-    case FileType::kCharacterDevice: return "character-device";
-    case FileType::kBlockDevice: return "block-device";
-    case FileType::kFifo: return "fifo";
-    case FileType::kSocket: return "socket";
+    case FileType::kRegular:
+      return "file";
+    case FileType::kDirectory:
+      return "directory";
+    case FileType::kSymlink:
+      return "symlink";
+    case FileType::kCharacterDevice:
+      return "character-device";
+    case FileType::kBlockDevice:
+      return "block-device";
+    case FileType::kFifo:
+      return "fifo";
+    case FileType::kSocket:
+      return "socket";
   }
   return "unknown";
 }
 
 // JSON text is UTF-8; a name that is not goes out with its bad bytes replaced.
-std::string Dump(const nlohmann::ordered_json& json) { return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace); }
+std::string Dump(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
 
 nlohmann::ordered_json ToJson(const std::string& name, const Attributes& attributes) {
   nlohmann::ordered_json json{{"name", name},
@@ -95,8 +113,9 @@ void PrintEntries(const Context& context, const LsOptions& options, const std::v
       std::printf("%s%s\n", entry.name.c_str(), attributes.type == FileType::kDirectory ? "/" : "");
       continue;
     }
-    std::printf("%s %4u %6u %6u %12lu %s %s%s%s\n", ModeString(TypeLetter(attributes.type), attributes.mode).c_str(), attributes.nlink, attributes.uid, attributes.gid,
-                static_cast<unsigned long>(attributes.size_bytes), HumanTime(attributes.mtime_ns).c_str(), entry.name.c_str(),
+    std::printf("%s %4u %6u %6u %12lu %s %s%s%s\n", ModeString(TypeLetter(attributes.type), attributes.mode).c_str(),
+                attributes.nlink, attributes.uid, attributes.gid, static_cast<unsigned long>(attributes.size_bytes),
+                HumanTime(attributes.mtime_ns).c_str(), entry.name.c_str(),
                 attributes.type == FileType::kSymlink ? " -> " : "", attributes.symlink_target.c_str());
   }
 }
@@ -130,64 +149,32 @@ Result<TreeTotals> SumTree(client::Filesystem& filesystem, const Attributes& top
   return totals;
 }
 
-// Removes the names of one directory that are no directories, many at a time.
-Status UnlinkAll(client::Filesystem& filesystem, InodeId directory, const std::vector<DirectoryEntry>& entries) {
-  std::vector<std::future<Status>> answers;
-  for (const DirectoryEntry& entry : entries) {
-    if (entry.attributes.type == FileType::kDirectory) continue;
-    auto promise = std::make_shared<std::promise<Status>>();
-    answers.push_back(promise->get_future());
-    filesystem.Unlink(directory, entry.name, CurrentCaller(), [promise](Status status) { promise->set_value(std::move(status)); });
-    constexpr size_t kInFlightMax = 256;
-    if (answers.size() >= kInFlightMax) {
-      for (auto& answer : answers) RETURN_IF_ERROR(answer.get());
-      answers.clear();
-    }
+Result<uint64_t> AskForNumber(client::Filesystem& filesystem, InodeId inode, const std::string& name) {
+  ASSIGN_OR_RETURN(const std::string text,
+                   client::Wait<std::string>([&](auto done) { filesystem.GetXattr(inode, name, std::move(done)); }));
+  uint64_t number = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc()) {
+    return Status(StatusCode::kInternal, name + " is '" + text + "', not a number");
   }
-  for (auto& answer : answers) RETURN_IF_ERROR(answer.get());
-  return Status::Ok();
+  return number;
 }
 
-Status RemoveTree(client::Filesystem& filesystem, InodeId parent, const std::string& name, InodeId top) {
-  struct Level {
-    InodeId parent;
-    std::string name;
-    InodeId inode;
-    bool expanded = false;
-  };
-  std::vector<Level> stack{{parent, name, top}};
-  while (!stack.empty()) {
-    if (stack.back().expanded) {
-      const Level level = stack.back();
-      stack.pop_back();
-      RETURN_IF_ERROR(client::WaitStatus([&](auto done) { filesystem.RemoveDirectory(level.parent, level.name, CurrentCaller(), std::move(done)); }).WithContext(level.name));
-      continue;
-    }
-    stack.back().expanded = true;
-    const InodeId directory = stack.back().inode;
-    ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, ListDirectory(filesystem, directory, false));
-    RETURN_IF_ERROR(UnlinkAll(filesystem, directory, entries));
-    for (const DirectoryEntry& entry : entries) {
-      if (entry.attributes.type == FileType::kDirectory) stack.push_back({directory, entry.name, entry.attributes.inode});
-    }
+// What the server counts: no walk. Changes made just now may still be on their way up from directories below: they get
+// a moment.
+Result<TreeTotals> AskForTotals(client::Filesystem& filesystem, InodeId directory) {
+  constexpr int kTriesMax = 40;
+  constexpr int64_t kPauseMs = 50;
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    ASSIGN_OR_RETURN(const uint64_t unsettled, AskForNumber(filesystem, directory, "tarn.dir.unsettled"));
+    if (unsettled == 0) break;
+    PauseMs(kPauseMs);
   }
-  return Status::Ok();
-}
-
-Status RemoveOne(const Context& context, const RmOptions& options, const std::string& path) {
-  ASSIGN_OR_RETURN(const Opened opened, OpenPath(context, path));
-  client::Filesystem& filesystem = *opened.filesystem;
-  ASSIGN_OR_RETURN(const auto parent_and_name, ResolveParent(filesystem, opened.where.path));
-  const auto& [parent, name] = parent_and_name;
-  Result<Attributes> attributes = ResolvePath(filesystem, opened.where.path);
-  if (!attributes.ok()) {
-    return options.force && attributes.status().code() == StatusCode::kNotFound ? Status::Ok() : attributes.status();
-  }
-  if (attributes->type != FileType::kDirectory) {
-    return client::WaitStatus([&](auto done) { filesystem.Unlink(parent.inode, name, CurrentCaller(), std::move(done)); });
-  }
-  if (!options.recursive) return Status(StatusCode::kIsDirectory, opened.where.path + " is a directory; -r removes it with everything in it");
-  return RemoveTree(filesystem, parent.inode, name, attributes->inode);
+  TreeTotals totals;
+  ASSIGN_OR_RETURN(totals.bytes, AskForNumber(filesystem, directory, "tarn.dir.bytes"));
+  ASSIGN_OR_RETURN(totals.files, AskForNumber(filesystem, directory, "tarn.dir.files"));
+  ASSIGN_OR_RETURN(totals.directories, AskForNumber(filesystem, directory, "tarn.dir.directories"));
+  ++totals.directories;  // itself
+  return totals;
 }
 
 }  // namespace
@@ -222,21 +209,22 @@ Status RunStat(const Context& context, const std::string& path) {
   return Status::Ok();
 }
 
-Status RunRm(const Context& context, const RmOptions& options) {
-  for (const std::string& path : options.paths) RETURN_IF_ERROR(RemoveOne(context, options, path));
-  if (context.json) std::printf("{\"removed\": %zu}\n", options.paths.size());
-  return Status::Ok();
-}
-
-Status RunDu(const Context& context, const std::string& path) {
-  ASSIGN_OR_RETURN(const Opened opened, OpenPath(context, path));
+Status RunDu(const Context& context, const DuOptions& options) {
+  ASSIGN_OR_RETURN(const Opened opened, OpenPath(context, options.path));
   ASSIGN_OR_RETURN(const Attributes top, ResolvePath(*opened.filesystem, opened.where.path));
-  ASSIGN_OR_RETURN(const TreeTotals totals, SumTree(*opened.filesystem, top));
+  const bool walk = options.walk || top.type != FileType::kDirectory;
+  ASSIGN_OR_RETURN(const TreeTotals totals,
+                   walk ? SumTree(*opened.filesystem, top) : AskForTotals(*opened.filesystem, top.inode));
   if (context.json) {
-    std::printf("%s\n", Dump({{"path", opened.where.path}, {"bytes", totals.bytes}, {"files", totals.files}, {"directories", totals.directories}}).c_str());
+    std::printf("%s\n", Dump({{"path", opened.where.path},
+                              {"bytes", totals.bytes},
+                              {"files", totals.files},
+                              {"directories", totals.directories}})
+                            .c_str());
   } else {
-    std::printf("%s in %lu files and %lu directories  %s\n", HumanBytes(totals.bytes).c_str(), static_cast<unsigned long>(totals.files),
-                static_cast<unsigned long>(totals.directories), path.c_str());
+    std::printf("%s in %lu files and %lu directories  %s\n", HumanBytes(totals.bytes).c_str(),
+                static_cast<unsigned long>(totals.files), static_cast<unsigned long>(totals.directories),
+                options.path.c_str());
   }
   return Status::Ok();
 }

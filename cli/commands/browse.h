@@ -1,8 +1,7 @@
-// tarn ls, stat, rm, du: looking at and removing what is in a volume, without a mount.
+// tarn ls, stat, du: looking at what is in a volume, without a mount.
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "cli/context.h"
 
@@ -12,15 +11,13 @@ struct LsOptions {
   std::string path;  // VOLUME:/PATH
   bool long_format = false;
 };
-struct RmOptions {
-  std::vector<std::string> paths;
-  bool recursive = false;
-  bool force = false;  // missing files are no error
+struct DuOptions {
+  std::string path;   // VOLUME:/PATH
+  bool walk = false;  // counts every entry instead of asking for the server's count
 };
 
 Status RunLs(const Context& context, const LsOptions& options);
 Status RunStat(const Context& context, const std::string& path);
-Status RunRm(const Context& context, const RmOptions& options);
-Status RunDu(const Context& context, const std::string& path);
+Status RunDu(const Context& context, const DuOptions& options);
 
 }  // namespace tarn::cli

@@ -73,6 +73,9 @@ void PrintStatusJson(const client::ClusterStatus& status) {
                               {"map_version", status.map_version},
                               {"sessions", status.sessions},
                               {"dead_data_ids", status.dead_data_ids},
+                              {"removing_inodes", status.removing_inodes},
+                              {"unsettled_directories", status.unsettled_directories},
+                              {"reclaim_disabled", status.reclaim_disabled},
                               {"software_version", status.software_version},
                               {"problems", status.problems}};
   for (const client::MetaserverStatus& server : status.metaservers) {
@@ -98,6 +101,7 @@ void PrintStatusText(const client::ClusterStatus& status) {
   std::printf("health    %s\n", status.health.c_str());
   for (const std::string& problem : status.problems) std::printf("          %s\n", problem.c_str());
   std::printf("cluster   %s, %u placement groups, %u sessions\n\n", status.cluster_id.c_str(), status.placement_groups, status.sessions);
+  if (status.removing_inodes != 0) std::printf("removing  about %lu inodes in the background\n\n", static_cast<unsigned long>(status.removing_inodes));
   std::vector<std::vector<std::string>> meta{{"METASERVER", "ADDRESS", "ROLE", "PID"}};
   for (const client::MetaserverStatus& server : status.metaservers) {
     meta.push_back({std::to_string(server.id), server.address, server.role, std::to_string(server.pid)});

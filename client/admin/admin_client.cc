@@ -88,6 +88,9 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   status.placement_groups = reply.placement_groups();
   status.sessions = reply.sessions();
   status.dead_data_ids = reply.dead_data_ids();
+  status.removing_inodes = reply.removing_inodes();
+  status.unsettled_directories = reply.unsettled_directories();
+  status.reclaim_disabled = reply.reclaim_disabled();
   status.software_version = reply.software_version();
   status.problems.assign(reply.problems().begin(), reply.problems().end());
   return status;
@@ -146,6 +149,14 @@ class GrpcAdminClient final : public AdminClient {
     RETURN_IF_ERROR(Change(&proto::AdminService::Stub::ResizeVolume, message, &reply));
     return VolumeFromProto(reply.volume());
   }
+  Status Fsck(const FsckOptions& options, const std::function<void(const FsckEvent&)>& on_event) override;
+  Status Backup(const std::function<Status(const std::string& record)>& on_record) override;
+  Status SetReclaim(bool enabled) override {
+    proto::SetReclaimRequest message;
+    message.set_enabled(enabled);
+    proto::SetReclaimReply reply;
+    return Ask(&proto::AdminService::Stub::SetReclaim, message, &reply);
+  }
   Status DeleteVolume(const std::string& name, bool recursive) override {
     proto::DeleteVolumeRequest message;
     message.set_name(name);
@@ -190,6 +201,8 @@ class GrpcAdminClient final : public AdminClient {
   }
   using Attempt = std::function<grpc::Status(Stubs&, grpc::ClientContext*)>;
   Status Call(bool repeatable, const Attempt& attempt);
+  // The server to ask for a stream: the one that leads.
+  Result<StubPtr> StubOfLeader();
 
   Result<std::string> AskGrpcAddress(const std::string& metaserver, int64_t timeout_ms);
   void Use(const std::string& grpc_address);
@@ -301,6 +314,49 @@ Result<MetaserverGroup> GrpcAdminClient::ListMetaservers() {
   group.term = reply.term();
   group.leader = reply.leader();
   return group;
+}
+
+Result<StubPtr> GrpcAdminClient::StubOfLeader() {
+  ASSIGN_OR_RETURN(const ClusterStatus status, GetStatus());
+  return stub();
+}
+
+Status GrpcAdminClient::Fsck(const FsckOptions& options, const std::function<void(const FsckEvent&)>& on_event) {
+  ASSIGN_OR_RETURN(const StubPtr leader, StubOfLeader());
+  proto::FsckRequest request;
+  request.set_volume(options.volume);
+  request.set_repair(options.repair);
+  request.set_skip_chunks(options.skip_chunks);
+  grpc::ClientContext context;
+  const auto stream = leader->admin->Fsck(&context, request);
+  bool ended = false;
+  for (proto::FsckEvent message; stream->Read(&message);) {
+    FsckEvent event;
+    event.inodes_checked = message.inodes_checked();
+    event.dentries_checked = message.dentries_checked();
+    event.chunks_checked = message.chunks_checked();
+    event.findings_total = message.findings_total();
+    event.repaired_total = message.repaired_total();
+    event.remaining_total = message.remaining_total();
+    event.end = ended = message.end();
+    for (const auto& finding : message.findings()) {
+      event.findings.push_back({finding.kind(), finding.what(), finding.repaired()});
+    }
+    on_event(event);
+  }
+  RETURN_IF_ERROR(rpc::FromGrpcStatus(stream->Finish()));
+  return ended ? Status::Ok() : Status(StatusCode::kUnavailable, "the metadata server ended the check before its end");
+}
+
+Status GrpcAdminClient::Backup(const std::function<Status(const std::string& record)>& on_record) {
+  ASSIGN_OR_RETURN(const StubPtr leader, StubOfLeader());
+  grpc::ClientContext context;
+  const auto stream = leader->admin->Backup(&context, proto::BackupRequest());
+  Status status;
+  for (proto::BackupPiece piece; status.ok() && stream->Read(&piece);) status = on_record(piece.SerializeAsString());
+  if (!status.ok()) context.TryCancel();
+  const Status finished = rpc::FromGrpcStatus(stream->Finish());
+  return status.ok() ? finished : status;
 }
 
 Result<VolumeInfo> GrpcAdminClient::CreateVolume(const VolumeRequest& request) {

@@ -1,7 +1,9 @@
-// The operator's view of a cluster: volumes and status over gRPC, without gRPC or protobuf in this header. Blocking; thread-safe.
+// The operator's view of a cluster: volumes and status over gRPC, without gRPC or protobuf in this header. Blocking;
+// thread-safe.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,7 +42,7 @@ struct ChunkserverStatus {
 };
 
 struct ClusterStatus {
-  std::string health;  // ok | degraded | unavailable
+  std::string health;      // ok | degraded | unavailable
   std::string cluster_id;  // hexadecimal
   std::vector<MetaserverStatus> metaservers;
   std::vector<ChunkserverStatus> chunkservers;  // one row per target
@@ -49,6 +51,9 @@ struct ClusterStatus {
   uint32_t placement_groups = 0;
   uint32_t sessions = 0;
   uint64_t dead_data_ids = 0;
+  uint64_t removing_inodes = 0;        // about so many are still to be removed in the background
+  uint64_t unsettled_directories = 0;  // whose changes of size have not been carried upwards yet
+  bool reclaim_disabled = false;       // since a restore: dead data is kept
   std::string software_version;
   std::vector<std::string> problems;
 };
@@ -64,17 +69,50 @@ struct VolumeRequest {
   std::optional<uint64_t> chunk_size_bytes;
 };
 
+struct FsckOptions {
+  std::string volume;  // empty: all
+  bool repair = false;
+  bool skip_chunks = false;
+};
+
+struct FsckFinding {
+  std::string kind;
+  std::string what;
+  bool repaired = false;
+};
+
+// What is known so far, and what was found since the last event.
+struct FsckEvent {
+  uint64_t inodes_checked = 0;
+  uint64_t dentries_checked = 0;
+  uint64_t chunks_checked = 0;
+  uint64_t findings_total = 0;
+  uint64_t repaired_total = 0;
+  uint64_t remaining_total = 0;  // of the last event: what the last check still found
+  bool end = false;
+  std::vector<FsckFinding> findings;
+};
+
 class AdminClient {
  public:
-  // Learns the gRPC address from any of the lean-frame addresses. kUnavailable naming what was tried, after `timeout_ms`.
-  static Result<std::unique_ptr<AdminClient>> Connect(const std::vector<std::string>& metaservers, int64_t timeout_ms = 10'000);
+  // Learns the gRPC address from any of the lean-frame addresses. kUnavailable naming what was tried, after
+  // `timeout_ms`.
+  static Result<std::unique_ptr<AdminClient>> Connect(const std::vector<std::string>& metaservers,
+                                                      int64_t timeout_ms = 10'000);
   virtual ~AdminClient() = default;
 
   virtual Result<ClusterStatus> GetStatus() = 0;
   virtual Result<VolumeInfo> CreateVolume(const VolumeRequest& request) = 0;
   virtual Result<VolumeInfo> GetVolume(const std::string& name) = 0;
   virtual Result<std::vector<VolumeInfo>> ListVolumes() = 0;
-  virtual Result<VolumeInfo> ResizeVolume(const std::string& name, std::optional<uint64_t> quota_bytes, std::optional<uint64_t> quota_inodes) = 0;
+  virtual Result<VolumeInfo> ResizeVolume(const std::string& name, std::optional<uint64_t> quota_bytes,
+                                          std::optional<uint64_t> quota_inodes) = 0;
+  // Calls back for each event; returns after the last one. Takes as long as it takes.
+  virtual Status Fsck(const FsckOptions& options, const std::function<void(const FsckEvent&)>& on_event) = 0;
+  // Calls back for each record of a backup file, in order; returns after the last one, or with the callback's error.
+  virtual Status Backup(const std::function<Status(const std::string& record)>& on_record) = 0;
+  // Whether dead data may be deleted (off after a restore).
+  virtual Status SetReclaim(bool enabled) = 0;
   // kNotEmpty unless `recursive`.
   virtual Status DeleteVolume(const std::string& name, bool recursive) = 0;
   virtual Result<MetaserverGroup> ListMetaservers() = 0;

@@ -1,4 +1,4 @@
-// Extended attributes. user., trusted. and security. pass; POSIX ACLs and other system. names are not supported, and
+// Extended attributes. user., trusted., security. and tarn. pass; POSIX ACLs and other system. names are not supported, and
 // say so.
 #include <sys/xattr.h>
 
@@ -20,6 +20,7 @@ constexpr std::string_view kSelinuxLabel = "security.selinux";
 
 bool IsSupported(std::string_view name) {
   if (name == kSelinuxLabel) return false;
+  if (name.starts_with("tarn.")) return true;  // what the server answers by itself
   return name.starts_with("user.") || name.starts_with(kTrustedPrefix) || name.starts_with("security.");
 }
 

@@ -199,6 +199,11 @@ void MemoryFilesystem::RemoveDirectory(InodeId parent, const std::string& name, 
   Answer(std::move(answer));
 }
 
+void MemoryFilesystem::RemoveTree(InodeId /*parent*/, const std::string& /*name*/, Caller /*caller*/,
+                                  StatusCallback done) {
+  done(Status(StatusCode::kNotSupported, "mounts remove trees entry by entry"));
+}
+
 void MemoryFilesystem::Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
                               RenameFlags flags, Caller /*caller*/, StatusCallback done) {
   MutexLock lock(mutex_);

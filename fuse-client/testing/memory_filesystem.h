@@ -48,6 +48,8 @@ class MemoryFilesystem final : public client::Filesystem {
   void Link(InodeId inode, InodeId new_parent, const std::string& new_name, client::Caller caller,
             client::Callback<client::Attributes> done) override;
   void Unlink(InodeId parent, const std::string& name, client::Caller caller, client::StatusCallback done) override;
+  // Mounts never ask for it: kNotSupported.
+  void RemoveTree(InodeId parent, const std::string& name, client::Caller caller, client::StatusCallback done) override;
   void RemoveDirectory(InodeId parent, const std::string& name, client::Caller caller,
                        client::StatusCallback done) override;
   void Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,

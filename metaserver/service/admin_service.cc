@@ -5,6 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "metaserver/service/backup_format.h"
+#include "metaserver/service/checkpoint_source.h"
+#include "metaserver/service/fsck_job.h"
 #include "metaserver/service/group_keeper.h"
 #include "metaserver/service/grpc_answer.h"
 
@@ -50,6 +53,13 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   reply->set_sessions(static_cast<uint32_t>(context_->sessions->size()));
   ASSIGN_OR_RETURN(const uint64_t dead, context_->state->CountDeadData());
   reply->set_dead_data_ids(dead);
+  const proto::StateHeader header = context_->state->header();
+  reply->set_removing_inodes(header.purge_inodes());
+  reply->set_unsettled_directories(header.unpropagated());
+  reply->set_reclaim_disabled(header.reclaim_disabled());
+  if (header.reclaim_disabled()) {
+    reply->add_problems("dead data is kept since the metadata was restored: `tarn meta reclaim on` when all is well");
+  }
   reply->set_software_version(context_->self.software_version);
   return context_->CheckLease();
 }
@@ -60,6 +70,64 @@ grpc::Status AdminServiceImpl::ChangeVolume(proto::Mutation mutation, proto::Vol
   if (!applied.ok()) return GrpcAnswer(*context_, applied.status());
   *reply->mutable_volume() = std::move(*applied->mutable_volume());
   return grpc::Status::OK;
+}
+
+tarn::Status AdminServiceImpl::StreamBackup(grpc::ServerContext* call,
+                                            grpc::ServerWriter<proto::BackupPiece>* pieces) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  const proto::StateHeader header = context_->state->header();
+  ASSIGN_OR_RETURN(const auto source,
+                   CheckpointSource::Take(context_->store, header.applied_entries(), context_->checkpoints_path));
+  // Until here it was this member's state that counted; the copy cannot change any more.
+  RETURN_IF_ERROR(context_->CheckLease());
+  proto::BackupPiece message;
+  message.mutable_header()->set_version(kBackupVersion);
+  message.mutable_header()->set_cluster_id(header.cluster_id());
+  message.mutable_header()->set_incarnation(header.incarnation());
+  message.mutable_header()->set_applied_entries(header.applied_entries());
+  message.mutable_header()->set_made_ns(context_->clock->WallNs());
+  message.mutable_header()->set_software_version(context_->self.software_version);
+  const auto gone = [] { return tarn::Status(StatusCode::kCancelled, "nobody reads the backup any more"); };
+  if (!pieces->Write(message)) return gone();
+  message.Clear();
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, source->Next(message.mutable_piece()));
+    if (!more) return tarn::Status::Ok();
+    if (call->IsCancelled() || !pieces->Write(message)) return gone();
+  }
+}
+
+grpc::Status AdminServiceImpl::Backup(grpc::ServerContext* call, const proto::BackupRequest* /*request*/,
+                                      grpc::ServerWriter<proto::BackupPiece>* pieces) {
+  const tarn::Status status = StreamBackup(call, pieces);
+  if (status.ok()) {
+    spdlog::info("backup sent");
+  } else {
+    spdlog::warn("backup not sent: {}", status.ToString());
+  }
+  return GrpcAnswer(*context_, status);
+}
+
+grpc::Status AdminServiceImpl::Fsck(grpc::ServerContext* call, const proto::FsckRequest* request,
+                                    grpc::ServerWriter<proto::FsckEvent>* events) {
+  if (const tarn::Status status = context_->CheckLease(); !status.ok()) return GrpcAnswer(*context_, status);
+  spdlog::info("fsck begins volume={} repair={}", request->volume().empty() ? "(all)" : request->volume(),
+               request->repair());
+  FsckJob job(context_, *request,
+              [&](const proto::FsckEvent& event) { return !call->IsCancelled() && events->Write(event); });
+  const tarn::Status status = job.Run();
+  spdlog::info("fsck ends: {}", status.ToString());
+  return GrpcAnswer(*context_, status);
+}
+
+grpc::Status AdminServiceImpl::SetReclaim(grpc::ServerContext* /*call*/, const proto::SetReclaimRequest* request,
+                                          proto::SetReclaimReply* /*reply*/) {
+  if (const tarn::Status status = context_->CheckLease(); !status.ok()) return GrpcAnswer(*context_, status);
+  proto::Mutation mutation;
+  mutation.mutable_set_reclaim()->set_enabled(request->enabled());
+  const auto applied = context_->proposer->SubmitAndWait(std::move(mutation));
+  if (applied.ok()) spdlog::info("reclaiming of dead data is {}", request->enabled() ? "on" : "off");
+  return GrpcAnswer(*context_, applied.status());
 }
 
 grpc::Status AdminServiceImpl::CreateVolume(grpc::ServerContext* /*call*/, const proto::CreateVolumeRequest* request,

@@ -33,7 +33,15 @@ class AdminServiceImpl final : public proto::AdminService::Service {
   grpc::Status ListVolumes(grpc::ServerContext* call, const proto::ListVolumesRequest* request,
                            proto::ListVolumesReply* reply) override;
 
+  grpc::Status Backup(grpc::ServerContext* call, const proto::BackupRequest* request,
+                      grpc::ServerWriter<proto::BackupPiece>* pieces) override;
+  grpc::Status Fsck(grpc::ServerContext* call, const proto::FsckRequest* request,
+                    grpc::ServerWriter<proto::FsckEvent>* events) override;
+  grpc::Status SetReclaim(grpc::ServerContext* call, const proto::SetReclaimRequest* request,
+                          proto::SetReclaimReply* reply) override;
+
  private:
+  tarn::Status StreamBackup(grpc::ServerContext* call, grpc::ServerWriter<proto::BackupPiece>* pieces) const;
   tarn::Status FillStatus(proto::StatusReply* reply) const;
   grpc::Status ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply);
 

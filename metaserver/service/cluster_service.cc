@@ -71,6 +71,7 @@ Status ClusterServiceImpl::RecordReclaimed(const proto::HeartbeatRequest& reques
 }
 
 Status ClusterServiceImpl::ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const {
+  if (context_->state->header().reclaim_disabled()) return Status::Ok();
   const int64_t before_ns = context_->clock->WallNs() - context_->reclaim_delay_ms * 1'000'000;
   for (const proto::TargetReport& report : request.targets()) {
     std::vector<DataId> data_ids;

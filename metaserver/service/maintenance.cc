@@ -12,13 +12,16 @@ constexpr size_t kSessionsClosedPerStepMax = 64;
 
 }  // namespace
 
-void Maintenance::Step() {
+bool Maintenance::Step() {
   context_->coherence->Tick();
-  if (!context_->replicator->HoldsLease()) return;
+  if (!context_->replicator->HoldsLease()) return false;
   CloseExpiredSessions();
   UpdateTargets();
   PlanPlacement();
   PurgeVolumes();
+  PropagateCounters();
+  const proto::StateHeader header = context_->state->header();
+  return header.purge_directories() != 0 || header.unpropagated() > options_.propagate_steps;
 }
 
 void Maintenance::CloseExpiredSessions() {
@@ -74,16 +77,20 @@ void Maintenance::PlanPlacement() {
 
 void Maintenance::PurgeVolumes() {
   if (purges_.load(std::memory_order_acquire)) return;
-  proto::ListVolumesReply volumes;
-  if (!context_->state->ListVolumes(&volumes).ok()) return;
-  for (const proto::Volume& volume : volumes.volumes()) {
-    if (!volume.deleting()) continue;
-    proto::Mutation mutation;
-    mutation.mutable_purge()->set_volume(volume.id());
-    mutation.mutable_purge()->set_steps_max(options_.purge_steps);
-    Propose(std::move(mutation), "purge a deleted volume", &purges_);
-    return;
-  }
+  const auto volume = context_->state->NextVolumeToPurge();
+  if (!volume.ok() || !*volume) return;
+  proto::Mutation mutation;
+  mutation.mutable_purge()->set_volume((*volume)->value());
+  mutation.mutable_purge()->set_steps_max(options_.purge_steps);
+  Propose(std::move(mutation), "remove a tree", &purges_);
+}
+
+void Maintenance::PropagateCounters() {
+  if (propagates_.load(std::memory_order_acquire)) return;
+  if (context_->state->header().unpropagated() == 0) return;
+  proto::Mutation mutation;
+  mutation.mutable_propagate_counters()->set_steps_max(options_.propagate_steps);
+  Propose(std::move(mutation), "carry directory sizes upwards", &propagates_);
 }
 
 void Maintenance::Propose(proto::Mutation mutation, const char* what, Flag* flag) {

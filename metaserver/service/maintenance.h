@@ -1,5 +1,5 @@
 // What the leader does by itself, a step at a time: closes expired sessions, notes which targets come and go, plans
-// placement groups, removes the trees of deleted volumes.
+// placement groups, removes trees that have lost their name, carries directory sizes upwards.
 //
 // Every kind of work has at most one command in flight. Step is called on a timer by its owner, from one thread; it
 // never blocks.
@@ -18,6 +18,7 @@ struct MaintenanceOptions {
   int64_t registration_quiet_ms = 200;  // servers that start together get groups in one plan
   GroupPolicy groups;
   uint32_t purge_steps = 256;
+  uint32_t propagate_steps = 512;  // directories whose changes one command carries up by a level
 };
 
 class Maintenance {
@@ -27,7 +28,8 @@ class Maintenance {
   Maintenance(const Maintenance&) = delete;
   Maintenance& operator=(const Maintenance&) = delete;
 
-  void Step();
+  // True if there is more work of a kind that goes on in small steps: it should be called again soon.
+  bool Step();
 
  private:
   // In flight until its command is answered.
@@ -37,6 +39,7 @@ class Maintenance {
   void UpdateTargets();
   void PlanPlacement();
   void PurgeVolumes();
+  void PropagateCounters();
   // Submits the leader's own mutation and clears the flag when it is answered.
   void Propose(proto::Mutation mutation, const char* what, Flag* flag);
 
@@ -45,6 +48,7 @@ class Maintenance {
   Flag updates_targets_{false};
   Flag plans_{false};
   Flag purges_{false};
+  Flag propagates_{false};
   uint64_t planned_map_version_ = 0;  // one thread: the map that needs nothing
 };
 

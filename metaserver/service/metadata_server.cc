@@ -22,6 +22,7 @@
 #include "metaserver/service/maintenance.h"
 #include "metaserver/service/member_service.h"
 #include "metaserver/service/member_table.h"
+#include "metaserver/service/memory_budget.h"
 #include "metaserver/service/metadata_service.h"
 #include "metaserver/service/peer_transport.h"
 #include "metaserver/service/proposer.h"
@@ -38,6 +39,8 @@ namespace {
 constexpr int64_t kMaintenanceIntervalMs = 100;
 constexpr uint32_t kRequestsInFlightMax = 8192;
 constexpr uint64_t kStepsBetweenAnnouncements = 5;
+// Between two commands that remove or count in the background: what clients want goes first.
+constexpr int64_t kBackgroundPauseMs = 10;
 constexpr auto kGrpcShutdownTime = std::chrono::seconds(2);
 constexpr int kGrpcThreadsMax = 64;
 constexpr auto kHandOverTimeMax = std::chrono::seconds(2);
@@ -89,7 +92,7 @@ class MetadataServerImpl final : public MetadataServer {
   // What is granted from now on belongs to this leadership.
   void BeginGranting();
   void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
-  void ScheduleMaintenance();
+  void ScheduleMaintenance(int64_t interval_ms);
   void AnnounceIfForgotten();
 
   const MetadataServerOptions options_;
@@ -200,7 +203,7 @@ Status MetadataServerImpl::Join(MetaserverIdentity* identity) {
 
 Status MetadataServerImpl::OpenState() {
   RocksKvOptions store_options;
-  store_options.memory_bytes = options_.memory_bytes;
+  store_options.memory_bytes = ShareOut(options_.memory_bytes).store_bytes;
   ASSIGN_OR_RETURN(store_, RocksKv::Open(directory_.state_path(), store_options));
   ASSIGN_OR_RETURN(state_, StateMachine::Open(store_.get()));
   const std::string cluster_id = state_->header().cluster_id();
@@ -234,11 +237,16 @@ Status MetadataServerImpl::OpenLog() {
   log_options.applied_entries = state_->applied_entries();
   log_options.election_timeout_ms = options_.election_timeout_ms;
   log_options.snapshot_entries_max = options_.snapshot_entries_max;
+  const MemoryBudget memory = ShareOut(options_.memory_bytes);
+  log_options.snapshot_bytes_max = memory.log_bytes;
+  ProposerOptions proposer_options;
+  proposer_options.waiting_bytes_max = memory.waiting_mutations_bytes;
   ASSIGN_OR_RETURN(replicator_, RaftReplicator::Open(log_options, applier_.get(), random_));
-  proposer_ = std::make_unique<Proposer>(ProposerOptions(), replicator_.get(), clock_, &seeds_,
+  proposer_ = std::make_unique<Proposer>(proposer_options, replicator_.get(), clock_, &seeds_,
                                          [this] { return applier_->TakeReplies(); });
   context_.clock = clock_;
   context_.store = store_.get();
+  context_.checkpoints_path = directory_.checkpoint_path();
   context_.state = state_.get();
   context_.members = &members_;
   context_.replicator = replicator_.get();
@@ -351,15 +359,15 @@ Status MetadataServerImpl::Listen() {
 void MetadataServerImpl::Run() {
   context_.serving.store(true, std::memory_order_release);
   replicator_->Start();
-  ScheduleMaintenance();
+  ScheduleMaintenance(kMaintenanceIntervalMs);
 }
 
-void MetadataServerImpl::ScheduleMaintenance() {
-  maintenance_loop_->PostAfter(kMaintenanceIntervalMs, [this] {
-    maintenance_->Step();
+void MetadataServerImpl::ScheduleMaintenance(int64_t interval_ms) {
+  maintenance_loop_->PostAfter(interval_ms, [this] {
+    const bool more = maintenance_->Step();
     group_keeper_->Step();
     AnnounceIfForgotten();
-    ScheduleMaintenance();
+    ScheduleMaintenance(more ? kBackgroundPauseMs : kMaintenanceIntervalMs);
   });
 }
 

@@ -29,7 +29,7 @@ struct MetadataServerOptions {
   uint32_t election_timeout_ms = 400;
   uint32_t snapshot_entries_max = 16'384;  // of the log; small ones are for tests
   uint32_t loop_threads = 1;
-  uint64_t memory_bytes = uint64_t{512} << 20;
+  uint64_t memory_bytes = uint64_t{512} << 20;  // resident memory stays below (memory_budget.h)
   int64_t session_lease_ms = 5'000;  // of what a session caches; it is closed after six of them
   int64_t target_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;

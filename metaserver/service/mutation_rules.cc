@@ -21,6 +21,10 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
     case proto::Mutation::kDataReclaimed:
     case proto::Mutation::kPurge:
     case proto::Mutation::kSettleOrphan:
+    case proto::Mutation::kPropagateCounters:
+    case proto::Mutation::kRaiseIncarnation:
+    case proto::Mutation::kRepair:
+    case proto::Mutation::kSetReclaim:
       return Refuse("an operation that clients do not send");
     case proto::Mutation::kOpenSession:
       if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");

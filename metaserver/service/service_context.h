@@ -35,7 +35,8 @@ struct SelfDescription {
 // The parts are thread-safe.
 struct ServiceContext {
   Clock* clock = nullptr;
-  KvStore* store = nullptr;
+  KvStore* store = nullptr;      // the state's: for what reads all of it
+  std::string checkpoints_path;  // copies of the state, while they are sent
   StateMachine* state = nullptr;
   MemberTable* members = nullptr;
   Replicator* replicator = nullptr;

@@ -32,7 +32,7 @@ Status CheckQuota(const proto::Volume& volume, const VolumeCounters& counters, b
 }  // namespace
 
 void CommandContext::ReplaceMap(proto::ClusterMap map) {
-  map.set_version(state_->map->version() + 1);
+  map.set_version(std::max(map.version(), state_->map->version()) + 1);
   state_->transaction.Put(ClusterMapKey(), Encode(map));
   state_->map = std::make_shared<const proto::ClusterMap>(std::move(map));
 }
@@ -74,6 +74,9 @@ Result<proto::Attributes> CommandContext::Directory(InodeId inode) const {
   if (!attributes) return Status(StatusCode::kNotFound, "directory " + InodeText(inode) + " does not exist");
   if (attributes->type() != proto::FILE_TYPE_DIRECTORY) {
     return Status(StatusCode::kNotDirectory, InodeText(inode) + " is not a directory");
+  }
+  if (attributes->nlink() == 0) {
+    return Status(StatusCode::kNotFound, "directory " + InodeText(inode) + " was removed");
   }
   return std::move(*attributes);
 }
@@ -161,6 +164,20 @@ Status CommandContext::Charge(VolumeId volume, int64_t bytes_delta, int64_t inod
   // An unlinked file held open may outlive its volume.
   if (counters) state_->transaction.Put(VolumeCountersKey(volume), EncodeVolumeCounters(*counters));
   return Status::Ok();
+}
+
+void CommandContext::QueuePurge(VolumeId volume, InodeId directory, uint64_t inodes) {
+  state_->transaction.Put(PurgeKey(volume, directory), "");
+  header().set_purge_directories(header().purge_directories() + 1);
+  header().set_purge_inodes(header().purge_inodes() + inodes);
+}
+
+void CommandContext::CountPurged(uint64_t directories, uint64_t inodes) {
+  proto::StateHeader& header = this->header();
+  header.set_purge_directories(header.purge_directories() - std::min(header.purge_directories(), directories));
+  header.set_purge_inodes(header.purge_inodes() - std::min(header.purge_inodes(), inodes));
+  // Sizes lag, and a file may have had another name.
+  if (header.purge_directories() == 0) header.set_purge_inodes(0);
 }
 
 }  // namespace tarn::meta

@@ -68,7 +68,7 @@ class CommandContext {
   proto::StateHeader& header() { return state_->header; }
   Transaction& transaction() { return state_->transaction; }
 
-  // Makes this the cluster map, one version newer than the present one.
+  // Makes this the cluster map, one version newer than the present one and than what it says itself.
   void ReplaceMap(proto::ClusterMap map);
 
   // ---- Ids that the leader chose ----
@@ -110,6 +110,12 @@ class CommandContext {
   // Adds to the volume's counters. Growth is refused with kQuota beyond the quota and with kNotFound in a volume that
   // is being deleted.
   Status Charge(VolumeId volume, int64_t bytes_delta, int64_t inodes_delta);
+
+  // ---- What is removed in the background ----
+  // The directory has no name any more; with what is below there are about so many inodes.
+  void QueuePurge(VolumeId volume, InodeId directory, uint64_t inodes);
+  // So much of it is gone.
+  void CountPurged(uint64_t directories, uint64_t inodes);
 
  private:
   EntryState* const state_;

@@ -19,6 +19,8 @@ Status RunNamespaceOperation(CommandContext* context, const proto::Mutation& mut
       return ops::Unlink(context, mutation.unlink(), reply);
     case proto::Mutation::kRmdir:
       return ops::Rmdir(context, mutation.rmdir(), reply);
+    case proto::Mutation::kRemoveTree:
+      return ops::RemoveTree(context, mutation.remove_tree(), reply);
     case proto::Mutation::kRename:
       return ops::Rename(context, mutation.rename(), reply);
     case proto::Mutation::kSetAttr:
@@ -74,6 +76,14 @@ Status RunOperation(CommandContext* context, const proto::Mutation& mutation, pr
       return ops::DataReclaimed(context, mutation.data_reclaimed(), reply);
     case proto::Mutation::kPurge:
       return ops::Purge(context, mutation.purge(), reply);
+    case proto::Mutation::kRaiseIncarnation:
+      return ops::RaiseIncarnation(context, mutation.raise_incarnation(), reply);
+    case proto::Mutation::kRepair:
+      return ops::Repair(context, mutation.repair(), reply);
+    case proto::Mutation::kSetReclaim:
+      return ops::SetReclaim(context, mutation.set_reclaim(), reply);
+    case proto::Mutation::kPropagateCounters:
+      return ops::PropagateCounters(context, mutation.propagate_counters(), reply);
     default:
       return RunNamespaceOperation(context, mutation, reply);
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/layout/layout.h"
+#include "metaserver/state/directory_sizes.h"
 
 namespace tarn::meta {
 namespace {
@@ -117,6 +118,7 @@ Status Resize(CommandContext* context, proto::Attributes* file, uint64_t size_by
   if (size_bytes > file->size_bytes()) RETURN_IF_ERROR(CheckSizeFits(*context, *file, size_bytes));
   const auto delta = static_cast<int64_t>(size_bytes) - static_cast<int64_t>(file->size_bytes());
   RETURN_IF_ERROR(context->Charge(VolumeId(file->volume()), delta, 0));
+  RETURN_IF_ERROR(CountResize(context, *file, delta));
   file->set_size_bytes(size_bytes);
   return Status::Ok();
 }

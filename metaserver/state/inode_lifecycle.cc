@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "metaserver/state/directory_sizes.h"
 #include "metaserver/state/file_data.h"
 #include "metaserver/state/limits.h"
 
@@ -44,6 +45,7 @@ Result<proto::Attributes> NewInode(CommandContext* context, const proto::Attribu
   attributes.set_ctime_ns(context->now_ns());
   attributes.set_btime_ns(context->now_ns());
   attributes.set_volume(parent.volume());
+  attributes.set_parent(parent.inode());
   attributes.set_change(1);
   return attributes;
 }
@@ -65,10 +67,11 @@ Status AddNewEntry(CommandContext* context, proto::Attributes* parent, std::stri
   context->PutDentry(InodeId(parent->inode()), name, child);
   context->TouchDirectory(parent, 1, is_directory ? 1 : 0);
   context->PutInode(*parent);
-  return Status::Ok();
+  return CountNewEntry(context, InodeId(parent->inode()), child);
 }
 
-Status DropLink(CommandContext* context, proto::Attributes* file, bool held_open) {
+Status DropLink(CommandContext* context, proto::Attributes* file, InodeId directory, bool held_open) {
+  RETURN_IF_ERROR(CountNameGone(context, *file, directory));
   file->set_nlink(file->nlink() - 1);
   context->Touch(file);
   const InodeId inode(file->inode());

@@ -26,9 +26,9 @@ Status CheckNameFree(const CommandContext& context, const proto::Attributes& par
 Status AddNewEntry(CommandContext* context, proto::Attributes* parent, std::string_view name,
                    const proto::Attributes& child);
 
-// A file lost a name. Without any left it goes, or becomes an orphan: of the session, if that has it open, and not yet
+// A file lost its name in `directory`. Without any left it goes, or becomes an orphan: of the session, if that has it open, and not yet
 // settled, if others may have.
-Status DropLink(CommandContext* context, proto::Attributes* file, bool held_open);
+Status DropLink(CommandContext* context, proto::Attributes* file, InodeId directory, bool held_open);
 
 // Who may still use an inode without a name. The last holder's leave removes it.
 inline constexpr SessionId kUnsettled{};  // nobody has been asked yet, or not everybody

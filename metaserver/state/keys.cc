@@ -67,6 +67,10 @@ std::string XattrKey(InodeId inode, std::string_view name) {
   return key;
 }
 
+std::string DirectorySizeKey(InodeId directory) { return OneId(KeyKind::kDirectorySize, directory.value()); }
+std::string LinkedFileHomeKey(InodeId inode) { return OneId(KeyKind::kLinkedFileHome, inode.value()); }
+std::string UnpropagatedKey(uint64_t place) { return OneId(KeyKind::kUnpropagated, place); }
+
 std::string SessionKey(SessionId session) { return OneId(KeyKind::kSession, session.value()); }
 std::string SessionNonceKey(uint64_t nonce) { return OneId(KeyKind::kSessionNonce, nonce); }
 std::string SessionResultKey(SessionId session, Sequence sequence) {
@@ -126,6 +130,11 @@ std::optional<std::string_view> ParseXattrKey(std::string_view key) {
   return key.substr(9);
 }
 
+std::optional<VolumeId> VolumeOfPurgeKey(std::string_view key) {
+  if (!IsKind(key, KeyKind::kPurge) || key.size() != 13) return std::nullopt;
+  return VolumeId(static_cast<uint32_t>(ReadBigEndian(key.substr(1, 4))));
+}
+
 std::optional<uint64_t> ParseTrailingId(std::string_view key) {
   if (key.size() < 9) return std::nullopt;
   return ReadBigEndian(key.substr(key.size() - 8));
@@ -153,6 +162,26 @@ std::optional<VolumeCounters> DecodeVolumeCounters(std::string_view value) {
   if (value.size() != 16) return std::nullopt;
   return VolumeCounters{.used_bytes = ReadLittleEndian(value.substr(0, 8)),
                         .used_inodes = ReadLittleEndian(value.substr(8))};
+}
+
+std::string EncodeDirectorySize(const DirectorySize& size) {
+  std::string value;
+  value.reserve(56);
+  for (const TreeSize& part : {size.total, size.unsent}) {
+    for (const int64_t number : {part.bytes, part.files, part.directories}) {
+      AppendLittleEndian(&value, static_cast<uint64_t>(number));
+    }
+  }
+  AppendLittleEndian(&value, size.queued);
+  return value;
+}
+
+std::optional<DirectorySize> DecodeDirectorySize(std::string_view value) {
+  if (value.size() != 56) return std::nullopt;
+  const auto number = [&](size_t index) { return static_cast<int64_t>(ReadLittleEndian(value.substr(index * 8, 8))); };
+  return DirectorySize{.total = {number(0), number(1), number(2)},
+                       .unsent = {number(3), number(4), number(5)},
+                       .queued = static_cast<uint64_t>(number(6))};
 }
 
 std::string EncodeU64(uint64_t number) {

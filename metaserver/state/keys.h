@@ -19,12 +19,15 @@ enum class KeyKind : char {
   kClusterMap = 'B',        // -> ClusterMap
   kDeadDataCount = 'C',     // -> count (8)
   kDentry = 'D',            // parent (8) cookie (8) name -> DentryRecord
+  kDirectorySize = 'E',     // inode (8) -> DirectorySize (56)
   kDeadData = 'G',          // data id (8) -> DeadDataRecord
   kOrphanHolder = 'H',      // inode (8) session (8) -> empty: the orphans again, by inode
   kInode = 'I',             // inode (8) -> InodeRecord
+  kUnpropagated = 'K',      // place (8) -> directory (8): its size has changes that its parent has not heard of
+  kLinkedFileHome = 'L',    // inode (8) -> directory (8): which one counts a file that has or had several names
   kSessionNonce = 'N',      // nonce (8) -> session (8)
   kOrphan = 'O',            // session (8; 0: not settled yet) inode (8) -> empty
-  kPurge = 'P',             // volume (4) inode (8) -> empty: a directory of a deleted volume that has no name any more
+  kPurge = 'P',             // volume (4) inode (8) -> empty: a directory that has lost its name and waits to be emptied
   kDeadDataOfTarget = 'Q',  // target (8) dead since (8) data id (8) -> empty
   kSessionResult = 'R',     // session (8) sequence (8) -> SessionResult
   kSession = 'S',           // session (8) -> SessionRecord
@@ -41,6 +44,9 @@ std::string DeadDataCountKey();
 std::string InodeKey(InodeId inode);
 std::string DentryKey(InodeId parent, std::string_view name);
 std::string XattrKey(InodeId inode, std::string_view name);
+std::string DirectorySizeKey(InodeId directory);
+std::string LinkedFileHomeKey(InodeId inode);
+std::string UnpropagatedKey(uint64_t place);
 std::string SessionKey(SessionId session);
 std::string SessionNonceKey(uint64_t nonce);
 std::string SessionResultKey(SessionId session, Sequence sequence);
@@ -74,6 +80,7 @@ struct DentryKeyParts {
 std::optional<DentryKeyParts> ParseDentryKey(std::string_view key);
 // The name at the end of an xattr key.
 std::optional<std::string_view> ParseXattrKey(std::string_view key);
+std::optional<VolumeId> VolumeOfPurgeKey(std::string_view key);
 // The last eight bytes of a key that ends with an id.
 std::optional<uint64_t> ParseTrailingId(std::string_view key);
 struct DeadDataOfTargetKeyParts {
@@ -98,6 +105,26 @@ struct VolumeCounters {
 };
 std::string EncodeVolumeCounters(const VolumeCounters& counters);
 std::optional<VolumeCounters> DecodeVolumeCounters(std::string_view value);
+// What lies below a directory, or a change of that.
+struct TreeSize {
+  int64_t bytes = 0;        // of regular files
+  int64_t files = 0;        // everything but directories
+  int64_t directories = 0;  // the directory itself left out
+  friend bool operator==(const TreeSize&, const TreeSize&) = default;
+  TreeSize operator-() const { return {-bytes, -files, -directories}; }
+  TreeSize operator+(const TreeSize& other) const {
+    return {bytes + other.bytes, files + other.files, directories + other.directories};
+  }
+  TreeSize operator-(const TreeSize& other) const { return *this + -other; }
+};
+struct DirectorySize {
+  TreeSize total;
+  TreeSize unsent;      // the part of it that the parent has not heard of
+  uint64_t queued = 0;  // its place among those that have something unsent; 0: none
+  friend bool operator==(const DirectorySize&, const DirectorySize&) = default;
+};
+std::string EncodeDirectorySize(const DirectorySize& size);
+std::optional<DirectorySize> DecodeDirectorySize(std::string_view value);
 std::string EncodeU64(uint64_t number);
 std::optional<uint64_t> DecodeU64(std::string_view value);
 

@@ -27,6 +27,9 @@ TEST(Keys, HaveTheirGoldenBytes) {
   EXPECT_EQ(ClusterMapKey(), "B");
   EXPECT_EQ(DeadDataCountKey(), "C");
   EXPECT_EQ(Hex(DeadDataKey(DataId(kId))), "470102030405060708");
+  EXPECT_EQ(Hex(DirectorySizeKey(InodeId(kId))), "450102030405060708");
+  EXPECT_EQ(Hex(LinkedFileHomeKey(InodeId(kId))), "4c0102030405060708");
+  EXPECT_EQ(Hex(UnpropagatedKey(kId)), "4b0102030405060708");
   EXPECT_EQ(Hex(InodeKey(InodeId(kId))), "490102030405060708");
   EXPECT_EQ(Hex(SessionNonceKey(kId)), "4e0102030405060708");
   EXPECT_EQ(Hex(OrphanKey(SessionId(kId), InodeId(16))), "4f01020304050607080000000000000010");
@@ -40,6 +43,20 @@ TEST(Keys, HaveTheirGoldenBytes) {
   EXPECT_EQ(Hex(VolumeKey(VolumeId(0x01020304))), "5601020304");
   EXPECT_EQ(VolumeNameKey("default"), "Wdefault");
   EXPECT_EQ(Hex(XattrKey(InodeId(kId), "user.a")), "580102030405060708757365722e61");
+}
+
+TEST(Keys, DirectorySizesHaveTheirGoldenBytes) {
+  const DirectorySize size{.total = {0x0102, 3, 4}, .unsent = {-2, 1, 0}, .queued = 7};
+  EXPECT_EQ(Hex(EncodeDirectorySize(size)),
+            "0201000000000000"
+            "0300000000000000"
+            "0400000000000000"
+            "feffffffffffffff"
+            "0100000000000000"
+            "0000000000000000"
+            "0700000000000000");
+  EXPECT_EQ(DecodeDirectorySize(EncodeDirectorySize(size)), size);
+  EXPECT_FALSE(DecodeDirectorySize("short").has_value());
 }
 
 TEST(Keys, DentryHoldsParentCookieAndName) {

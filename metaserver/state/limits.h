@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace tarn::meta {
 
@@ -19,6 +20,8 @@ inline constexpr uint32_t kDirectoryDepthMax = 1 << 20;  // of the walk to the r
 
 inline constexpr size_t kXattrNameBytesMax = 255;        // XATTR_NAME_MAX
 inline constexpr size_t kXattrValueBytesMax = 64 << 10;  // XATTR_SIZE_MAX
+// Attributes that the server answers by itself; none of that name can be set.
+inline constexpr std::string_view kServedXattrPrefix = "tarn.";
 inline constexpr size_t kXattrListBytesMax = 64
                                              << 10;  // XATTR_LIST_MAX: all names of an inode, each with a closing zero
 
@@ -27,6 +30,7 @@ inline constexpr size_t kReadDirBytesMax = 1 << 20;
 
 inline constexpr uint32_t kReservedDataIdsMax = 65'536;  // of one ReserveDataIds
 inline constexpr uint32_t kPurgeStepsMax = 65'536;
+inline constexpr uint32_t kPropagateStepsMax = 65'536;
 inline constexpr size_t kVolumeNameBytesMax = 63;
 inline constexpr int kVolumeParametersMax = 64;
 inline constexpr size_t kVolumeParameterBytesMax = 4096;

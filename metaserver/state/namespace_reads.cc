@@ -121,6 +121,27 @@ Status AddCounters(const KvView& view, proto::Volume* volume) {
   return Status::Ok();
 }
 
+Result<std::string> ReadServedXattr(const KvStore& store, const proto::GetXattrRequest& request) {
+  const InodeId inode(request.inode());
+  const auto none = [&] {
+    return Status(StatusCode::kNoAttribute, "the attribute does not exist on " + InodeText(inode));
+  };
+  const LatestView latest(&store);
+  ASSIGN_OR_RETURN(const auto size, ReadDirectorySize(latest, inode));
+  if (!size) {
+    ASSIGN_OR_RETURN(const proto::Attributes attributes, ExistingInode(latest, inode));
+    return none();
+  }
+  if (request.name() == "tarn.dir.unsettled") {
+    ASSIGN_OR_RETURN(const auto header, ReadHeader(latest));
+    return std::to_string(header ? header->unpropagated() : 0);
+  }
+  if (request.name() == "tarn.dir.bytes") return std::to_string(size->total.bytes);
+  if (request.name() == "tarn.dir.files") return std::to_string(size->total.files);
+  if (request.name() == "tarn.dir.directories") return std::to_string(size->total.directories);
+  return none();
+}
+
 }  // namespace
 
 Status LookupName(const KvStore& store, const proto::LookupRequest& request, proto::Attributes* attributes) {
@@ -174,6 +195,10 @@ Status ListDirectory(const KvStore& store, const proto::ReadDirRequest& request,
 Status ReadXattr(const KvStore& store, const proto::GetXattrRequest& request, proto::GetXattrReply* reply) {
   if (request.name().empty() || request.name().size() > kXattrNameBytesMax) {
     return Status(StatusCode::kTooLong, "an attribute's name has 1 to 255 bytes");
+  }
+  if (request.name().starts_with(kServedXattrPrefix)) {
+    ASSIGN_OR_RETURN(*reply->mutable_value(), ReadServedXattr(store, request));
+    return Status::Ok();
   }
   ASSIGN_OR_RETURN(auto value, store.Get(XattrKey(InodeId(request.inode()), request.name())));
   if (value) {

@@ -23,7 +23,9 @@ Status ReadAttributes(const KvStore& store, InodeId inode, proto::Attributes* at
 // A page never ends between two names with equal cookies. At least one name of a directory that has any after the
 // cookie.
 Status ListDirectory(const KvStore& store, const proto::ReadDirRequest& request, proto::ReadDirReply* reply);
-// kNoAttribute; kTooLong: a name that is empty or above 255 bytes.
+// kNoAttribute; kTooLong: a name that is empty or above 255 bytes. Of directories also, as decimal numbers and not
+// listed: tarn.dir.bytes, tarn.dir.files, tarn.dir.directories (directory_sizes.h), and
+// tarn.dir.unsettled: how many directories of the whole state have changes that are not carried upwards yet.
 Status ReadXattr(const KvStore& store, const proto::GetXattrRequest& request, proto::GetXattrReply* reply);
 Status ListXattrs(const KvStore& store, InodeId inode, proto::ListXattrReply* reply);
 

@@ -94,6 +94,21 @@ Result<std::optional<VolumeCounters>> ReadVolumeCounters(const KvView& view, Vol
   return counters;
 }
 
+Result<std::optional<DirectorySize>> ReadDirectorySize(const KvView& view, InodeId directory) {
+  ASSIGN_OR_RETURN(const std::optional<std::string> value, view.Get(DirectorySizeKey(directory)));
+  if (!value) return std::optional<DirectorySize>();
+  const std::optional<DirectorySize> size = DecodeDirectorySize(*value);
+  if (!size) return Damaged("a directory's size");
+  return size;
+}
+
+Result<std::optional<InodeId>> ReadLinkedFileHome(const KvView& view, InodeId inode) {
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> home,
+                   ReadNumber(view, LinkedFileHomeKey(inode), "which directory counts a file"));
+  if (!home) return std::optional<InodeId>();
+  return std::optional<InodeId>(InodeId(*home));
+}
+
 Result<std::optional<proto::DeadDataRecord>> ReadDeadData(const KvView& view, DataId data) {
   return Read<proto::DeadDataRecord>(view, DeadDataKey(data), "dead data");
 }

@@ -27,6 +27,8 @@ Result<std::optional<SessionId>> ReadSessionOfNonce(const KvView& view, uint64_t
 Result<std::optional<proto::Volume>> ReadVolume(const KvView& view, VolumeId volume);
 Result<std::optional<VolumeId>> ReadVolumeId(const KvView& view, std::string_view name);
 Result<std::optional<VolumeCounters>> ReadVolumeCounters(const KvView& view, VolumeId volume);
+Result<std::optional<DirectorySize>> ReadDirectorySize(const KvView& view, InodeId directory);
+Result<std::optional<InodeId>> ReadLinkedFileHome(const KvView& view, InodeId inode);
 Result<std::optional<proto::DeadDataRecord>> ReadDeadData(const KvView& view, DataId data);
 Result<uint64_t> ReadDeadDataCount(const KvView& view);
 Result<std::optional<proto::StateHeader>> ReadHeader(const KvView& view);

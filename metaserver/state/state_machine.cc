@@ -11,6 +11,7 @@
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/namespace_reads.h"
+#include "metaserver/state/recent_values.h"
 #include "metaserver/state/records.h"
 
 namespace tarn::meta {
@@ -57,7 +58,7 @@ Status CheckEmpty(const KvStore& store) {
 
 class StateMachineImpl final : public StateMachine {
  public:
-  explicit StateMachineImpl(KvStore* store) : store_(store) {}
+  explicit StateMachineImpl(KvStore* store) : store_(store), recent_(store) {}
 
   Result<std::vector<proto::MutationReply>> ApplyEntry(const proto::LogEntry& entry,
                                                        std::vector<ChangeSet>* changes) override;
@@ -102,11 +103,13 @@ class StateMachineImpl final : public StateMachine {
   Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max,
                       std::vector<DataId>* data_ids) const override;
   Result<uint64_t> CountDeadData() const override { return ReadDeadDataCount(LatestView(store_)); }
+  Result<std::optional<VolumeId>> NextVolumeToPurge() const override;
 
  private:
   Result<proto::MutationReply> ApplyCommand(EntryState* state, const proto::LogCommand& command) const;
 
   KvStore* const store_;
+  RecentValues recent_;  // apply thread
 
   mutable Mutex mutex_;
   proto::StateHeader header_ GUARDED_BY(mutex_);
@@ -114,6 +117,7 @@ class StateMachineImpl final : public StateMachine {
 };
 
 Status StateMachineImpl::Reload() {
+  recent_.Forget();
   const LatestView latest(store_);
   ASSIGN_OR_RETURN(auto header, ReadHeader(latest));
   if (!header) RETURN_IF_ERROR(CheckEmpty(*store_));
@@ -136,7 +140,7 @@ Result<std::vector<proto::MutationReply>> StateMachineImpl::ApplyEntry(const pro
                                                  std::to_string(entry.version()) + ", this server knows " +
                                                  std::to_string(kLogEntryVersion));
   }
-  EntryState state(store_, header(), cluster_map());
+  EntryState state(&recent_, header(), cluster_map());
   std::vector<proto::MutationReply> replies;
   replies.reserve(static_cast<size_t>(entry.commands_size()));
   for (const proto::LogCommand& command : entry.commands()) {
@@ -148,7 +152,7 @@ Result<std::vector<proto::MutationReply>> StateMachineImpl::ApplyEntry(const pro
   state.header.set_applied_entries(state.header.applied_entries() + 1);
   state.transaction.SetSavepoint();
   state.transaction.Put(HeaderKey(), Encode(state.header));
-  RETURN_IF_ERROR(store_->Write(std::move(state.transaction).TakeBatch()));
+  RETURN_IF_ERROR(recent_.Write(std::move(state.transaction).TakeBatch()));
   MutexLock lock(mutex_);
   header_ = std::move(state.header);
   map_ = std::move(state.map);
@@ -222,6 +226,25 @@ Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t
   });
 }
 
+Result<std::optional<VolumeId>> StateMachineImpl::NextVolumeToPurge() const {
+  std::optional<VolumeId> volume;
+  const std::unique_ptr<KvView> view = store_->View();
+  RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), {}, [&](std::string_view key, std::string_view) {
+    volume = VolumeOfPurgeKey(key);
+    return false;
+  }));
+  if (volume) return volume;
+  // A deleted one of which only the record is left.
+  RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kVolume), {}, [&](std::string_view, std::string_view value) {
+    proto::Volume record;
+    if (record.ParseFromArray(value.data(), static_cast<int>(value.size())) && record.deleting()) {
+      volume = VolumeId(record.id());
+    }
+    return !volume;
+  }));
+  return volume;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<StateMachine>> StateMachine::Open(KvStore* store) {
@@ -238,7 +261,8 @@ uint32_t DataIdsNeeded(const proto::Mutation& mutation) {
 }
 
 bool NeedsInodeId(const proto::Mutation& mutation) {
-  return mutation.has_create() || mutation.has_mkdir() || mutation.has_symlink() || mutation.has_create_volume();
+  return mutation.has_create() || mutation.has_mkdir() || mutation.has_symlink() || mutation.has_create_volume() ||
+         mutation.repair().lost_inodes_size() > 0;  // lost+found
 }
 
 }  // namespace tarn::meta

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,8 @@ class StateMachine {
   virtual Status ListDeadData(TargetId target, int64_t before_ns, size_t count_max,
                               std::vector<DataId>* data_ids) const = 0;
   virtual Result<uint64_t> CountDeadData() const = 0;
+  // A volume in which something waits to be removed in the background.
+  virtual Result<std::optional<VolumeId>> NextVolumeToPurge() const = 0;
 };
 
 // How many data ids a command may use; the leader reserves this many when it fills LogCommand.data_id (ReserveDataIds:

@@ -15,6 +15,24 @@
 namespace tarn::meta {
 namespace {
 
+// What the leader does by itself, and what operators ask for.
+proto::Mutation Background(NamespaceWorkload* workload, const StateDriver& driver) {
+  proto::Mutation mutation;
+  switch (workload->Below(4)) {
+    case 0:
+      mutation.mutable_remove_tree()->set_parent(driver.root());
+      mutation.mutable_remove_tree()->set_name("n" + std::to_string(workload->Below(8)));
+      break;
+    case 1:
+      mutation.mutable_purge()->set_volume(driver.volume());
+      mutation.mutable_purge()->set_steps_max(2);
+      break;
+    default:
+      mutation.mutable_propagate_counters()->set_steps_max(1 + static_cast<uint32_t>(workload->Below(4)));
+  }
+  return mutation;
+}
+
 // A log of random operations, in entries of one to eight commands, as a cluster would have written it.
 std::vector<proto::LogEntry> RandomLog(uint64_t seed, int entries) {
   MemoryKv store;
@@ -28,6 +46,7 @@ std::vector<proto::LogEntry> RandomLog(uint64_t seed, int entries) {
       mutation = workload.Next();
       driver.Sign(&mutation);
     }
+    if (workload.Below(4) == 0) mutations.push_back(Background(&workload, driver));
     for (const proto::MutationReply& reply : driver.ApplyAll(mutations)) workload.Learn(reply);
   }
   return driver.log();

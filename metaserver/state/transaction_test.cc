@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "metaserver/state/keys.h"
 #include "metaserver/state/memory_kv.h"
+#include "metaserver/state/recent_values.h"
 
 namespace tarn::meta {
 namespace {
@@ -78,6 +80,29 @@ TEST_F(TransactionTest, BatchHasOneChangePerKey) {
   EXPECT_EQ(batch.changes[0].key, "c");
   EXPECT_EQ(batch.changes[0].value, std::nullopt);
   EXPECT_EQ(batch.changes[1].value, "2");
+}
+
+TEST(RecentValues, GivesWhatTheStoreWould) {
+  MemoryKv store;
+  RecentValues recent(&store);
+  const std::string inode = InodeKey(InodeId(20));
+  ASSERT_TRUE(recent.Write({.changes = {{inode, "one"}, {"D-name", "entry"}}}).ok());
+  EXPECT_EQ(*recent.Get(inode), "one");
+  EXPECT_EQ(*recent.Get("D-name"), "entry");
+  ASSERT_TRUE(recent.Write({.changes = {{inode, std::nullopt}}}).ok());
+  EXPECT_EQ(*recent.Get(inode), std::nullopt);
+  // What is too large to be kept must not leave what was there before.
+  ASSERT_TRUE(recent.Write({.changes = {{inode, "small"}}}).ok());
+  ASSERT_TRUE(recent.Write({.changes = {{inode, std::string(5000, 'x')}}}).ok());
+  EXPECT_EQ((*recent.Get(inode))->size(), 5000u);
+  for (uint64_t i = 100; i < 10'000; ++i) {
+    ASSERT_TRUE(recent.Write({.changes = {{InodeKey(InodeId(i)), std::to_string(i)}}}).ok());
+  }
+  for (uint64_t i = 100; i < 10'000; ++i) ASSERT_EQ(*recent.Get(InodeKey(InodeId(i))), std::to_string(i));
+  // The store was replaced under it.
+  ASSERT_TRUE(store.Write({.changes = {{InodeKey(InodeId(9'999)), "other"}}}).ok());
+  recent.Forget();
+  EXPECT_EQ(*recent.Get(InodeKey(InodeId(9'999))), "other");
 }
 
 }  // namespace

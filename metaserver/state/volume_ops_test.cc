@@ -136,7 +136,8 @@ TEST_F(VolumeOpsTest, DeleteNeedsAnEmptyVolumeUnlessRecursive) {
   driver_.Create(root_, "f");
   EXPECT_EQ(CodeOf(Delete("v", false)), StatusCode::kNotEmpty);
   EXPECT_EQ(CodeOf(Delete("none", true)), StatusCode::kNotFound);
-  EXPECT_EQ(CodeOf(Purge(driver_.volume(), 10)), StatusCode::kInvalidArgument);
+  EXPECT_EQ(CodeOf(Purge(driver_.volume(), 0)), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Purge(driver_.volume(), 10).purged(), 0u);  // nothing waits there
   EXPECT_EQ(CodeOf(Delete("v", true)), StatusCode::kOk);
   EXPECT_EQ(CodeOf(Delete("v", true)), StatusCode::kNotFound);
   ASSERT_EQ(Volumes().size(), 1u);
@@ -177,6 +178,9 @@ TEST_F(VolumeOpsTest, PurgeRemovesATreeStepByStep) {
   close.mutable_close_session()->set_session(driver_.session());
   EXPECT_EQ(CodeOf(driver_.RunAsLeader(close)), StatusCode::kOk);
   EXPECT_EQ(*driver_.machine().CountDeadData(), 51u);
+  proto::Mutation propagate;
+  propagate.mutable_propagate_counters()->set_steps_max(1000);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(propagate)), StatusCode::kOk);
   for (const auto& [key, value] : store_.Snapshot()) {
     EXPECT_TRUE(std::string_view("ABCGQ").find(key[0]) != std::string_view::npos) << key;
   }

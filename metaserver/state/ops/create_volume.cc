@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/layout/layout.h"
+#include "metaserver/state/directory_sizes.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/names.h"
 #include "metaserver/state/ops/ops.h"
@@ -95,6 +96,7 @@ Status CreateVolume(CommandContext* context, const proto::CreateVolumeOp& op, pr
   volume.set_metadata_group(header.metadata_group());
   const proto::Attributes attributes = MakeRoot(*context, root, id.value());
   context->PutInode(attributes);
+  StartDirectorySize(context, root);
   context->transaction().Put(VolumeKey(id), Encode(volume));
   context->transaction().Put(VolumeNameKey(asked.name()), EncodeU64(id.value()));
   context->transaction().Put(VolumeCountersKey(id), EncodeVolumeCounters({}));

@@ -18,7 +18,9 @@ Status DeleteVolume(CommandContext* context, const proto::DeleteVolumeOp& op, pr
   volume->set_deleting(true);
   context->transaction().Put(VolumeKey(*id), Encode(*volume));
   context->transaction().Delete(VolumeNameKey(op.name()));
-  context->transaction().Put(PurgeKey(*id, root_id), "");
+  context->transaction().Delete(DirectorySizeKey(root_id));
+  ASSIGN_OR_RETURN(const auto counters, ReadVolumeCounters(context->view(), *id));
+  context->QueuePurge(*id, root_id, counters.value_or(VolumeCounters()).used_inodes + 1);
   *reply->mutable_volume() = std::move(*volume);
   return Status::Ok();
 }

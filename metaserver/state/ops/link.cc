@@ -4,6 +4,7 @@
 // and ctime too. EPERM: a directory; EEXIST; ENOENT: the file has no name any more, the directory was removed, or an
 // empty name; ESTALE: no such inode; ENOTDIR; EXDEV: another volume; EMLINK; ENAMETOOLONG; EINVAL: '/' or NUL in the
 // name.
+#include "metaserver/state/directory_sizes.h"
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/names.h"
@@ -26,6 +27,7 @@ Status Link(CommandContext* context, const proto::LinkOp& op, proto::MutationRep
     return Status(StatusCode::kTooManyLinks, "the file has " + std::to_string(file.nlink()) + " links");
   }
   context->NoteLeaves(InodeId(file.parent()), InodeId(file.inode()));
+  CountAnotherName(context, file);
   file.set_parent(0);
   file.set_nlink(file.nlink() + 1);
   context->Touch(&file);

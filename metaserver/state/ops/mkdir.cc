@@ -16,7 +16,6 @@ Status Mkdir(CommandContext* context, const proto::MkdirOp& op, proto::MutationR
   RETURN_IF_ERROR(CheckNameFree(*context, parent, op.name()));
   ASSIGN_OR_RETURN(proto::Attributes directory, NewInode(context, parent, proto::FILE_TYPE_DIRECTORY, op.mode()));
   directory.set_nlink(2);
-  directory.set_parent(parent.inode());
   RETURN_IF_ERROR(AddNewEntry(context, &parent, op.name(), directory));
   *reply->mutable_attributes() = std::move(directory);
   reply->set_created(true);

@@ -17,6 +17,7 @@ Status Symlink(CommandContext* context, const proto::SymlinkOp& op, proto::Mutat
 Status Link(CommandContext* context, const proto::LinkOp& op, proto::MutationReply* reply);
 Status Unlink(CommandContext* context, const proto::UnlinkOp& op, proto::MutationReply* reply);
 Status Rmdir(CommandContext* context, const proto::RmdirOp& op, proto::MutationReply* reply);
+Status RemoveTree(CommandContext* context, const proto::RemoveTreeOp& op, proto::MutationReply* reply);
 Status Rename(CommandContext* context, const proto::RenameOp& op, proto::MutationReply* reply);
 Status SetAttr(CommandContext* context, const proto::SetAttrOp& op, proto::MutationReply* reply);
 Status Truncate(CommandContext* context, const proto::TruncateOp& op, proto::MutationReply* reply);
@@ -36,6 +37,10 @@ Status CreateVolume(CommandContext* context, const proto::CreateVolumeOp& op, pr
 Status ResizeVolume(CommandContext* context, const proto::ResizeVolumeOp& op, proto::MutationReply* reply);
 Status DeleteVolume(CommandContext* context, const proto::DeleteVolumeOp& op, proto::MutationReply* reply);
 Status Purge(CommandContext* context, const proto::PurgeOp& op, proto::MutationReply* reply);
+Status RaiseIncarnation(CommandContext* context, const proto::RaiseIncarnationOp& op, proto::MutationReply* reply);
+Status Repair(CommandContext* context, const proto::RepairOp& op, proto::MutationReply* reply);
+Status SetReclaim(CommandContext* context, const proto::SetReclaimOp& op, proto::MutationReply* reply);
+Status PropagateCounters(CommandContext* context, const proto::PropagateCountersOp& op, proto::MutationReply* reply);
 
 Status InitCluster(CommandContext* context, const proto::InitClusterOp& op, proto::MutationReply* reply);
 Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op, proto::MutationReply* reply);

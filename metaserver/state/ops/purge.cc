@@ -1,9 +1,10 @@
-// Removes a part of a deleted volume's tree; when nothing is left, the volume's record too.
+// Removes a part of what waits to be removed in a volume: trees that lost their name (RemoveTree), or all of a deleted
+// volume; when nothing is left of that, its record too.
 //
-// Directories without a name wait in a queue (keys of kind kPurge), the root first: each step takes one entry out of
-// one of them, and a subdirectory that lost its name joins the queue. So a step costs the same in a tree of any depth
-// or width. A file goes when its last name does; one that a session holds open stays with the session.
-// kInvalidArgument: the volume is not being deleted, or no steps or too many.
+// Directories without a name wait in a queue (keys of kind kPurge), the top of a tree first: each step takes one entry
+// out of one of them, and a subdirectory that lost its name joins the queue. So a step costs the same in a tree of any
+// depth or width. A file goes when its last name does; one that a session holds open stays with the session.
+// kInvalidArgument: no steps or too many.
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,24 +26,26 @@ Result<std::vector<std::string>> FirstKeys(const CommandContext& context, const 
   return keys;
 }
 
-Status RemoveEntry(CommandContext* context, VolumeId volume, const std::string& dentry_key) {
+Status RemoveEntry(CommandContext* context, VolumeId volume, InodeId directory, const std::string& dentry_key) {
   ASSIGN_OR_RETURN(const auto value, context->view().Get(dentry_key));
   ASSIGN_OR_RETURN(const proto::DentryRecord dentry, ParseDentry(value.value_or("")));
   context->transaction().Delete(dentry_key);
   const InodeId inode(dentry.inode());
   if (dentry.type() == proto::FILE_TYPE_DIRECTORY) {
-    context->transaction().Put(PurgeKey(volume, inode), "");
+    context->transaction().Delete(DirectorySizeKey(inode));
+    context->QueuePurge(volume, inode, 0);  // it was counted with the top of its tree
     return Status::Ok();
   }
+  context->CountPurged(/*directories=*/0, /*inodes=*/1);
   ASSIGN_OR_RETURN(auto file, ReadInode(context->view(), inode));
-  return file ? DropLink(context, &*file, false) : Status::Ok();
+  return file ? DropLink(context, &*file, directory, false) : Status::Ok();
 }
 
 // Up to `steps_max` entries of one directory, then the directory itself. Returns the steps taken.
 Result<uint32_t> PurgeDirectory(CommandContext* context, VolumeId volume, InodeId directory, uint32_t steps_max) {
   ASSIGN_OR_RETURN(const auto keys, FirstKeys(*context, DentryPrefix(directory), steps_max));
   context->NoteAllNames(directory);
-  for (const std::string& key : keys) RETURN_IF_ERROR(RemoveEntry(context, volume, key));
+  for (const std::string& key : keys) RETURN_IF_ERROR(RemoveEntry(context, volume, directory, key));
   const auto removed = static_cast<uint32_t>(keys.size());
   if (removed == steps_max) return removed;
   ASSIGN_OR_RETURN(const auto inode, ReadInode(context->view(), directory));
@@ -51,6 +54,7 @@ Result<uint32_t> PurgeDirectory(CommandContext* context, VolumeId volume, InodeI
     RETURN_IF_ERROR(RemoveInode(context, *inode));
   }
   context->transaction().Delete(PurgeKey(volume, directory));
+  context->CountPurged(/*directories=*/1, /*inodes=*/1);
   return removed + 1;
 }
 
@@ -69,12 +73,11 @@ Status Purge(CommandContext* context, const proto::PurgeOp& op, proto::MutationR
   }
   ASSIGN_OR_RETURN(const auto record, ReadVolume(context->view(), volume));
   if (!record) return Status::Ok();
-  if (!record->deleting())
-    return Status(StatusCode::kInvalidArgument, "volume " + record->name() + " is not being deleted");
   uint32_t steps = 0;
   while (steps < op.steps_max()) {
     ASSIGN_OR_RETURN(const auto directory, NextDirectory(*context, volume));
     if (!directory) {
+      if (!record->deleting()) break;
       context->transaction().Delete(VolumeKey(volume));
       context->transaction().Delete(VolumeCountersKey(volume));
       break;

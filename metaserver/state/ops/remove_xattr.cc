@@ -1,7 +1,7 @@
 // removexattr.
 //
-// Linux: ctime changes. ENODATA: no such attribute; ERANGE: a name that is empty or above 255 bytes; ESTALE: no such
-// inode.
+// Linux: ctime changes. ENODATA: no such attribute; ERANGE: a name that is empty or above 255 bytes; EPERM: one
+// that the server answers by itself; ESTALE: no such inode.
 #include "metaserver/state/limits.h"
 #include "metaserver/state/ops/ops.h"
 
@@ -10,6 +10,9 @@ namespace tarn::meta::ops {
 Status RemoveXattr(CommandContext* context, const proto::RemoveXattrOp& op, proto::MutationReply* reply) {
   if (op.name().empty() || op.name().size() > kXattrNameBytesMax) {
     return Status(StatusCode::kTooLong, "an attribute's name has 1 to 255 bytes");
+  }
+  if (op.name().starts_with(kServedXattrPrefix)) {
+    return Status(StatusCode::kNotPermitted, "attributes that begin with 'tarn.' can only be read");
   }
   const InodeId inode_id(op.inode());
   ASSIGN_OR_RETURN(proto::Attributes inode, context->Inode(inode_id));

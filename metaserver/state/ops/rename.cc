@@ -10,6 +10,7 @@
 // subdirectories; ENAMETOOLONG.
 #include <optional>
 
+#include "metaserver/state/directory_sizes.h"
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/names.h"
@@ -98,9 +99,10 @@ Status CheckReplaceable(const Ends& ends) {
   return Status::Ok();
 }
 
-// `child` now lies in `parent`: writes its dentry, its parent and its ctime.
-void Settle(CommandContext* context, const proto::Attributes& parent, const std::string& name,
-            proto::Attributes* child) {
+// `child`, which had a name in `from`, now lies in `parent`: writes its dentry, its parent and its ctime.
+Status Settle(CommandContext* context, InodeId from, const proto::Attributes& parent, const std::string& name,
+              proto::Attributes* child) {
+  RETURN_IF_ERROR(CountMove(context, *child, from, InodeId(parent.inode())));
   if (!IsDirectory(*child) && child->parent() != parent.inode()) {
     context->NoteLeaves(InodeId(child->parent()), InodeId(child->inode()));
   }
@@ -108,6 +110,7 @@ void Settle(CommandContext* context, const proto::Attributes& parent, const std:
   context->Touch(child);
   context->PutInode(*child);
   context->PutDentry(InodeId(parent.inode()), name, *child);
+  return Status::Ok();
 }
 
 void PutParents(CommandContext* context, const Ends& ends) {
@@ -125,8 +128,9 @@ Status Exchange(CommandContext* context, const proto::RenameOp& op, Ends* ends) 
   const int subdirectories_delta = ends->same_parent() ? 0 : moved;
   RETURN_IF_ERROR(CheckSubdirectoryFits(ends->new_parent(), subdirectories_delta));
   RETURN_IF_ERROR(CheckSubdirectoryFits(ends->old_parent, -subdirectories_delta));
-  Settle(context, ends->new_parent(), op.new_name(), &ends->source);
-  Settle(context, ends->old_parent, op.name(), &*ends->target);
+  const InodeId old_parent(op.parent());
+  RETURN_IF_ERROR(Settle(context, old_parent, ends->new_parent(), op.new_name(), &ends->source));
+  RETURN_IF_ERROR(Settle(context, InodeId(op.new_parent()), ends->old_parent, op.name(), &*ends->target));
   context->TouchDirectory(&ends->old_parent, 0, -subdirectories_delta);
   if (!ends->same_parent()) context->TouchDirectory(&ends->new_parent(), 0, subdirectories_delta);
   PutParents(context, *ends);
@@ -137,11 +141,13 @@ Status RemoveTarget(CommandContext* context, const proto::RenameOp& op, proto::A
                     proto::MutationReply* reply) {
   if (IsDirectory(target)) {
     context->NoteRemoved(target);
+    ASSIGN_OR_RETURN([[maybe_unused]] const TreeSize size,
+                     CountDirectoryGone(context, InodeId(target.inode()), InodeId(op.new_parent())));
     RETURN_IF_ERROR(RemoveInode(context, target));
     target.set_nlink(0);
     context->Touch(&target);
   } else {
-    RETURN_IF_ERROR(DropLink(context, &target, op.replaced_held_open()));
+    RETURN_IF_ERROR(DropLink(context, &target, InodeId(op.new_parent()), op.replaced_held_open()));
   }
   *reply->mutable_removed() = std::move(target);
   return Status::Ok();
@@ -161,7 +167,7 @@ Status Move(CommandContext* context, const proto::RenameOp& op, Ends* ends, prot
     context->TouchDirectory(&ends->old_parent, -1, -source_directories);
     context->TouchDirectory(&ends->new_parent(), entries_gained, gained);
   }
-  Settle(context, ends->new_parent(), op.new_name(), &ends->source);
+  RETURN_IF_ERROR(Settle(context, InodeId(op.parent()), ends->new_parent(), op.new_name(), &ends->source));
   PutParents(context, *ends);
   return Status::Ok();
 }

@@ -3,6 +3,7 @@
 // POSIX: removes an empty directory; the parent loses a link (".."), its mtime and ctime change. ENOTEMPTY: there are
 // names in it; EINVAL: ".", or '/' or NUL in the name; ENOTEMPTY: ".."; ENOENT; ENOTDIR: the name or the parent is no
 // directory; ENAMETOOLONG.
+#include "metaserver/state/directory_sizes.h"
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/names.h"
 #include "metaserver/state/ops/ops.h"
@@ -24,6 +25,8 @@ Status Rmdir(CommandContext* context, const proto::RmdirOp& op, proto::MutationR
   context->TouchDirectory(&parent, -1, -1);
   context->PutInode(parent);
   context->NoteRemoved(directory);
+  ASSIGN_OR_RETURN([[maybe_unused]] const TreeSize size,
+                   CountDirectoryGone(context, InodeId(directory.inode()), parent_id));
   RETURN_IF_ERROR(RemoveInode(context, directory));
   directory.set_nlink(0);
   context->Touch(&directory);

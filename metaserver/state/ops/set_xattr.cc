@@ -2,7 +2,7 @@
 //
 // Linux: sets or replaces a value; ctime changes. EEXIST with `create_only`, ENODATA with `replace_only`; ERANGE: a
 // name that is empty or above 255 bytes; E2BIG: a value above 64 KiB; EINVAL: NUL in the name, or both flags; ENOSPC:
-// the names of the inode would exceed 64 KiB; ESTALE: no such inode.
+// the names of the inode would exceed 64 KiB; EPERM: one that the server answers by itself; ESTALE: no such inode.
 #include "metaserver/state/limits.h"
 #include "metaserver/state/ops/ops.h"
 
@@ -12,6 +12,9 @@ namespace {
 Status CheckRequest(const proto::SetXattrOp& op) {
   if (op.name().empty() || op.name().size() > kXattrNameBytesMax) {
     return Status(StatusCode::kTooLong, "an attribute's name has 1 to 255 bytes");
+  }
+  if (op.name().starts_with(kServedXattrPrefix)) {
+    return Status(StatusCode::kNotPermitted, "attributes that begin with 'tarn.' can only be read");
   }
   if (op.name().find('\0') != std::string::npos)
     return Status(StatusCode::kInvalidArgument, "the name has a zero byte");

@@ -20,7 +20,7 @@ Status Unlink(CommandContext* context, const proto::UnlinkOp& op, proto::Mutatio
   context->DeleteDentry(parent_id, op.name());
   context->TouchDirectory(&parent, -1, 0);
   context->PutInode(parent);
-  RETURN_IF_ERROR(DropLink(context, &file, op.held_open()));
+  RETURN_IF_ERROR(DropLink(context, &file, parent_id, op.held_open()));
   *reply->mutable_removed() = std::move(file);
   return Status::Ok();
 }

@@ -1,0 +1,128 @@
+#include "metaserver/service/fsck_job.h"
+
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <utility>
+
+#include "common/rpc/event_loop.h"
+#include "metaserver/service/chunk_check.h"
+#include "metaserver/state/records.h"
+
+namespace tarn::meta {
+
+FsckJob::FsckJob(ServiceContext* context, const proto::FsckRequest& request, Emit emit)
+    : context_(context), request_(request), emit_(std::move(emit)) {}
+
+bool FsckJob::Send(proto::FsckEvent event, bool end) {
+  event.set_inodes_checked(progress_.inodes_checked);
+  event.set_dentries_checked(progress_.dentries_checked);
+  event.set_chunks_checked(chunks_checked_);
+  event.set_findings_total(findings_total_);
+  event.set_repaired_total(repaired_total_);
+  event.set_end(end);
+  if (end) event.set_remaining_total(found_in_round_);
+  if (listened_to_ && !emit_(event)) listened_to_ = false;
+  return listened_to_;
+}
+
+proto::FsckEvent FsckJob::Name(const FsckFinding& finding, bool repaired) {
+  proto::FsckEvent event;
+  ++findings_total_;
+  if (repaired) ++repaired_total_;
+  if (++named_total_ > kFindingsNamedMax) return event;
+  proto::FsckEvent::Finding* named = event.add_findings();
+  named->set_kind(finding.kind);
+  named->set_what(finding.what);
+  named->set_repaired(repaired);
+  return event;
+}
+
+void FsckJob::Take(FsckFinding finding) {
+  ++found_in_round_;
+  const bool repairable = request_.repair() && finding.repair.ByteSizeLong() != 0;
+  if (!repairable) {
+    // Later rounds find again what nothing can repair.
+    if (first_round_) Send(Name(finding, false));
+    return;
+  }
+  batch_.push_back(std::move(finding));
+  if (batch_.size() >= kFindingsPerRepair) RepairBatch();
+}
+
+void FsckJob::RepairBatch() {
+  if (batch_.empty()) return;
+  proto::Mutation mutation;
+  for (const FsckFinding& finding : batch_) {
+    const int64_t dead_data_count = mutation.repair().dead_data_count() + finding.repair.dead_data_count();
+    mutation.mutable_repair()->MergeFrom(finding.repair);
+    mutation.mutable_repair()->set_dead_data_count(dead_data_count);
+  }
+  const auto reply = context_->proposer->SubmitAndWait(std::move(mutation));
+  if (!reply.ok()) spdlog::warn("fsck: a repair failed: {}", reply.status().ToString());
+  const uint64_t made = reply.ok() ? reply->purged() : 0;
+  repaired_in_round_ += made;
+  for (const FsckFinding& finding : batch_) Send(Name(finding, made == batch_.size()));
+  batch_.clear();
+}
+
+Status FsckJob::CheckRound(const FsckOptions& options) {
+  found_in_round_ = 0;
+  repaired_in_round_ = 0;
+  progress_ = {};
+  const std::unique_ptr<KvView> view = context_->store->View();
+  RETURN_IF_ERROR(CheckState(*view, options,
+                             {.found = [this](FsckFinding finding) { Take(std::move(finding)); },
+                              .progress = [this](const FsckProgress&) { return Send({}); }},
+                             &progress_));
+  RepairBatch();
+  return Status::Ok();
+}
+
+Status FsckJob::CheckMetadata() {
+  FsckOptions options;
+  if (!request_.volume().empty()) {
+    const auto view = context_->store->View();
+    ASSIGN_OR_RETURN(options.volume, ReadVolumeId(*view, request_.volume()));
+    if (!options.volume) return Status(StatusCode::kNotFound, "volume " + request_.volume() + " does not exist");
+  }
+  // A repair may bring to light what lay behind it: a directory that is found again has counts, too.
+  for (int round = 0; round < kRoundsMax; ++round) {
+    RETURN_IF_ERROR(CheckRound(options));
+    first_round_ = false;
+    if (repaired_in_round_ == 0) break;
+  }
+  return request_.skip_chunks() ? Status::Ok() : CheckChunks(options);
+}
+
+Status FsckJob::CheckChunks(const FsckOptions& options) {
+  ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("fsck"));
+  ChunkCheck check(context_->store, context_->LiveMap(), loop.get(), [this](const char* kind, std::string what) {
+    ++found_in_round_;
+    Send(Name({.kind = kind, .what = std::move(what), .repair = {}}, false));
+  });
+  const std::unique_ptr<KvView> view = context_->store->View();
+  Status problem;
+  RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kInode), {}, [&](std::string_view, std::string_view value) {
+    const auto inode = ParseInode(value);
+    if (!inode.ok() || (options.volume && options.volume->value() != inode->volume())) return true;
+    problem = check.Add(*inode);
+    if (check.chunks_checked() != chunks_checked_) {
+      chunks_checked_ = check.chunks_checked();
+      if (!Send({})) problem = Status(StatusCode::kCancelled, "the check was ended");
+    }
+    return problem.ok();
+  }));
+  RETURN_IF_ERROR(problem);
+  RETURN_IF_ERROR(check.Finish());
+  chunks_checked_ = check.chunks_checked();
+  return Status::Ok();
+}
+
+Status FsckJob::Run() {
+  RETURN_IF_ERROR(CheckMetadata());
+  Send({}, /*end=*/true);
+  return listened_to_ ? Status::Ok() : Status(StatusCode::kCancelled, "the check was ended");
+}
+
+}  // namespace tarn::meta

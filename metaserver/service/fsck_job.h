@@ -1,0 +1,60 @@
+// One run of fsck: checks a snapshot of the state, proposes repairs if asked to, checks again until nothing new is
+// found, and asks the chunk servers for the data of files.
+//
+// Online: the snapshot is consistent, and repairs apply only to what has not changed since. Everything goes out as
+// events while it is found; of the findings at most a bounded number is named.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/base/status.h"
+#include "metaserver/service/service_context.h"
+#include "metaserver/state/fsck/check_state.h"
+#include "proto/admin.pb.h"
+
+namespace tarn::meta {
+
+// One thread, which may block.
+class FsckJob {
+ public:
+  // False: nobody listens any more.
+  using Emit = std::function<bool(const proto::FsckEvent&)>;
+
+  // The context outlives the job.
+  FsckJob(ServiceContext* context, const proto::FsckRequest& request, Emit emit);
+
+  // The last event has `end` set. kNotFound: no such volume; kCancelled: nobody listens.
+  Status Run();
+
+ private:
+  static constexpr int kRoundsMax = 6;
+  static constexpr size_t kFindingsPerRepair = 256;
+  static constexpr uint64_t kFindingsNamedMax = 10'000;
+
+  Status CheckMetadata();
+  Status CheckRound(const FsckOptions& options);
+  Status CheckChunks(const FsckOptions& options);
+  void Take(FsckFinding finding);
+  void RepairBatch();
+  bool Send(proto::FsckEvent event, bool end = false);
+  proto::FsckEvent Name(const FsckFinding& finding, bool repaired);
+
+  ServiceContext* const context_;
+  const proto::FsckRequest request_;
+  const Emit emit_;
+  FsckProgress progress_;
+  std::vector<FsckFinding> batch_;  // to be repaired together
+  bool first_round_ = true;
+  bool listened_to_ = true;
+  uint64_t chunks_checked_ = 0;
+  uint64_t findings_total_ = 0;
+  uint64_t named_total_ = 0;
+  uint64_t repaired_total_ = 0;
+  uint64_t repaired_in_round_ = 0;
+  uint64_t found_in_round_ = 0;
+};
+
+}  // namespace tarn::meta

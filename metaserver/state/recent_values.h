@@ -1,0 +1,47 @@
+// What the apply thread has just written, so that it need not ask the store for it: one command after another reads and
+// writes the same few records (the session, the volume's counters, the directory and its size).
+//
+// A store in front of the real one, for the one thread that writes. It gives exactly what the store would: every value
+// it remembers was written through it. Bounded: a full memory is forgotten as a whole, and what is large is not kept.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "metaserver/state/kv.h"
+
+namespace tarn::meta {
+
+// One thread.
+class RecentValues final : public KvStore {
+ public:
+  // `store` outlives it and is written through it only.
+  explicit RecentValues(KvStore* store) : store_(store) {}
+
+  std::unique_ptr<KvView> View() const override { return store_->View(); }
+  Result<std::optional<std::string>> Get(std::string_view key) const override;
+  Status Write(const KvBatch& batch) override;
+  Status Flush() override { return store_->Flush(); }
+  Status Checkpoint(const std::string& directory) override { return store_->Checkpoint(directory); }
+
+  // The store was replaced under it.
+  void Forget() { values_.clear(); }
+
+ private:
+  static constexpr size_t kValuesMax = 4096;
+  static constexpr size_t kValueBytesMax = 1024;
+
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view key) const { return std::hash<std::string_view>()(key); }
+  };
+
+  KvStore* const store_;
+  std::unordered_map<std::string, std::optional<std::string>, Hash, std::equal_to<>> values_;
+};
+
+}  // namespace tarn::meta
