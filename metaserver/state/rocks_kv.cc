@@ -17,6 +17,7 @@ namespace {
 
 // The letter and the first id of a key: a directory, the xattrs of an inode, a session's results.
 constexpr size_t kPrefixBytes = 9;
+constexpr uint64_t kTableBytes = 16 << 20;  // its filter has about a quarter of a megabyte
 constexpr uint64_t kWriteBufferBytesMin = 4 << 20;
 constexpr uint64_t kWriteBufferBytesMax = 64 << 20;
 constexpr auto kCloseTimeMax = std::chrono::seconds(30);
@@ -49,6 +50,11 @@ rocksdb::BlockBasedTableOptions TableOptions(std::shared_ptr<rocksdb::Cache> cac
   table.cache_index_and_filter_blocks = true;
   table.cache_index_and_filter_blocks_with_high_priority = true;
   table.pin_l0_filter_and_index_blocks_in_cache = true;
+  // In pieces of a block each, so that a small cache holds what is used of them.
+  table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+  table.partition_filters = true;
+  table.metadata_block_size = 4 << 10;
+  table.pin_top_level_index_and_filter = true;
   table.data_block_index_type = rocksdb::BlockBasedTableOptions::kDataBlockBinaryAndHash;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10, false));
   table.whole_key_filtering = true;
@@ -56,14 +62,24 @@ rocksdb::BlockBasedTableOptions TableOptions(std::shared_ptr<rocksdb::Cache> cac
   return table;
 }
 
+// A shard must hold the largest block several times over: RocksDB's own choice are shards of half a megabyte, in which a
+// table's filter never stays, so that every look-up would read it again.
+int CacheShardBits(uint64_t cache_bytes) {
+  constexpr uint64_t kShardBytesMin = uint64_t{32} << 20;
+  int bits = 0;
+  while (bits < 6 && cache_bytes >> (bits + 1) >= kShardBytesMin) ++bits;
+  return bits;
+}
+
 rocksdb::Options MakeOptions(const RocksKvOptions& budget) {
   rocksdb::Options options;
   options.create_if_missing = true;
   options.paranoid_checks = true;
   // One budget: write buffers are charged to the cache.
-  auto cache = rocksdb::NewLRUCache(budget.memory_bytes, -1, false, 0.5);
+  auto cache = rocksdb::NewLRUCache(budget.memory_bytes, CacheShardBits(budget.memory_bytes), false, 0.5);
   options.write_buffer_size = std::clamp(budget.memory_bytes / 8, kWriteBufferBytesMin, kWriteBufferBytesMax);
   options.max_write_buffer_number = 3;
+  options.target_file_size_base = kTableBytes;
   options.write_buffer_manager = std::make_shared<rocksdb::WriteBufferManager>(options.write_buffer_size * 3, cache);
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(TableOptions(cache)));
   options.prefix_extractor.reset(rocksdb::NewCappedPrefixTransform(kPrefixBytes));
