@@ -241,7 +241,6 @@ bool ExtentMap::Overlaps(ByteRange range) const {
   const auto last = segments_.upper_bound(SegmentOf(range.end() - 1));
   for (auto it = segments_.lower_bound(SegmentOf(range.offset)); it != last; ++it) {
     for (const ExtentPtr& extent : it->second) {
-      if (IsHidden(*extent)) continue;
       if (extent->range.Overlaps(range)) return true;
     }
   }
@@ -255,7 +254,7 @@ std::vector<ByteRange> ExtentMap::CopyTo(ByteRange range, uint8_t* destination) 
   for (auto it = segments_.lower_bound(SegmentOf(range.offset)); it != last; ++it) {
     for (const ExtentPtr& extent : it->second) {
       const ByteRange part = Intersect(extent->range, range);
-      if (part.empty() || IsHidden(*extent)) continue;
+      if (part.empty()) continue;
       std::memcpy(destination + (part.offset - range.offset),
                   extent->bytes().data() + (part.offset - extent->range.offset), part.length);
       Subtract(gaps, part);

@@ -83,11 +83,6 @@ class ExtentMap {
   // The segment that holds `offset` has become so many extents that they had better be sent.
   bool IsCrowded(uint64_t offset) const;
 
-  // Another client has changed the data: what the servers have acknowledged of these bytes may be old, and is not read
-  // from here any more. It stays until it is stable.
-  void HideUnstable() { hides_unstable_ = true; }
-  bool hides_unstable() const { return hides_unstable_; }
-
   // Copies what lies in `range` to `destination` (where range.offset goes first); returns the parts of the range that
   // it does not hold.
   std::vector<ByteRange> CopyTo(ByteRange range, uint8_t* destination) const;
@@ -128,7 +123,6 @@ class ExtentMap {
  private:
   using Segment = std::vector<ExtentPtr>;
 
-  bool IsHidden(const Extent& extent) const { return hides_unstable_ && extent.state == SlabState::kUnstable; }
   uint64_t SegmentOf(uint64_t offset) const { return offset / buffer_->slab_bytes_max(); }
   std::vector<ExtentPtr> MergeCandidates(const Segment& segment, ByteRange written) const;
   ExtentPtr MakeExtent(ByteRange window_for, uint64_t preferred_bytes);
@@ -151,7 +145,6 @@ class ExtentMap {
   uint64_t last_age_ = 0;
   uint64_t last_write_end_ = 0;
   bool sync_waiting_ = false;
-  bool hides_unstable_ = false;
   std::map<uint64_t, Segment> segments_;
   // By oldest_age.
   std::multimap<uint64_t, ExtentPtr> unacknowledged_;  // kDirty, kSending

@@ -55,7 +55,7 @@ void InodeDataImpl::AdoptLocked(const Attributes& attributes) {
     // Somebody made the file shorter. What was sent but not yet published may have been cut off.
     SendUncommittedAgain(attributes.truncate_floor_bytes.value_or(attributes.size_bytes));
   } else if (attributes.data_generation > view_.data_generation + own_generations_expected_) {
-    extents_.HideUnstable();
+    settle_through_age_ = extents_.last_age();
     DropCache();
   }
   if (attributes.data_generation > view_.data_generation) own_generations_expected_ = 0;

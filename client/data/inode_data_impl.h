@@ -174,6 +174,8 @@ class InodeDataImpl final : public InodeData,
   uint64_t change_ GUARDED_BY(mutex_) = 0;
   uint64_t committed_size_ GUARDED_BY(mutex_) = 0;
   uint64_t cache_key_ GUARDED_BY(mutex_);
+  // What is acknowledged up to this age must become stable before it may be read from here: the data changed elsewhere.
+  uint64_t settle_through_age_ GUARDED_BY(mutex_) = 0;
   uint64_t own_generations_expected_ GUARDED_BY(mutex_) =
       0;  // data generations that our commit under way will have caused
 

@@ -91,7 +91,18 @@ ReadResult FileRead::Pieces() {
 
 void InodeDataImpl::Read(const std::shared_ptr<ReadAheadState>& read_ahead, ByteRange range,
                          Callback<ReadResult> done) {
-  StartRead(std::make_shared<FileRead>(shared_from_this(), read_ahead, range, std::move(done)));
+  auto read = std::make_shared<FileRead>(shared_from_this(), read_ahead, range, std::move(done));
+  bool settle = false;
+  {
+    MutexLock lock(mutex_);
+    settle = extents_.HasUnstable(settle_through_age_);
+  }
+  if (!settle) return StartRead(read);
+  // Somebody else has changed the data since some of our own was acknowledged: ours may be the older one there, and only
+  // the servers know. Once it is stable it need not be kept, and so is not read over theirs any more.
+  Request(FlushRequest{.sync = true,
+                       .takes_error = false,
+                       .done = [self = shared_from_this(), read](const Status&) { self->StartRead(read); }});
 }
 
 void InodeDataImpl::StartRead(const std::shared_ptr<FileRead>& read) {

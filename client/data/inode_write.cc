@@ -179,8 +179,6 @@ void InodeDataImpl::OnSendOver(const ExtentPtr& extent) {
   // First the listener, then the state that a sync request looks at: its commit must not end unheard.
   for (const PieceAck& ack : extent->acks) core_->commits->Add(ack.target, shared_from_this());
   extents_.Acknowledge(extent);
-  // Readers see the servers' bytes from now on, so not those fetched before.
-  if (extents_.hides_unstable()) core_->spans.Invalidate(cache_key_, extent->range);
   if (extent->state == SlabState::kUnstable) RemoveIfSettled(extent);
 }
 
