@@ -160,7 +160,8 @@ static bool is_unwanted(struct tarn_raft* t, const struct raft_message* message)
                               raft->configuration_committed_index);
         return true;
       }
-      return t->io->time(t->io) < t->silent_until_ms;
+      /* The leader itself has ordered this election, after it gave up its lease; see the header. */
+      return !message->request_vote.disrupt_leader && t->io->time(t->io) < t->silent_until_ms;
     case RAFT_REQUEST_VOTE_RESULT:
       return raft->state != RAFT_CANDIDATE;
     case RAFT_INSTALL_SNAPSHOT:
@@ -511,6 +512,10 @@ int tarn_raft_transfer(struct tarn_raft* t, uint64_t id, char* error) {
   return 0;
 }
 
+void tarn_raft_hold_election(struct tarn_raft* t) {
+  if (t->raft.state != RAFT_LEADER) t->raft.election_timer_start = t->io->time(t->io);
+}
+
 int tarn_raft_release_snapshot(struct tarn_raft* t) {
   if (!t->held.waits) return 0;
   t->held.waits = false;
@@ -534,6 +539,13 @@ uint64_t tarn_raft_last_index(const struct tarn_raft* t) { return raft_last_inde
 bool tarn_raft_leads(const struct tarn_raft* t) { return t->raft.state == RAFT_LEADER; }
 
 uint64_t tarn_raft_term(const struct tarn_raft* t) { return raft_current_term(&t->raft); }
+
+uint64_t tarn_raft_leader(const struct tarn_raft* t) {
+  raft_id leader = 0;
+  const char* address = NULL;
+  raft_leader((struct raft*)&t->raft, &leader, &address);
+  return leader;
+}
 
 static bool votes_alone(const struct raft_configuration* configuration, uint64_t id) {
   unsigned i;

@@ -17,7 +17,11 @@
  *    fail these calls (it ends the member instead);
  *  - raft_add, raft_assign and raft_remove keep a pointer to a refused request: cleared here.
  * Votes: a member that has just started answers no vote request for one election time-out. It may have told a leader,
- * just before it was restarted, that it follows, and that leader's lease counts on it.
+ * just before it was restarted, that it follows, and that leader's lease counts on it. Not so for the candidate that a
+ * leader has ordered to take over (disrupt_leader): before the order that leader drops its lease, and afterwards a
+ * lease, its own or a later leader's, rests on an entry committed since. The candidate's log ends where the order was
+ * given, so whoever has stored such an entry, restarted or not, gives it no vote. With the silence, a hand-over soon
+ * after a start is heard by nobody, and when it is over another member may win.
  *
  * Errors: 0 or a libraft code, with a text in `error`. */
 #pragma once
@@ -107,6 +111,8 @@ int tarn_raft_add(struct tarn_raft* raft, uint64_t id, const char* address, char
 int tarn_raft_assign(struct tarn_raft* raft, uint64_t id, int role, char* error);
 int tarn_raft_remove(struct tarn_raft* raft, uint64_t id, char* error);
 int tarn_raft_transfer(struct tarn_raft* raft, uint64_t id, char* error);
+/* Unless it leads: starts the time-out anew after which it looks for another leader. Only ever makes it wait longer. */
+void tarn_raft_hold_election(struct tarn_raft* raft);
 /* Lets the held snapshot be written, after which the log behind it may go. */
 int tarn_raft_release_snapshot(struct tarn_raft* raft);
 /* The number of log entries after which a snapshot is due. */
@@ -119,6 +125,8 @@ uint64_t tarn_raft_durable_index(const struct tarn_raft* raft);
 uint64_t tarn_raft_last_index(const struct tarn_raft* raft);
 bool tarn_raft_leads(const struct tarn_raft* raft);
 uint64_t tarn_raft_term(const struct tarn_raft* raft);
+/* Who leads as far as this member knows, perhaps itself; 0: nobody. */
+uint64_t tarn_raft_leader(const struct tarn_raft* raft);
 /* Whether nobody but this member has a vote, now and in the committed configuration. */
 bool tarn_raft_votes_alone(const struct tarn_raft* raft);
 unsigned tarn_raft_member_count(const struct tarn_raft* raft);

@@ -119,7 +119,8 @@ void RaftReplicator::TakeDone(uint64_t done_ticket) {
     }
     tarn_raft_settle(raft_);
   }
-  if (done_ticket_ < vote_ticket_) return;
+  if (done_ticket_ < vote_ticket_ || held_messages_.empty()) return;
+  tarn_raft_hold_election(raft_);
   for (Message& message : held_messages_) Send(std::move(message));
   held_messages_.clear();
 }
@@ -171,6 +172,7 @@ void RaftReplicator::ProposeOnLoop(Proposal proposal) {
 
 void RaftReplicator::Tick(int64_t now_ms) {
   if (failed_.load(std::memory_order_acquire)) return;
+  HoldElection(now_ms);
   tarn_member_io_tick(io_);
   tarn_raft_settle(raft_);
   KeepLease();
@@ -179,6 +181,14 @@ void RaftReplicator::Tick(int64_t now_ms) {
   if (now_ms - slow_tick_ms_ < kSlowTickMs) return;
   slow_tick_ms_ = now_ms;
   if (!closing_) TickSlowly();
+}
+
+// Waiting longer is always safe. Not while nobody can have heard of this member's vote, nor while the member that it
+// hands leadership to may still take over: it would only compete with that one.
+void RaftReplicator::HoldElection(int64_t now_ms) {
+  const bool votes = done_ticket_ < vote_ticket_;
+  const bool hands_over = transferring_ && now_ms < transfer_deadline_ms_;
+  if (votes || hands_over) tarn_raft_hold_election(raft_);
 }
 
 void RaftReplicator::TickSlowly() {

@@ -43,6 +43,10 @@ std::optional<int> RoleOf(const tarn_raft* raft, uint64_t id) {
   return std::nullopt;
 }
 
+// A hand-over takes two writes of a vote, one after the other, and neither is bounded by the election time-out on a
+// busy disk. Nothing is proposed meanwhile, so it must end.
+constexpr int64_t kTransferElectionTimeouts = 6;
+
 }  // namespace
 
 void RaftReplicator::ChangeOnLoop(Change change) {
@@ -112,21 +116,29 @@ void RaftReplicator::BeginTransfer(Change change) {
   DropLease();
   transfer_to_ = to;
   transfer_done_ = std::move(change.done);
-  transfer_deadline_ms_ = clock_->MonotonicMs() + 2 * int64_t{options_.election_timeout_ms};
+  transfer_deadline_ms_ = clock_->MonotonicMs() + kTransferElectionTimeouts * options_.election_timeout_ms;
   StepTransfer();
 }
 
 // libraft gives its order once, perhaps before the other member has the whole log, and then it is ignored. So nothing
-// new is proposed, and the order waits until the other one has everything.
+// new is proposed, and the order waits until the other one has everything. libraft also gives up after one election
+// time-out, though the order may be lost or the other one's vote still be on its way to the disk: then it is given
+// again (one that stands for election already ignores it) until the deadline. The lease stays dropped all the time.
 void RaftReplicator::StepTransfer() {
   if (!transferring_ || transfer_started_) return;
+  const bool late = clock_->MonotonicMs() >= transfer_deadline_ms_;
+  if (!tarn_raft_leads(raft_)) {
+    // Stepped down between two orders: who follows will be known soon.
+    if (late || tarn_raft_leader(raft_) != 0) OnTransferred();
+    return;
+  }
   bool ready = false;
-  for (unsigned i = 0; tarn_raft_leads(raft_) && i < tarn_raft_member_count(raft_); ++i) {
+  for (unsigned i = 0; i < tarn_raft_member_count(raft_); ++i) {
     if (tarn_raft_member_at(raft_, i).id != transfer_to_) continue;
     ready = tarn_raft_progress_at(raft_, i).match_index == tarn_raft_last_index(raft_);
   }
   if (!ready) {
-    if (!tarn_raft_leads(raft_) || clock_->MonotonicMs() >= transfer_deadline_ms_) OnTransferred();
+    if (late) OnTransferred();
     return;
   }
   std::array<char, TARN_RAFT_ERROR_BYTES> error{};
@@ -149,15 +161,22 @@ void RaftReplicator::EndChange(const Status& status) {
 }
 
 void RaftReplicator::OnTransferred() {
+  const bool leads = tarn_raft_leads(raft_);
+  if (leads && transfer_started_ && clock_->MonotonicMs() < transfer_deadline_ms_) {
+    transfer_started_ = false;
+    return;
+  }
   transferring_ = false;
   lease_floor_ns_ = clock_->MonotonicNs();
   if (!transfer_done_) return;
-  const bool leads = tarn_raft_leads(raft_);
-  const uint64_t leader = leader_.load(std::memory_order_relaxed);
+  // Not leader_: libraft tells of the end of the transfer before it tells who leads.
+  const uint64_t leader = tarn_raft_leader(raft_);
   Status status;
   if (leads) {
     status = Status(StatusCode::kTimeout, "the other member did not take over");
-  } else if (leader != 0 && leader != transfer_to_) {
+  } else if (leader == 0) {
+    status = Status(StatusCode::kTimeout, "nobody has taken over yet");
+  } else if (leader != transfer_to_) {
     status = Status(StatusCode::kUnavailable, "another member took over: " + std::to_string(leader));
   }
   AnswerChange(std::exchange(transfer_done_, nullptr), status);

@@ -20,16 +20,21 @@
 // entries that the state has are skipped, and the leader sends the rest. At no time does the log lack an entry that the
 // durable state lacks. A directory that breaks this (state or log replaced or damaged) is refused.
 //
-// Term and vote: libraft believes them written when it asks for it. No message leaves until they are.
+// Term and vote: libraft believes them written when it asks for it. No message leaves until they are, and only then
+// does the time-out begin after which this member tries another election: on a disk that takes longer than that to
+// write a vote, candidates would otherwise give up before anybody has heard of them, and voters before they have
+// answered.
 //
 // Lease (while other members vote): an entry that this leader submitted at time t and that is committed proves that a
 // majority answered after t; no voter among them helps to elect another leader within one election time-out of that
 // (libraft refuses votes while it hears of a leader, and a restarted member stays silent for as long). So reads may be
 // served until t + 0.75 x the time-out on CLOCK_BOOTTIME, which counts on while the process or the machine is stopped;
 // the rest is for clocks that run at different rates. When there is nothing to commit, barriers keep the lease. A
-// transfer of leadership does not wait for the time-out: the lease is dropped before it, and after one that failed only
-// entries submitted later count (a late order to take over is refused once a majority has such an entry). Alone with a
-// vote, the leader cannot be replaced, and always holds the lease.
+// transfer of leadership does not wait for the time-out: the lease is dropped before it, and not renewed while orders
+// to take over are given. After a transfer that failed only entries submitted later count. Once such an entry is
+// committed, an order that is still under way does no harm: a member that has the entry does not obey, since the order
+// names the end of the log that it was given for, and one that obeyed without it gets no vote of the majority that has
+// it. Alone with a vote, the leader cannot be replaced, and always holds the lease.
 //
 // Failures: a write error, a full disk (less than disk_reserve_bytes left), a write that does not end, or an error of
 // the consumer ends the replicator through LogConsumer::Failed; it falls silent at once, so that the group goes on
@@ -181,6 +186,7 @@ class RaftReplicator final : public Replicator {
   void DropLease();
   void KeepLease();
   void SubmitBarrier();
+  void HoldElection(int64_t now_ms);
 
   // ---- Raft thread: raft_members.cc ----
   void ChangeOnLoop(Change change);
@@ -263,7 +269,7 @@ class RaftReplicator final : public Replicator {
   bool change_added_ = false;
   Changed transfer_done_;
   uint64_t transfer_to_ = 0;
-  bool transfer_started_ = false;  // libraft has been told
+  bool transfer_started_ = false;  // libraft has been told, and has not given up
   int64_t transfer_deadline_ms_ = 0;
   std::map<uint64_t, int64_t> heard_ns_;  // of each member, in this term
   bool told_removed_ = false;
