@@ -106,7 +106,9 @@ class Filler {
     if (waiting_.mutations().empty()) return;
     auto answer = std::make_shared<std::promise<Status>>();
     in_flight_.push_back(answer->get_future());
-    client_->Call(rpc::Method::kMutateBatch, waiting_, {.timeout_ms = kTimeoutMs}, [answer](const rpc::Reply& reply) {
+    rpc::CallOptions options;
+    options.timeout_ms = kTimeoutMs;
+    client_->Call(rpc::Method::kMutateBatch, waiting_, options, [answer](const rpc::Reply& reply) {
       proto::MutateBatchReply replies;
       Status status = rpc::ParseReply(reply, &replies);
       for (const auto& each : replies.replies()) {

@@ -99,7 +99,9 @@ Status ChunkCheck::AskAboutAll() {
       request.set_data_id(asked->file.data_id());
       const auto done = std::make_shared<std::promise<void>>();
       answers.push_back(done->get_future());
-      client->Call(rpc::Method::kStatData, request, {.timeout_ms = kCallTimeoutMs},
+      rpc::CallOptions options;
+      options.timeout_ms = kCallTimeoutMs;
+      client->Call(rpc::Method::kStatData, request, options,
                    [asked, target, done](const rpc::Reply& reply) {
                      proto::StatDataReply chunks;
                      const bool answered = rpc::ParseReply(reply, &chunks).ok();

@@ -122,7 +122,7 @@ void CommandContext::DeleteDentry(InodeId parent, std::string_view name) {
   state_->transaction.Delete(DentryKey(parent, name));
 }
 
-void CommandContext::NoteAllNames(InodeId directory) { state_->changes.names.push_back({.directory = directory}); }
+void CommandContext::NoteAllNames(InodeId directory) { state_->changes.names.push_back({.directory = directory, .name = ""}); }
 
 void CommandContext::NoteLeaves(InodeId directory, InodeId inode) {
   if (directory.valid()) state_->changes.Inode(inode).left_directory = directory;

@@ -128,7 +128,7 @@ TEST_P(SegmentSyncTest, AcknowledgesNothingThatAShutdownTookAway) {
 }
 
 INSTANTIATE_TEST_SUITE_P(FileSystems, SegmentSyncTest, testing::Values("ext4", "xfs"),
-                         [](const testing::TestParamInfo<std::string>& info) { return info.param; });
+                         [](const testing::TestParamInfo<std::string>& file_system) { return file_system.param; });
 
 }  // namespace
 }  // namespace tarn::store

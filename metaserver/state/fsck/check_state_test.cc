@@ -221,7 +221,7 @@ TEST_F(CheckStateTest, CountsOfADirectoryBecomeThoseOfItsNames) {
 }
 
 TEST_F(CheckStateTest, DirectorySizesBecomeThoseOfTheTree) {
-  Put(DirectorySizeKey(InodeId(directory_)), EncodeDirectorySize({.total = {5, 5, 5}}));
+  Put(DirectorySizeKey(InodeId(directory_)), EncodeDirectorySize({.total = {5, 5, 5}, .unsent = {}}));
   EXPECT_EQ(Kinds(Check())[0], "wrong-directory-size");
   driver_.Create(directory_, "made meanwhile");
   RepairAll();
