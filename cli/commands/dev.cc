@@ -225,7 +225,12 @@ Status BringUp(const Context& context, const std::string& directory, ClusterConf
     mount.source = std::string(kDefaultVolume) + "@" + MetaAddress(*config);
     mount.mount_point = mount_point;
     mount.log_file = directory + "/log/mount.log";
-    status = RunMount(context, mount);
+    const Result<bool> mounted = IsMounted(context, mount);
+    if (!mounted.ok()) {
+      status = mounted.status();
+    } else if (!*mounted) {
+      status = RunMount(context, mount);
+    }
   }
   if (!status.ok()) {
     for (const Started& server : started) StopProcess(server.pid, server.server->command, kStopGraceMs);

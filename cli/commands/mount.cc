@@ -1,5 +1,8 @@
 #include "cli/commands/mount.h"
 
+#include <algorithm>
+
+#include "cli/dev/mount_table.h"
 #include "cli/dev/process.h"
 
 namespace tarn::cli {
@@ -19,9 +22,7 @@ Result<std::string> FullSource(const Context& context, const std::string& source
   return full;
 }
 
-}  // namespace
-
-Status RunMount(const Context& context, const MountOptions& options) {
+Result<std::vector<std::string>> MountCommand(const Context& context, const MountOptions& options) {
   std::vector<std::string> command{context.binary_directory + "/tarn-fuse"};
   ASSIGN_OR_RETURN(const std::string source, FullSource(context, options.source));
   command.push_back(source);
@@ -33,6 +34,20 @@ Status RunMount(const Context& context, const MountOptions& options) {
   if (options.foreground) command.push_back("-f");
   if (!options.log_file.empty()) command.insert(command.end(), {"--log-file", options.log_file});
   if (!options.memory_limit.empty()) command.insert(command.end(), {"--memory-limit", options.memory_limit});
+  return command;
+}
+
+}  // namespace
+
+Result<bool> IsMounted(const Context& context, const MountOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> command, MountCommand(context, options));
+  if (FindProcesses(command).empty()) return false;
+  const std::vector<Mount> mounts = TarnMounts();
+  return std::any_of(mounts.begin(), mounts.end(), [&](const Mount& mount) { return mount.mount_point == options.mount_point; });
+}
+
+Status RunMount(const Context& context, const MountOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> command, MountCommand(context, options));
   ASSIGN_OR_RETURN(const int exit_status, RunForeground(command));
   // tarn-fuse has said why on stderr.
   if (exit_status != 0) return Status(StatusCode::kIoError, "mount " + options.source + " on " + options.mount_point + " failed");

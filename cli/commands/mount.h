@@ -17,6 +17,9 @@ struct MountOptions {
   std::string memory_limit;
 };
 
+// Whether a tarn-fuse that was started just so serves the mount point already.
+Result<bool> IsMounted(const Context& context, const MountOptions& options);
+
 // Starts the tarn-fuse beside our own binary; returns when the mount serves.
 Status RunMount(const Context& context, const MountOptions& options);
 

@@ -32,6 +32,16 @@ class KillTest(unittest.TestCase):
     def test_chunk_servers_killed_under_load(self):
         self.check_server_kills(["chunkserver-1", "chunkserver-2", "chunkserver-3"], rounds=1)
 
+    def test_up_again_starts_what_is_missing_and_leaves_the_mount_alone(self):
+        with Cluster() as cluster:
+            with open(f"{cluster.mount_point}/open", "w") as file:
+                cluster.kill("chunkserver-2")
+                cluster.up()
+                self.assertIsNotNone(cluster.status_if("ok"))
+                file.write("still there")
+            cluster.up()
+            self.assertEqual("still there", open(f"{cluster.mount_point}/open").read())
+
     def test_client_killed_under_load(self):
         with Cluster() as cluster:
             with Writers(cluster.mount_point) as writers:
