@@ -92,7 +92,8 @@ class MetadataServerImpl final : public MetadataServer {
   // What is granted from now on belongs to this leadership.
   void BeginGranting();
   void SettleOrphan(InodeId inode, const std::vector<SessionId>& holders, std::function<void(const Status&)> done);
-  void ScheduleMaintenance(int64_t interval_ms);
+  // On `loop` itself: while the server ends, maintenance_loop_ is empty already, but the loop still runs what is due.
+  void ScheduleMaintenance(rpc::EventLoop* loop, int64_t interval_ms);
   void AnnounceIfForgotten();
 
   const MetadataServerOptions options_;
@@ -359,15 +360,15 @@ Status MetadataServerImpl::Listen() {
 void MetadataServerImpl::Run() {
   context_.serving.store(true, std::memory_order_release);
   replicator_->Start();
-  ScheduleMaintenance(kMaintenanceIntervalMs);
+  ScheduleMaintenance(maintenance_loop_.get(), kMaintenanceIntervalMs);
 }
 
-void MetadataServerImpl::ScheduleMaintenance(int64_t interval_ms) {
-  maintenance_loop_->PostAfter(interval_ms, [this] {
+void MetadataServerImpl::ScheduleMaintenance(rpc::EventLoop* loop, int64_t interval_ms) {
+  loop->PostAfter(interval_ms, [this, loop] {
     const bool more = maintenance_->Step();
     group_keeper_->Step();
     AnnounceIfForgotten();
-    ScheduleMaintenance(more ? kBackgroundPauseMs : kMaintenanceIntervalMs);
+    ScheduleMaintenance(loop, more ? kBackgroundPauseMs : kMaintenanceIntervalMs);
   });
 }
 
