@@ -56,6 +56,7 @@ constexpr std::array kCodes = {
     CodeRow{StatusCode::kStaleSequence, "kStaleSequence", EIO},
     CodeRow{StatusCode::kFenced, "kFenced", EIO},
     CodeRow{StatusCode::kWrongIncarnation, "kWrongIncarnation", EIO},
+    CodeRow{StatusCode::kAskPrimary, "kAskPrimary", EIO},
 };
 
 const CodeRow* FindCode(StatusCode code) {

@@ -60,6 +60,7 @@ enum class [[nodiscard]] StatusCode : uint16_t {
   kStaleSequence = 65,      // a late copy of something already done
   kFenced = 66,
   kWrongIncarnation = 67,
+  kAskPrimary = 68,         // this member of the group may not answer now, its primary does
 };
 
 // "kNotFound" and so on; "unknown code N" for a number that is not in the enum.

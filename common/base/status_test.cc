@@ -58,6 +58,7 @@ TEST(Status, NumbersNamesAndErrnosAreFixed) {
       {StatusCode::kStaleSequence, 65, "kStaleSequence", EIO},
       {StatusCode::kFenced, 66, "kFenced", EIO},
       {StatusCode::kWrongIncarnation, 67, "kWrongIncarnation", EIO},
+      {StatusCode::kAskPrimary, 68, "kAskPrimary", EIO},
   };
   for (const Row& row : rows) {
     EXPECT_EQ(static_cast<int>(row.code), row.number) << row.name;

@@ -57,6 +57,13 @@ constexpr std::array kMethods = {
     MethodRow{Method::kCommitTarget, "kCommitTarget"},
     MethodRow{Method::kTruncateChunk, "kTruncateChunk"},
     MethodRow{Method::kStatData, "kStatData"},
+    MethodRow{Method::kReplicate, "kReplicate"},
+    MethodRow{Method::kReconcile, "kReconcile"},
+    MethodRow{Method::kInventory, "kInventory"},
+    MethodRow{Method::kChunkSums, "kChunkSums"},
+    MethodRow{Method::kInstallChunk, "kInstallChunk"},
+    MethodRow{Method::kInstallWindows, "kInstallWindows"},
+    MethodRow{Method::kReadGrant, "kReadGrant"},
     MethodRow{Method::kRaftMessage, "kRaftMessage"},
 };
 

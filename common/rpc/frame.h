@@ -60,6 +60,14 @@ enum class Method : uint16_t {
   kCommitTarget = 42,
   kTruncateChunk = 43,
   kStatData = 44,
+  // Between chunk servers.
+  kReplicate = 50,
+  kReconcile = 51,
+  kInventory = 52,
+  kChunkSums = 53,
+  kInstallChunk = 54,
+  kInstallWindows = 55,
+  kReadGrant = 56,
   // Between metadata servers.
   kRaftMessage = 60,  // RaftMessageHeader, the payload is the message
 };

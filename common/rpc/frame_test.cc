@@ -91,7 +91,8 @@ TEST(Method, NumbersAreFixed) {
       {18, "kListVolumes"}, {19, "kGetClusterMap"}, {20, "kKeepAlive"},    {21, "kMutate"},        {22, "kMutateBatch"},
       {23, "kAckPush"},     {24, "kForget"},        {25, "kAcquireWrite"}, {26, "kReleaseWrite"},  {30, "kInvalidate"},
       {40, "kReadChunk"},   {41, "kWriteChunk"},    {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
-      {60, "kRaftMessage"},
+      {50, "kReplicate"},   {51, "kReconcile"},     {52, "kInventory"},    {53, "kChunkSums"},     {54, "kInstallChunk"},
+      {55, "kInstallWindows"}, {56, "kReadGrant"}, {60, "kRaftMessage"},
   };
   size_t known = 0;
   for (int number = 0; number < 1000; ++number) known += IsKnownMethod(static_cast<Method>(number)) ? 1 : 0;

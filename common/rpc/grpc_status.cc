@@ -38,6 +38,7 @@ constexpr std::array kGrpcCodes = {
     GrpcRow{StatusCode::kStaleEpoch, grpc::StatusCode::FAILED_PRECONDITION},
     GrpcRow{StatusCode::kUnknownSession, grpc::StatusCode::FAILED_PRECONDITION},
     GrpcRow{StatusCode::kWrongIncarnation, grpc::StatusCode::FAILED_PRECONDITION},
+    GrpcRow{StatusCode::kAskPrimary, grpc::StatusCode::FAILED_PRECONDITION},
     GrpcRow{StatusCode::kFenced, grpc::StatusCode::FAILED_PRECONDITION},
     GrpcRow{StatusCode::kResourceExhausted, grpc::StatusCode::RESOURCE_EXHAUSTED},
     GrpcRow{StatusCode::kNoSpace, grpc::StatusCode::RESOURCE_EXHAUSTED},
