@@ -10,7 +10,10 @@
 #include "cli/commands/fsck.h"
 #include "cli/commands/meta.h"
 #include "cli/commands/mount.h"
+#include "cli/commands/node.h"
 #include "cli/commands/remove.h"
+#include "cli/commands/status.h"
+#include "cli/commands/target.h"
 #include "cli/commands/transfer.h"
 #include "cli/commands/volume.h"
 
@@ -30,6 +33,9 @@ struct Parsed {
   VolumeDeleteOptions volume_delete;
   std::string volume_info_name;
   uint64_t metaserver = 0;
+  NodeDrainOptions node_drain;
+  std::string node;
+  uint64_t target = 0;
   PutOptions put;
   GetOptions get;
   LsOptions ls;
@@ -56,7 +62,7 @@ void AddDev(CLI::App& app, Parsed* parsed) {
   CLI::App* up = AddCommand(*dev, parsed, "up", "Starts it (again); returns when it serves", [parsed](const Context& context) { return RunDevUp(context, parsed->dev_up); });
   up->add_option("--metaservers", parsed->dev_up.metaservers, "Metadata servers: 1, 3 or 5 (1)");
   up->add_option("--chunkservers", parsed->dev_up.chunkservers, "Chunk servers (3)");
-  up->add_option("--replicas", parsed->dev_up.replicas, "Copies of each chunk (1)");
+  up->add_option("--replicas", parsed->dev_up.replicas, "Copies of each byte, on different nodes: 1 to 3 (1)");
   up->add_option("--mount", parsed->dev_up.mount_point, "Mount the volume 'default' on this directory");
   AddCommand(*dev, parsed, "down", "Unmounts and stops it; the data stays", [](const Context& context) { return RunDevDown(context); });
 }
@@ -82,7 +88,7 @@ void AddVolume(CLI::App& app, Parsed* parsed) {
   create->add_option("name", parsed->volume_create.name, "Lower-case letters, digits, '.', '_', '-'")->required();
   create->add_option("--quota", parsed->volume_create.quota, "Bytes it may hold, for example 10G (none)");
   create->add_option("--quota-inodes", parsed->volume_create.quota_inodes, "Files and directories it may hold (none)");
-  create->add_option("--replicas", parsed->volume_create.replicas, "Copies of each chunk (1)");
+  create->add_option("--replicas", parsed->volume_create.replicas, "Copies of each byte, on different nodes: 1 to 3 (1)");
   create->add_option("--stripe-unit", parsed->volume_create.stripe_unit, "Bytes of a file that lie together (1M)");
   create->add_option("--stripe-width", parsed->volume_create.stripe_width, "Placement groups a file is spread over (8)");
   create->add_option("--chunk-size", parsed->volume_create.chunk_size, "Largest chunk (64M)");
@@ -113,6 +119,31 @@ void AddMeta(CLI::App& app, Parsed* parsed) {
   CLI::App* reclaim = AddCommand(*meta, parsed, "reclaim", "Turns the deletion of dead data on or off (off after a restore)",
                                  [parsed](const Context& context) { return RunMetaReclaim(context, parsed->reclaim); });
   reclaim->add_option("how", parsed->reclaim, "on or off")->required();
+}
+
+void AddNode(CLI::App& app, Parsed* parsed) {
+  CLI::App* node = app.add_subcommand("node", "Shows nodes, takes them out of use and back");
+  node->require_subcommand(1)->fallthrough();
+  AddCommand(*node, parsed, "list", "Shows all nodes", [](const Context& context) { return RunNodeList(context); });
+  CLI::App* drain = AddCommand(*node, parsed, "drain", "Moves everything off a node; nothing new is placed on it", [parsed](const Context& context) { return RunNodeDrain(context, parsed->node_drain); });
+  drain->add_option("node", parsed->node_drain.node, "Its name in `tarn node list`")->required();
+  drain->add_flag("--wait", parsed->node_drain.wait, "Return when nothing is left on it");
+  drain->add_flag("--force", parsed->node_drain.force, "Also if there is no room for everything elsewhere");
+  CLI::App* uncordon = AddCommand(*node, parsed, "uncordon", "Takes a drained node back into use", [parsed](const Context& context) { return RunNodeUncordon(context, parsed->node); });
+  uncordon->add_option("node", parsed->node, "Its name in `tarn node list`")->required();
+}
+
+void AddTarget(CLI::App& app, Parsed* parsed) {
+  CLI::App* target = app.add_subcommand("target", "Shows the disks of chunk servers and takes them out for good");
+  target->require_subcommand(1)->fallthrough();
+  AddCommand(*target, parsed, "list", "Shows all targets", [](const Context& context) { return RunTargetList(context); });
+  CLI::App* retire = AddCommand(*target, parsed, "retire", "Takes a target out, for good; its copies are made elsewhere", [parsed](const Context& context) { return RunTargetRetire(context, parsed->target); });
+  retire->add_option("id", parsed->target, "Its number in `tarn target list`")->required()->check(CLI::PositiveNumber);
+  CLI::App* scrub = app.add_subcommand("scrub", "The background check of everything that is stored");
+  scrub->require_subcommand(1)->fallthrough();
+  AddCommand(*scrub, parsed, "status", "Shows how far it is on each target", [](const Context& context) { return RunScrubStatus(context); });
+  CLI::App* start = AddCommand(*scrub, parsed, "start", "Begins a round now", [parsed](const Context& context) { return RunScrubStart(context, parsed->target); });
+  start->add_option("target", parsed->target, "Only this target (all)")->check(CLI::PositiveNumber);
 }
 
 void AddTransfer(CLI::App& app, Parsed* parsed) {
@@ -169,6 +200,8 @@ int RunCommandLine(int argc, char** argv, Context context) {
   AddMount(app, &parsed);
   AddVolume(app, &parsed);
   AddMeta(app, &parsed);
+  AddNode(app, &parsed);
+  AddTarget(app, &parsed);
   AddTransfer(app, &parsed);
   AddBrowse(app, &parsed);
   AddFsck(app, &parsed);

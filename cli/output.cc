@@ -77,6 +77,18 @@ bool ParseBytes(const std::string& text, uint64_t* bytes) {
   return true;
 }
 
+std::string CopyProgressLine(uint64_t bytes_done, uint64_t bytes_total, uint64_t bytes_per_second, uint64_t eta_seconds) {
+  constexpr uint64_t kBarCells = 20;
+  const uint64_t done = std::min(bytes_done, bytes_total);
+  const double share = bytes_total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(bytes_total);
+  const auto cells = static_cast<size_t>(share * kBarCells);
+  std::string line = "[" + std::string(cells, '#') + std::string(kBarCells - cells, ' ') + "] " + std::to_string(static_cast<int>(share * 100)) + " %, " +
+                     HumanBytes(bytes_total - done) + " left";
+  if (bytes_per_second != 0) line += ", " + HumanBytes(bytes_per_second) + "/s";
+  if (eta_seconds != 0) line += ", " + HumanSeconds(static_cast<int64_t>(eta_seconds)) + " to go";
+  return line;
+}
+
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const auto& row : rows) {

@@ -19,6 +19,9 @@ std::string ModeString(char type, uint32_t mode);
 // Accepts 123, 64K, 1M, 10G, 2T (binary units, optional "iB" or "B"). False if `text` is none of these or too large.
 bool ParseBytes(const std::string& text, uint64_t* bytes);
 
+// "[#####     ] 50 %, 1.0 GiB left, 100.0 MiB/s, 0:10 to go"; without what is not known. An eta of 0 is not known.
+std::string CopyProgressLine(uint64_t bytes_done, uint64_t bytes_total, uint64_t bytes_per_second, uint64_t eta_seconds);
+
 // Columns as wide as their widest cell, two spaces between; the first row is the heading.
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
 

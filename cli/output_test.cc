@@ -24,6 +24,13 @@ TEST(Output, SizesAreParsedWithUnits) {
   for (const std::string text : {"", "x", "-1", "1X", "1MM", "99999999999P"}) EXPECT_FALSE(ParseBytes(text, &bytes)) << text;
 }
 
+TEST(Output, CopyProgressSaysWhatIsKnown) {
+  EXPECT_EQ(CopyProgressLine(512, 1024, 1024, 61), "[##########          ] 50 %, 512 B left, 1.0 KiB/s, 1:01 to go");
+  EXPECT_EQ(CopyProgressLine(0, 2048, 0, 0), "[                    ] 0 %, 2.0 KiB left");
+  // What was estimated may have been too little.
+  EXPECT_EQ(CopyProgressLine(5000, 4096, 0, 0), "[####################] 100 %, 0 B left");
+}
+
 TEST(Output, ModesAreShownAsLsDoes) {
   EXPECT_EQ(ModeString('d', 01777), "drwxrwxrwt");
   EXPECT_EQ(ModeString('-', 04755), "-rwsr-xr-x");

@@ -2,8 +2,8 @@
 
 #include <cstdio>
 
+#include "cli/admin.h"
 #include "cli/output.h"
-#include "client/admin/admin_client.h"
 #include "common/io/record_file.h"
 
 namespace tarn::cli {
@@ -11,15 +11,10 @@ namespace {
 
 constexpr char kBackupMagic[] = "TARNMBAK";  // docs/formats.md "Backup"
 
-Result<std::unique_ptr<client::AdminClient>> Connect(const Context& context) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> addresses, MetaserverAddresses(context));
-  return client::AdminClient::Connect(addresses);
-}
-
 }  // namespace
 
 Status RunMetaBackup(const Context& context, const std::string& path) {
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   ASSIGN_OR_RETURN(RecordFileWriter file, RecordFileWriter::Create(path, kBackupMagic));
   RETURN_IF_ERROR(admin->Backup([&](const std::string& record) { return file.Append(record); }));
   RETURN_IF_ERROR(file.Finish());
@@ -33,7 +28,7 @@ Status RunMetaBackup(const Context& context, const std::string& path) {
 
 Status RunMetaReclaim(const Context& context, const std::string& how) {
   if (how != "on" && how != "off") return Status(StatusCode::kInvalidArgument, "'" + how + "' is neither on nor off");
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   RETURN_IF_ERROR(admin->SetReclaim(how == "on"));
   if (context.json) std::printf("{\"reclaim\": \"%s\"}\n", how.c_str());
   return Status::Ok();

@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint32_t kMetaserversMax = 5;
 constexpr uint32_t kChunkserversMax = 64;
+constexpr uint32_t kReplicasMax = 3;
 constexpr int64_t kStartTimeoutMs = 60'000;
 constexpr int64_t kConnectTimeoutMs = 500;
 constexpr int64_t kPollMs = 20;
@@ -42,6 +43,7 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
   ClusterConfig config;
   config.metaservers = options.metaservers.value_or(1);
   config.chunkservers = options.chunkservers.value_or(3);
+  config.replicas = options.replicas.value_or(1);
   std::vector<uint16_t> taken;
   const auto next_address = [&taken]() -> Result<std::string> {
     ASSIGN_OR_RETURN(const uint16_t port, FreePort(taken));
@@ -84,8 +86,11 @@ Status RefuseUnsupported(const DevUpOptions& options) {
     return Status(StatusCode::kInvalidArgument, "--metaservers " + std::to_string(metaservers) +
                                                     ": a majority must be up, so an even number bears no more failures than one less; 1, 3 or 5");
   }
-  if (options.replicas.value_or(1) != 1) {
-    return Status(StatusCode::kNotSupported, "--replicas " + std::to_string(*options.replicas) + ": not supported yet (1 is)");
+  if (const uint32_t replicas = options.replicas.value_or(1); replicas < 1 || replicas > kReplicasMax) {
+    return Status(StatusCode::kInvalidArgument, "--replicas " + std::to_string(replicas) + ": 1 to " + std::to_string(kReplicasMax));
+  }
+  if (options.chunkservers && options.replicas && *options.replicas > *options.chunkservers) {
+    return Status(StatusCode::kInvalidArgument, "--replicas " + std::to_string(*options.replicas) + " needs as many chunk servers, and --chunkservers is " + std::to_string(*options.chunkservers));
   }
   if (const uint32_t count = options.chunkservers.value_or(1); count < 1 || count > kChunkserversMax) {
     return Status(StatusCode::kInvalidArgument, "--chunkservers " + std::to_string(count) + ": 1 to " + std::to_string(kChunkserversMax));
@@ -154,7 +159,7 @@ Status CheckStillRunning(const std::vector<Started>& started) {
 }
 
 bool Serves(const Result<client::ClusterStatus>& status, const ClusterConfig& config) {
-  if (!status.ok() || status->health != "ok" || status->placement_groups == 0) return false;
+  if (!status.ok() || status->health == "unavailable" || status->placement_groups == 0) return false;
   uint32_t voters = 0;
   for (const client::MetaserverStatus& server : status->metaservers) voters += server.role == "leader" || server.role == "follower" ? 1 : 0;
   uint32_t online = 0;
@@ -191,6 +196,7 @@ Status MakeDefaultVolume(const ClusterConfig& config) {
   if (admin->GetVolume(kDefaultVolume).ok()) return Status::Ok();
   client::VolumeRequest request;
   request.name = kDefaultVolume;
+  request.replicas = config.replicas;
   return admin->CreateVolume(request).status().WithContext("make the volume 'default'");
 }
 

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "client/admin/admin_client.h"
+#include "cli/admin.h"
 
 namespace tarn::cli {
 namespace {
@@ -46,8 +46,7 @@ void PrintSummary(const Context& context, const client::FsckEvent& last,
 }  // namespace
 
 Status RunFsck(const Context& context, const FsckCommandOptions& options, int* exit_status) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> addresses, MetaserverAddresses(context));
-  ASSIGN_OR_RETURN(const auto admin, client::AdminClient::Connect(addresses));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   client::FsckEvent last;
   std::vector<client::FsckFinding> findings;  // the server names a bounded number
   const bool shows_progress = context.terminal && !context.json;

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "cli/admin.h"
 #include "cli/dev/process.h"
 #include "cli/output.h"
-#include "client/admin/admin_client.h"
 #include "common/base/clock.h"
 
 namespace tarn::cli {
@@ -16,11 +16,6 @@ namespace {
 
 constexpr int64_t kTransferTimeoutMs = 10'000;
 constexpr int64_t kPollMs = 50;
-
-Result<std::unique_ptr<client::AdminClient>> Connect(const Context& context) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> addresses, MetaserverAddresses(context));
-  return client::AdminClient::Connect(addresses);
-}
 
 std::string Join(const std::vector<client::MetaserverStatus>& servers) {
   std::string text;
@@ -44,7 +39,7 @@ nlohmann::ordered_json ToJson(const client::MetaserverGroup& group) {
 }  // namespace
 
 Status RunMetaList(const Context& context) {
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   ASSIGN_OR_RETURN(const client::MetaserverGroup group, admin->ListMetaservers());
   if (context.json) {
     std::printf("%s\n", ToJson(group).dump(2).c_str());
@@ -60,7 +55,7 @@ Status RunMetaList(const Context& context) {
 }
 
 Status RunMetaAdd(const Context& context) {
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   ASSIGN_OR_RETURN(const client::MetaserverGroup group, admin->ListMetaservers());
   const std::vector<std::string> command{"tarn-metaserver", "--dir", "DIR", "--listen", "HOST:PORT", "--join", Join(group.metaservers)};
   if (context.json) {
@@ -74,7 +69,7 @@ Status RunMetaAdd(const Context& context) {
 }
 
 Status RunMetaRemove(const Context& context, uint64_t id) {
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   RETURN_IF_ERROR(admin->RemoveMetaserver(id));
   if (context.json) {
     std::printf("{\"removed\": true}\n");
@@ -85,7 +80,7 @@ Status RunMetaRemove(const Context& context, uint64_t id) {
 }
 
 Status RunMetaTransfer(const Context& context, uint64_t id) {
-  ASSIGN_OR_RETURN(const auto admin, Connect(context));
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   ASSIGN_OR_RETURN(client::MetaserverGroup group, admin->ListMetaservers());
   const uint64_t before = group.leader;
   if (id != before) RETURN_IF_ERROR(admin->TransferLeadership(id));

@@ -1,4 +1,4 @@
-// tarn volume create | list | info | resize | delete, and tarn status.
+// tarn volume create | list | info | resize | delete.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,5 @@ Status RunVolumeList(const Context& context);
 Status RunVolumeInfo(const Context& context, const std::string& name);
 Status RunVolumeResize(const Context& context, const VolumeResizeOptions& options);
 Status RunVolumeDelete(const Context& context, const VolumeDeleteOptions& options);
-Status RunStatus(const Context& context);
 
 }  // namespace tarn::cli

@@ -54,6 +54,8 @@ std::string TargetStateName(proto::TargetState state) {
       return "draining";
     case proto::TARGET_STATE_RETIRED:
       return "retired";
+    case proto::TARGET_STATE_FAILED:
+      return "failed";
     default:
       return "unknown";
   }
@@ -61,6 +63,47 @@ std::string TargetStateName(proto::TargetState state) {
 
 MetaserverStatus MetaserverFromProto(const proto::MetaserverMember& member) {
   return {member.id(), member.address(), member.role(), member.pid(), member.applied_entries(), member.heard_ns()};
+}
+
+ChunkserverStatus TargetFromProto(const proto::Target& target) {
+  ChunkserverStatus row;
+  row.server_id = target.server_id();
+  row.target_id = target.id();
+  row.address = target.address();
+  row.node = target.node();
+  row.zone = target.zone();
+  row.target_class = target.target_class() == proto::TARGET_CLASS_ELASTIC ? "elastic" : "durable";
+  row.state = TargetStateName(target.state());
+  row.pid = target.pid();
+  row.capacity_bytes = target.capacity_bytes();
+  row.used_bytes = target.used_bytes();
+  row.available_bytes = target.available_bytes();
+  row.chunk_count = target.chunk_count();
+  return row;
+}
+
+NodeInfo NodeFromProto(const proto::NodeInfo& message) {
+  NodeInfo node;
+  node.name = message.name();
+  node.zone = message.zone();
+  for (const proto::Target& target : message.targets()) node.targets.push_back(TargetFromProto(target));
+  node.draining = message.draining();
+  node.groups_left = message.groups_left();
+  node.bytes_left = message.bytes_left();
+  return node;
+}
+
+ScrubStatus ScrubFromProto(const proto::ScrubStatusReply::Row& row) {
+  ScrubStatus scrub;
+  scrub.target_id = row.target();
+  scrub.node = row.node();
+  scrub.running = row.progress().running();
+  scrub.bytes_checked = row.progress().bytes_checked();
+  scrub.bytes_total = row.progress().bytes_total();
+  scrub.errors_found = row.progress().errors_found();
+  scrub.errors_repaired = row.progress().errors_repaired();
+  scrub.last_round_ended_ns = row.progress().last_round_ended_ns();
+  return scrub;
 }
 
 ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
@@ -71,17 +114,7 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
     status.metaservers.push_back(MetaserverFromProto(member));
   }
   for (const proto::Target& target : reply.targets()) {
-    ChunkserverStatus& row = status.chunkservers.emplace_back();
-    row.server_id = target.server_id();
-    row.target_id = target.id();
-    row.address = target.address();
-    row.node = target.node();
-    row.state = TargetStateName(target.state());
-    row.pid = target.pid();
-    row.capacity_bytes = target.capacity_bytes();
-    row.used_bytes = target.used_bytes();
-    row.available_bytes = target.available_bytes();
-    row.chunk_count = target.chunk_count();
+    status.chunkservers.push_back(TargetFromProto(target));
   }
   for (const proto::Volume& volume : reply.volumes()) status.volumes.push_back(VolumeFromProto(volume));
   status.map_version = reply.map_version();
@@ -91,6 +124,13 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   status.removing_inodes = reply.removing_inodes();
   status.unsettled_directories = reply.unsettled_directories();
   status.reclaim_disabled = reply.reclaim_disabled();
+  status.repair.groups_degraded = reply.repair().groups_degraded();
+  status.repair.groups_unavailable = reply.repair().groups_unavailable();
+  status.repair.groups_moving = reply.repair().groups_moving();
+  status.repair.bytes_done = reply.repair().bytes_done();
+  status.repair.bytes_total = reply.repair().bytes_total();
+  status.repair.bytes_per_second = reply.repair().bytes_per_second();
+  status.repair.eta_seconds = reply.repair().eta_seconds();
   status.software_version = reply.software_version();
   status.problems.assign(reply.problems().begin(), reply.problems().end());
   return status;
@@ -180,6 +220,49 @@ class GrpcAdminClient final : public AdminClient {
     return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
       return stubs.member->TransferLeadership(context, message, &reply);
     });
+  }
+  Result<std::vector<NodeInfo>> ListNodes() override {
+    proto::ListNodesReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::ListNodes, proto::ListNodesRequest(), &reply));
+    std::vector<NodeInfo> nodes;
+    for (const proto::NodeInfo& node : reply.nodes()) nodes.push_back(NodeFromProto(node));
+    return nodes;
+  }
+  // These say how things shall be: asked twice they do no more than once.
+  Result<NodeInfo> DrainNode(const std::string& node, bool force) override {
+    proto::DrainNodeRequest message;
+    message.set_node(node);
+    message.set_force(force);
+    proto::DrainNodeReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::DrainNode, message, &reply));
+    return NodeFromProto(reply.node());
+  }
+  Result<NodeInfo> UncordonNode(const std::string& node) override {
+    proto::UncordonNodeRequest message;
+    message.set_node(node);
+    proto::UncordonNodeReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::UncordonNode, message, &reply));
+    return NodeFromProto(reply.node());
+  }
+  Result<ChunkserverStatus> RetireTarget(uint64_t target) override {
+    proto::RetireTargetRequest message;
+    message.set_target(target);
+    proto::RetireTargetReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::RetireTarget, message, &reply));
+    return TargetFromProto(reply.target());
+  }
+  Result<std::vector<ScrubStatus>> GetScrubStatus() override {
+    proto::ScrubStatusReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::ScrubStatus, proto::ScrubStatusRequest(), &reply));
+    std::vector<ScrubStatus> scrubs;
+    for (const proto::ScrubStatusReply::Row& row : reply.targets()) scrubs.push_back(ScrubFromProto(row));
+    return scrubs;
+  }
+  Status StartScrub(uint64_t target) override {
+    proto::StartScrubRequest message;
+    message.set_target(target);
+    proto::StartScrubReply reply;
+    return Ask(&proto::AdminService::Stub::StartScrub, message, &reply);
   }
 
  private:

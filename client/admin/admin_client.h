@@ -33,12 +33,46 @@ struct ChunkserverStatus {
   uint64_t target_id = 0;
   std::string address;
   std::string node;
-  std::string state;  // online | offline | draining | retired
+  std::string zone;
+  std::string target_class;  // durable | elastic
+  std::string state;  // online | offline | draining | retired | failed
   uint64_t pid = 0;
   uint64_t capacity_bytes = 0;
   uint64_t used_bytes = 0;
   uint64_t available_bytes = 0;
   uint64_t chunk_count = 0;
+};
+
+// What is being brought up to date, of all placement groups together.
+struct RepairProgress {
+  uint32_t groups_degraded = 0;     // fewer in-sync copies than wanted
+  uint32_t groups_unavailable = 0;  // no copy answers
+  uint32_t groups_moving = 0;       // complete, and getting a copy elsewhere
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+  uint64_t bytes_per_second = 0;
+  uint64_t eta_seconds = 0;  // 0: not known
+};
+
+// Every chunk server that names the node.
+struct NodeInfo {
+  std::string name;
+  std::string zone;
+  std::vector<ChunkserverStatus> targets;
+  bool draining = false;
+  uint32_t groups_left = 0;  // placement groups with a copy there
+  uint64_t bytes_left = 0;   // of a draining node: about so much is still to be moved off
+};
+
+struct ScrubStatus {
+  uint64_t target_id = 0;
+  std::string node;
+  bool running = false;
+  uint64_t bytes_checked = 0;  // in this round
+  uint64_t bytes_total = 0;
+  uint64_t errors_found = 0;  // since the target was made
+  uint64_t errors_repaired = 0;
+  int64_t last_round_ended_ns = 0;  // since the epoch; 0: none yet
 };
 
 struct ClusterStatus {
@@ -54,6 +88,7 @@ struct ClusterStatus {
   uint64_t removing_inodes = 0;        // about so many are still to be removed in the background
   uint64_t unsettled_directories = 0;  // whose changes of size have not been carried upwards yet
   bool reclaim_disabled = false;       // since a restore: dead data is kept
+  RepairProgress repair;
   std::string software_version;
   std::vector<std::string> problems;
 };
@@ -120,6 +155,17 @@ class AdminClient {
   virtual Status RemoveMetaserver(uint64_t id) = 0;
   // 0: whichever is most up to date.
   virtual Status TransferLeadership(uint64_t id) = 0;
+
+  virtual Result<std::vector<NodeInfo>> ListNodes() = 0;
+  // Nothing new is placed there, and what is there is moved off in the background. kNoSpace, saying why, if that cannot
+  // work and it is not forced; kNotFound.
+  virtual Result<NodeInfo> DrainNode(const std::string& node, bool force) = 0;
+  virtual Result<NodeInfo> UncordonNode(const std::string& node) = 0;
+  // For good. kBusy if it holds the last copy of something; kNotFound.
+  virtual Result<ChunkserverStatus> RetireTarget(uint64_t target) = 0;
+  virtual Result<std::vector<ScrubStatus>> GetScrubStatus() = 0;
+  // 0: all targets.
+  virtual Status StartScrub(uint64_t target) = 0;
 };
 
 }  // namespace tarn::client

@@ -1,0 +1,10 @@
+// tarn status.
+#pragma once
+
+#include "cli/context.h"
+
+namespace tarn::cli {
+
+Status RunStatus(const Context& context);
+
+}  // namespace tarn::cli
