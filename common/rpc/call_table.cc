@@ -49,6 +49,15 @@ std::vector<PendingCall> CallTable::TakeAll() {
   return calls;
 }
 
+std::optional<uint64_t> CallTable::FindByDestination(const uint8_t* destination) const {
+  for (uint32_t index = 0; index < slots_.size(); ++index) {
+    const std::optional<PendingCall>& call = slots_[index].call;
+    if (call.has_value() && !call->payload_destination.empty() && call->payload_destination.data() == destination)
+      return IdOf(index);
+  }
+  return std::nullopt;
+}
+
 CallTable::Expiry CallTable::FindExpired(int64_t now_ns) const {
   Expiry expiry;
   for (uint32_t index = 0; index < slots_.size(); ++index) {

@@ -34,6 +34,8 @@ class CallTable {
   PendingCall* Find(uint64_t id);
   std::optional<PendingCall> Take(uint64_t id);
   std::vector<PendingCall> TakeAll();
+  // The call whose payload is to be received at `destination`; looks through all of them.
+  std::optional<uint64_t> FindByDestination(const uint8_t* destination) const;
 
   // The ids of the calls whose deadline is not after `now_ns`, and the earliest deadline of the others.
   struct Expiry {

@@ -355,7 +355,7 @@ void ClientConnection::OnDeadline(int64_t deadline_ns) {
   }
   int64_t next = expiry.next_deadline_ns.value_or(INT64_MAX);
   for (const uint64_t id : expiry.expired) {
-    if (!TimeOut(id)) next = std::min(next, now + kTimeOutRetryMs * kNsPerMs);
+    if (!GiveUp(id, StatusCode::kTimeout, "no answer in time")) next = std::min(next, now + kTimeOutRetryMs * kNsPerMs);
   }
   if (next == INT64_MAX) return;
   bool needs_timer = false;
@@ -366,7 +366,17 @@ void ClientConnection::OnDeadline(int64_t deadline_ns) {
   if (needs_timer) StartTimer(next);
 }
 
-bool ClientConnection::TimeOut(uint64_t id) {
+void ClientConnection::Withdraw(std::span<uint8_t> payload_destination) {
+  std::optional<uint64_t> id;
+  {
+    MutexLock lock(mutex_);
+    id = calls_.FindByDestination(payload_destination.data());
+  }
+  // Nobody withdraws a call that sends a payload; one that is just being written ends with its reply.
+  if (id) GiveUp(*id, StatusCode::kCancelled, "withdrawn");
+}
+
+bool ClientConnection::GiveUp(uint64_t id, StatusCode code, const std::string& why) {
   std::optional<PendingCall> call;
   {
     MutexLock lock(mutex_);
@@ -379,8 +389,7 @@ bool ClientConnection::TimeOut(uint64_t id) {
     reader_.DiscardPayload();
     receiving_id_ = kNoCall;
   }
-  call->callback(Reply{.status = Status(StatusCode::kTimeout,
-                                        MethodName(call->method) + " to " + options_.address + ": no answer in time"),
+  call->callback(Reply{.status = Status(code, MethodName(call->method) + " to " + options_.address + ": " + why),
                        .message = {},
                        .payload = {}});
   return true;

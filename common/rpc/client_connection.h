@@ -32,6 +32,7 @@ class ClientConnection final : public FrameSink, public std::enable_shared_from_
 
   // Thread-safe; see FrameClient.
   void Call(Method method, const google::protobuf::MessageLite& request, const CallOptions& options, ReplyCallback callback);
+  void Withdraw(std::span<uint8_t> payload_destination);
   void Close();
   bool usable() const;
   proto::HelloReply hello_reply() const;
@@ -67,8 +68,9 @@ class ClientConnection final : public FrameSink, public std::enable_shared_from_
 
   // Time-outs; loop thread.
   void OnDeadline(int64_t deadline_ns);
-  // False if its borrowed payload is just being written by another thread: try again.
-  bool TimeOut(uint64_t id);
+  // Ends a call before its reply, with kTimeout or kCancelled. False if its borrowed payload is just being written by another thread: try
+  // again.
+  bool GiveUp(uint64_t id, StatusCode code, const std::string& why);
 
   // Any thread.
   void Flush();

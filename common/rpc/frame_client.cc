@@ -22,6 +22,7 @@ class ConnectionHandle final : public FrameClient {
             ReplyCallback callback) override {
     connection_->Call(method, request, options, std::move(callback));
   }
+  void Withdraw(std::span<uint8_t> payload_destination) override { connection_->Withdraw(payload_destination); }
   void Close() override { connection_->Close(); }
   bool usable() const override { return connection_->usable(); }
   proto::HelloReply hello_reply() const override { return connection_->hello_reply(); }

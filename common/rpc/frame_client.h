@@ -64,6 +64,10 @@ class FrameClient : public std::enable_shared_from_this<FrameClient> {
   // Serializes `request` before it returns.
   virtual void Call(Method method, const google::protobuf::MessageLite& request, const CallOptions& options, ReplyCallback callback) = 0;
 
+  // Loop thread only: the call whose reply goes to this payload_destination, if it is still under way, ends now: its callback has run (kCancelled)
+  // when this returns, the place is not written to any more, and the reply that may come is dropped. For whoever got the bytes elsewhere.
+  virtual void Withdraw(std::span<uint8_t> payload_destination) = 0;
+
   // For tools and tests, never on a loop thread: waits, parses the reply into `reply` (may be null).
   Status CallAndWait(Method method, const google::protobuf::MessageLite& request, google::protobuf::MessageLite* reply, int64_t timeout_ms = 10'000);
 

@@ -119,6 +119,43 @@ TEST_F(FrameClientRobustness, AfterATimeOutNobodyWritesIntoTheDestination) {
   EXPECT_EQ(destination, std::vector<uint8_t>(1'000'000, 0x77));
 }
 
+TEST_F(FrameClientRobustness, AWithdrawnCallEndsAtOnceAndNobodyWritesIntoItsDestination) {
+  RawListener listener;
+  const auto client = ConnectTo(listener);
+  std::vector<uint8_t> destination(1'000'000);
+  auto answer = Start(*client, {.payload = {}, .payload_destination = destination});
+  RawPeer server = listener.Accept();
+  ASSERT_TRUE(server.AnswerHello());
+  const auto request = server.ReceiveFrame();
+  ASSERT_TRUE(request.has_value());
+  const auto header = EncodeFrameHeader({.kind = FrameKind::kReply,
+                                         .method = Method::kReadChunk,
+                                         .request_id = request->request_id,
+                                         .message_bytes = 0,
+                                         .payload_bytes = 1'000'000});
+  ASSERT_TRUE(server.Send(std::string(header.begin(), header.end()) + std::string(400'000, 'a')));
+  // Also from places that no call knows.
+  std::vector<uint8_t> elsewhere(10);
+  std::promise<StatusCode> ended;
+  client_loop_->Post([&] {
+    client->Withdraw(elsewhere);
+    client->Withdraw(destination);
+    const bool over = answer.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    std::fill(destination.begin(), destination.end(), 0x77);
+    client->Withdraw(destination);
+    ended.set_value(over ? answer.get().code() : StatusCode::kOk);
+  });
+  EXPECT_EQ(ended.get_future().get(), StatusCode::kCancelled);
+  auto next = Start(*client, {});
+  ASSERT_TRUE(server.Send(std::string(600'000, 'b')));
+  const auto next_request = server.ReceiveFrame();
+  ASSERT_TRUE(next_request.has_value());
+  ASSERT_TRUE(server.SendFrame(
+      {.kind = FrameKind::kReply, .method = Method::kReadChunk, .request_id = next_request->request_id}, ""));
+  EXPECT_TRUE(next.get().ok());
+  EXPECT_EQ(destination, std::vector<uint8_t>(1'000'000, 0x77));
+}
+
 TEST_F(FrameClientRobustness, AfterATimeOutThePayloadIsNotReadAnyMore) {
   RawListener listener;
   const auto client = ConnectTo(listener);
