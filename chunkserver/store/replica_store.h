@@ -96,7 +96,8 @@ class ReplicaStore {
   virtual Status RemoveChunk(ChunkId chunk) = 0;
 
   virtual std::vector<SessionWindow> WindowsOf(GroupId group) = 0;
-  virtual void InstallWindows(GroupId group, std::span<const SessionWindow> windows) = 0;
+  // `replace`: what was known of the group is forgotten; else it is added to that. One step for everybody else.
+  virtual void InstallWindows(GroupId group, std::span<const SessionWindow> windows, bool replace) = 0;
 
   // See ChunkStore.
   virtual void WhenDurable(std::function<void(Status)> callback) = 0;
