@@ -38,12 +38,12 @@ class BadInputTest(unittest.TestCase):
         self.refused("volume", "create", "default")
         self.refused("volume", "create", "x", "--stripe-unit", "1000")
         self.refused("volume", "create", "x", "--quota", "lots", text="lots")
-        self.refused("volume", "create", "x", "--replicas", "2", text="not supported yet")
+        self.refused("volume", "create", "x", "--replicas", "4", text="4")
         self.refused("dev", "up", "--chunkservers", "5", text="contradicts")
 
-    def test_not_built_yet_is_refused_and_leaves_nothing(self):
+    def test_impossible_clusters_are_refused_and_leave_nothing(self):
         with tempfile.TemporaryDirectory() as top:
-            for flag, value, text in (("--replicas", "2", "not supported yet"), ("--metaservers", "2", "an even number"), ("--metaservers", "7", "1, 3 or 5")):
+            for flag, value, text in (("--replicas", "4", "1 to 3"), ("--metaservers", "2", "an even number"), ("--metaservers", "7", "1, 3 or 5")):
                 done = run([f"{BIN}/tarn", "dev", "up", "--dir", f"{top}/c", flag, value], check=False)
                 self.assertEqual(1, done.returncode)
                 self.assertIn(text, done.stderr)

@@ -12,6 +12,7 @@ import random
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -103,12 +104,14 @@ def content(seed, size):
 
 
 class Cluster:
-    def __init__(self, chunkservers=3, directory=None, mounted=True, metaservers=1, prepare=None):
+    def __init__(self, chunkservers=3, directory=None, mounted=True, metaservers=1, prepare=None, replicas=1, metaserver_options=()):
         self.top = tempfile.mkdtemp(prefix="tarn-test-")
         self.directory = directory or os.path.join(self.top, "cluster")
         self.mount_point = os.path.join(self.top, "mnt")
         self.chunkservers = chunkservers
         self.metaservers = metaservers
+        self.replicas = replicas
+        self.metaserver_options = list(metaserver_options)  # of every metadata server
         self.prepare = prepare  # is called with the cluster before its first start
         self.mounted = mounted
         self.started = []  # command lines, for a clean-up that cannot read cluster.json any more
@@ -140,11 +143,14 @@ class Cluster:
     def up(self, *extra):
         arguments = ["dev", "up", *extra]
         if not os.path.exists(f"{self.directory}/cluster.json"):
-            arguments += ["--chunkservers", str(self.chunkservers), "--metaservers", str(self.metaservers)]
+            arguments += ["--chunkservers", str(self.chunkservers), "--metaservers", str(self.metaservers), "--replicas", str(self.replicas)]
         if self.mounted:
             arguments += ["--mount", self.mount_point]
         try:
             self.tarn(*arguments)
+            if self.metaserver_options:
+                options, self.metaserver_options = self.metaserver_options, []
+                self.give_options("metaserver", *options)
         finally:
             with contextlib.suppress(OSError):
                 self.started += self.commands()
@@ -190,6 +196,60 @@ class Cluster:
         self.edit_config(add)
         self.up()
         assert "fault points are armed" in self.logs(prefix)
+
+    def give_options(self, prefix, *options):
+        """Starts the cluster again, its servers of that name with more options."""
+        self.down()
+
+        def add(config):
+            for server in config["servers"]:
+                if server["name"].startswith(prefix):
+                    server["command"] += options
+
+        self.edit_config(add)
+        self.up()
+
+    def add_chunkserver(self):
+        """A new chunk server on a node of its own, as if an autoscaler had added one; `dev down` stops it, too. Its name."""
+        config = self.config()
+        number = 1 + max(int(name.rsplit("-", 1)[1]) for name in self.names("chunkserver"))
+        name = f"chunkserver-{number}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:%d" % free.getsockname()[1]
+        template = next(server for server in config["servers"] if server["name"] == "chunkserver-1")
+        changes = {
+            template["address"]: address,
+            f"{self.directory}/chunkserver-1": f"{self.directory}/{name}",
+            "dev-1": f"dev-{number}",
+            f"{self.directory}/log/chunkserver-1.log": f"{self.directory}/log/{name}.log",
+        }
+        command = [changes.get(word, word) for word in template["command"]]
+        self.started.append(command)
+
+        def add(config):
+            config["servers"].append({"name": name, "address": address, "command": command})
+            config["chunkservers"] += 1
+
+        self.edit_config(add)
+        self.start(name)
+        return name
+
+    def forget_chunkserver(self, name):
+        """A server that was stopped for good: `dev up` does not start it any more."""
+
+        def remove(config):
+            config["servers"] = [server for server in config["servers"] if server["name"] != name]
+            config["chunkservers"] -= 1
+
+        self.edit_config(remove)
+
+    def node_of(self, name):
+        command = self.command(name)
+        return command[command.index("--node") + 1]
+
+    def wait_for_health(self, seconds=120, health="ok"):
+        return wait_for(lambda: self.status_if(health), seconds, f"health {health}: {self.tarn('status', check=False).stdout}")
 
     def command(self, name):
         return next(server["command"] for server in self.config()["servers"] if server["name"] == name)
