@@ -1,19 +1,34 @@
 // FilesystemImpl: the namespace cache, and what this client's own changes do to it (the server pushes only those of
 // others).
+#include <optional>
 #include <utility>
 
 #include "client/filesystem_impl.h"
 #include "client/meta/convert.h"
 
 namespace tarn::client {
+namespace {
+
+// The directory's attributes, if the reply of a change of its names has them.
+std::optional<Attributes> ParentOf(const proto::MutationReply& reply, InodeId directory) {
+  for (const proto::Attributes* each : {&reply.parent(), &reply.new_parent()}) {
+    if (each->inode() == directory.value()) return AttributesFromProto(*each);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 NamespaceCache::Admission FilesystemImpl::Admit(const proto::CacheGrant& grant, uint64_t token) {
   metadata_->coherence()->NoteTerm(grant.term());
   return cache_->Admit(grant, token);
 }
 
-void FilesystemImpl::CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode) {
-  if (cache_ != nullptr) cache_->NameChanged(token, parent, name, inode);
+void FilesystemImpl::CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode,
+                               const proto::MutationReply& reply) {
+  if (cache_ == nullptr) return;
+  cache_->NameChanged(token, parent, name, inode);
+  cache_->ParentChanged(token, parent, ParentOf(reply, parent));
 }
 
 void FilesystemImpl::CacheAttributes(uint64_t token, const Attributes& attributes, bool seen_by_kernel) {
@@ -42,8 +57,8 @@ void FilesystemImpl::CacheRename(uint64_t token, const proto::RenameOp& op, cons
     cache_->ForgetName(old_parent, op.name());
     cache_->ForgetName(new_parent, op.new_name());
   } else {
-    cache_->NameChanged(token, old_parent, op.name(), InodeId());
-    cache_->NameChanged(token, new_parent, op.new_name(), moved.inode);
+    CacheName(token, old_parent, op.name(), InodeId(), reply);
+    CacheName(token, new_parent, op.new_name(), moved.inode, reply);
   }
   if (moved.inode.valid()) cache_->AttributesChanged(token, moved, /*seen_by_kernel=*/false);
 }

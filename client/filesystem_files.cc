@@ -28,7 +28,7 @@ void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mo
       return done(reply.status());
     }
     const Attributes attributes = AttributesFromProto(reply->attributes());
-    CacheName(token, parent, name, attributes.inode);
+    CacheName(token, parent, name, attributes.inode, *reply);
     CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
     FinishOpen(attributes, reply->created(), flags, caller, done);
     EndOpening();

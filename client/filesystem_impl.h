@@ -141,8 +141,9 @@ class FilesystemImpl final : public Filesystem {
   // ---- filesystem_cache.cc: this client's own changes in its cache (no-ops without one) ----
   // Before a change is sent.
   uint64_t CacheToken() const { return cache_ != nullptr ? cache_->Token() : 0; }
-  // `inode` invalid: the name is gone.
-  void CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode);
+  // `inode` invalid: the name is gone. `reply`: what says so, with the directory as it is now.
+  void CacheName(uint64_t token, InodeId parent, const std::string& name, InodeId inode,
+                 const proto::MutationReply& reply);
   void CacheAttributes(uint64_t token, const Attributes& attributes, bool seen_by_kernel);
   // It failed, or it is not known what it did.
   void CacheForgetName(InodeId parent, const std::string& name);

@@ -51,7 +51,7 @@ void FilesystemImpl::MakeIngestedName(const IngestFile& file, const ReservedData
       return done(reply.status());
     }
     const Attributes made = AttributesFromProto(reply->attributes());
-    CacheName(token, parent, name, made.inode);
+    CacheName(token, parent, name, made.inode, *reply);
     CacheAttributes(token, made, /*seen_by_kernel=*/false);
     done(open_files_.Show(made));
   });

@@ -17,15 +17,16 @@ Status NoSuchName(const std::string& name) { return Status(StatusCode::kNotFound
 
 void FilesystemImpl::MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation,
                                  Callback<Attributes> done) {
-  metadata_->MutateForAttributes(std::move(mutation), [this, parent, name, token = CacheToken(),
-                                                       done = std::move(done)](const Result<Attributes>& result) {
-    if (!result.ok()) {
+  metadata_->Mutate(std::move(mutation), [this, parent, name, token = CacheToken(),
+                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    if (!reply.ok()) {
       CacheForgetName(parent, name);
-      return done(result.status());
+      return done(reply.status());
     }
-    CacheName(token, parent, name, result->inode);
-    CacheAttributes(token, *result, /*seen_by_kernel=*/false);
-    done(open_files_.Show(*result));
+    const Attributes made = AttributesFromProto(reply->attributes());
+    CacheName(token, parent, name, made.inode, *reply);
+    CacheAttributes(token, made, /*seen_by_kernel=*/false);
+    done(open_files_.Show(made));
   });
 }
 
@@ -110,7 +111,7 @@ void FilesystemImpl::Unlink(InodeId parent, const std::string& name, Caller call
   metadata_->Mutate(std::move(mutation), [this, parent, name, held_open, token = CacheToken(),
                                           done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (reply.ok()) {
-      CacheName(token, parent, name, InodeId());
+      CacheName(token, parent, name, InodeId(), *reply);
       AfterNameRemoved(token, *reply, held_open);
     } else {
       CacheForgetName(parent, name);
@@ -132,7 +133,7 @@ void FilesystemImpl::RemoveDirectory(InodeId parent, const std::string& name, Ca
       if (known && known->inode.valid()) cache_->ForgetAttributes(known->inode, /*seen_by_kernel=*/true);
     }
     if (reply.ok()) {
-      CacheName(token, parent, name, InodeId());
+      CacheName(token, parent, name, InodeId(), *reply);
     } else {
       CacheForgetName(parent, name);
     }

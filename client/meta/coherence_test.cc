@@ -116,6 +116,36 @@ TEST_F(CoherenceTest, WhatIsKnownNeedsNoRequest) {
   EXPECT_EQ(filesystem_->counters().metadata_requests, counted);
 }
 
+TEST_F(CoherenceTest, AnOwnChangeOfADirectoryCostsOneRequestAndLeavesItsAttributesKnown) {
+  Mount();
+  const InodeId root = filesystem_->root();
+  (void)Lookup("a");
+  (void)Get(root);
+  uint64_t change = Get(root).change;
+  const auto costs_one = [&](const std::string& what, const std::function<void()>& run) {
+    EXPECT_EQ(RequestsOf([&] {
+                run();
+                const uint64_t after = Get(root).change;
+                EXPECT_GT(after, change) << what;
+                change = after;
+              }),
+              1u)
+        << what;
+  };
+  const auto wait = [](const std::function<void(StatusCallback)>& start) { EXPECT_TRUE(WaitStatus(start).ok()); };
+  costs_one("create", [&] { (void)MakeFile("a"); });
+  costs_one("mkdir", [&] {
+    (void)Wait<Attributes>([&](Callback<Attributes> done) {
+      filesystem_->MakeDirectory(root, "d", 0755, Caller(), std::move(done));
+    });
+  });
+  costs_one("rename", [&] {
+    wait([&](StatusCallback done) { filesystem_->Rename(root, "a", root, "b", {}, Caller(), std::move(done)); });
+  });
+  costs_one("unlink",
+            [&] { wait([&](StatusCallback done) { filesystem_->Unlink(root, "b", Caller(), std::move(done)); }); });
+}
+
 TEST_F(CoherenceTest, AbsentNamesNeedNoRequestEither) {
   Mount();
   EXPECT_EQ(Lookup("none").status().code(), StatusCode::kNotFound);

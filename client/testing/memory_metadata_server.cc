@@ -327,6 +327,13 @@ Result<proto::Attributes*> MemoryMetadataServer::Find(uint64_t inode) {
   return &found->second;
 }
 
+const proto::Attributes& MemoryMetadataServer::TouchDirectory(uint64_t directory) {
+  proto::Attributes& touched = inodes_.at(directory);
+  touched.set_change(touched.change() + 1);
+  touched.set_mtime_ns(now_ns_);
+  return touched;
+}
+
 proto::Attributes* MemoryMetadataServer::NewInode(proto::FileType type, uint32_t mode) {
   proto::Attributes& made = inodes_[next_inode_];
   made.set_inode(next_inode_++);
@@ -372,6 +379,7 @@ Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::Mutat
       made->set_parent(mutation.mkdir().parent());
       names_[{mutation.mkdir().parent(), mutation.mkdir().name()}] = made->inode();
       *reply->mutable_attributes() = *made;
+      *reply->mutable_parent() = TouchDirectory(mutation.mkdir().parent());
       return Status::Ok();
     }
     case proto::Mutation::kSetAttr:
@@ -423,6 +431,7 @@ Status MemoryMetadataServer::Create(const proto::Mutation& mutation, proto::Muta
     file->set_change(file->change() + 1);
   }
   *reply->mutable_attributes() = *file;
+  if (reply->created()) *reply->mutable_parent() = TouchDirectory(op.parent());
   return Status::Ok();
 }
 
@@ -436,6 +445,7 @@ Status MemoryMetadataServer::Unlink(uint64_t parent, const std::string& name, bo
   file.set_nlink(file.nlink() - 1);
   file.set_change(file.change() + 1);
   *reply->mutable_removed() = file;
+  *reply->mutable_parent() = TouchDirectory(parent);
   if (file.nlink() > 0) return Status::Ok();
   if (held_open) {
     orphans_.insert(inode);
@@ -458,6 +468,8 @@ Status MemoryMetadataServer::Rename(const proto::RenameOp& op, proto::MutationRe
   moved.set_parent(op.new_parent());
   moved.set_change(moved.change() + 1);
   *reply->mutable_attributes() = moved;
+  *reply->mutable_parent() = TouchDirectory(op.parent());
+  if (op.new_parent() != op.parent()) *reply->mutable_new_parent() = TouchDirectory(op.new_parent());
   return Status::Ok();
 }
 

@@ -67,6 +67,8 @@ class MemoryMetadataServer {
   Status CommitWrite(const proto::CommitWriteOp& op, proto::MutationReply* reply) REQUIRES(mutex_);
   Status SetAttr(const proto::SetAttrOp& op, proto::MutationReply* reply) REQUIRES(mutex_);
   Result<proto::Attributes*> Find(uint64_t inode) REQUIRES(mutex_);
+  // Its names have changed: as it is now.
+  const proto::Attributes& TouchDirectory(uint64_t directory) REQUIRES(mutex_);
   proto::Attributes* NewInode(proto::FileType type, uint32_t mode) REQUIRES(mutex_);
 
   void Grant(const proto::Attributes& attributes, uint64_t directory, uint64_t session, proto::CacheGrant* grant)

@@ -63,6 +63,9 @@ Result<proto::MutationReply> ApplyOnce(EntryState* state, const proto::Mutation&
   if (ended_itself) return reply;
   proto::SessionResult result;
   *result.mutable_reply() = reply;
+  // Only good for a cache, and by the time of a repeat they may be old.
+  result.mutable_reply()->clear_parent();
+  result.mutable_reply()->clear_new_parent();
   state->transaction.Put(SessionResultKey(id, sequence), Encode(result));
   if (mutation.acked_through() > session->forgotten_through()) Forget(state, mutation.acked_through(), &*session);
   return reply;

@@ -64,6 +64,35 @@ TEST_F(NamespaceOpsTest, NewFileBelongsToTheCallerAndStampsItsParent) {
   EXPECT_EQ(found.SerializeAsString(), file.SerializeAsString());
 }
 
+TEST_F(NamespaceOpsTest, RepliesShowTheDirectoriesAsTheChangeLeftThem) {
+  const auto shows = [&](const proto::MutationReply& reply, uint64_t directory, const proto::Attributes& shown) {
+    EXPECT_EQ(CodeOf(reply), StatusCode::kOk) << reply.message();
+    EXPECT_EQ(shown.SerializeAsString(), driver_.Attr(directory).SerializeAsString());
+  };
+  proto::MutationReply reply = driver_.Create(root_, "f");
+  shows(reply, root_, reply.parent());
+  const uint64_t file = reply.attributes().inode();
+  reply = driver_.Mkdir(root_, "d");
+  shows(reply, root_, reply.parent());
+  const uint64_t directory = reply.attributes().inode();
+  reply = driver_.Symlink(root_, "s", "f");
+  shows(reply, root_, reply.parent());
+  reply = driver_.Link(file, directory, "g");
+  shows(reply, directory, reply.new_parent());
+  reply = driver_.Rename(root_, "f", root_, "h");
+  shows(reply, root_, reply.parent());
+  EXPECT_FALSE(reply.has_new_parent());
+  reply = driver_.Rename(root_, "s", directory, "s");
+  shows(reply, root_, reply.parent());
+  shows(reply, directory, reply.new_parent());
+  reply = driver_.Unlink(directory, "s");
+  shows(reply, directory, reply.parent());
+  reply = driver_.Unlink(directory, "g");
+  shows(reply, directory, reply.parent());
+  reply = driver_.Rmdir(root_, "d");
+  shows(reply, root_, reply.parent());
+}
+
 TEST_F(NamespaceOpsTest, CreateFindsWhatExists) {
   const proto::MutationReply first = driver_.Create(root_, "f");
   driver_.Mkdir(root_, "d");

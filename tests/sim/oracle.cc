@@ -82,7 +82,11 @@ void Oracle::CheckCommand(const proto::LogCommand& command, const proto::Mutatio
       return;
     }
     if (Refused(code)) return;
-    executed_[key] = {entries_.size(), reply};
+    Executed& executed = executed_[key];
+    executed = {entries_.size(), reply};
+    // Not remembered.
+    executed.reply.clear_parent();
+    executed.reply.clear_new_parent();
   }
   if (mutation.has_create_volume() && code == StatusCode::kOk) model_.SetRoot(reply.volume().root());
   const auto expected = model_.Apply(command);

@@ -251,7 +251,6 @@ NamespaceCache::Forgotten NamespaceCache::TakeForgotten() {
 // ---- Own changes ----
 
 void NamespaceCache::NameChanged(uint64_t token, InodeId parent, std::string_view name, InodeId inode) {
-  ForgetAttributes(parent, /*seen_by_kernel=*/true);
   const Admission admission = Held(parent, token);
   const NameRecord::Key key = KeyOf(parent, name);
   Shard& shard = ShardOf(key);
@@ -265,6 +264,31 @@ void NamespaceCache::NameChanged(uint64_t token, InodeId parent, std::string_vie
     shard.names.Erase(key);
   }
   shard.name_stamps[StampIndex(key)] = NextStamp();
+}
+
+void NamespaceCache::ParentChanged(uint64_t token, InodeId parent, const std::optional<Attributes>& attributes) {
+  if (!attributes || attributes->inode != parent) return ForgetAttributes(parent, /*seen_by_kernel=*/true);
+  const std::optional<Cover> cover = CoverOfOwn(token, *attributes);
+  Evicted evicted;
+  {
+    Shard& shard = ShardOf(parent);
+    MutexLock lock(shard.mutex);
+    const size_t index = StampIndex(parent);
+    const InodeRecord* const known = shard.inodes.Find(parent);
+    const bool known_valid = known != nullptr && directories_.Alive(known->cover);
+    if (known_valid && shard.inodes.Unpack(*known).change >= attributes->change) return;
+    const bool current =
+        shard.foreign_stamps[index] <= token && dropped_.load(std::memory_order_acquire) <= token;
+    // Without a record to compare with, a later change of this client may have come and gone.
+    const bool newest = known_valid || shard.inode_stamps[index] <= token;
+    if (cover && current && newest) {
+      PutLocked(shard, *attributes, *cover, known != nullptr ? known->kernel_until_s : 0, &evicted);
+    } else {
+      VoidLocked(shard, parent);
+    }
+    shard.inode_stamps[index] = NextStamp();
+  }
+  OnEvicted(evicted);
 }
 
 std::optional<Cover> NamespaceCache::CoverOfOwn(uint64_t token, const Attributes& attributes) {
@@ -301,17 +325,21 @@ void NamespaceCache::AttributesChanged(uint64_t token, const Attributes& attribu
   OnEvicted(evicted);
 }
 
+void NamespaceCache::VoidLocked(Shard& shard, InodeId inode) {
+  InodeRecord* const known = shard.inodes.Find(inode);
+  if (known != nullptr && known->kernel_until_s > NowS()) {
+    known->cover = Cover{Cover::kNone, 0};
+  } else if (known != nullptr) {
+    shard.inodes.Erase(inode);
+  }
+}
+
 void NamespaceCache::ForgetAttributes(InodeId inode, bool seen_by_kernel) {
   KernelChanges changes;
   if (seen_by_kernel) {
     Shard& shard = ShardOf(inode);
     MutexLock lock(shard.mutex);
-    InodeRecord* const known = shard.inodes.Find(inode);
-    if (known != nullptr && known->kernel_until_s > NowS()) {
-      known->cover = Cover{Cover::kNone, 0};
-    } else if (known != nullptr) {
-      shard.inodes.Erase(inode);
-    }
+    VoidLocked(shard, inode);
     shard.inode_stamps[StampIndex(inode)] = NextStamp();
   } else {
     EraseAttributes(inode, &changes);
@@ -339,7 +367,9 @@ void NamespaceCache::EraseAttributes(InodeId inode, KernelChanges* changes) {
   const InodeRecord* const record = shard.inodes.Find(inode);
   if (record != nullptr && record->kernel_until_s > NowS()) changes->inodes.push_back(inode);
   shard.inodes.Erase(inode);
-  shard.inode_stamps[StampIndex(inode)] = NextStamp();
+  const uint64_t stamp = NextStamp();
+  shard.inode_stamps[StampIndex(inode)] = stamp;
+  shard.foreign_stamps[StampIndex(inode)] = stamp;
 }
 
 InodeId NamespaceCache::EraseName(InodeId parent, std::string_view name) {

@@ -102,8 +102,11 @@ class NamespaceCache {
   void PutAttributes(const Admission& admission, const Attributes& attributes);
 
   // ---- This client's own changes, when their reply has come ----
-  // `inode` as in PutName. The parent's own attributes are forgotten.
+  // `inode` as in PutName. The parent's own attributes are another matter: ParentChanged.
   void NameChanged(uint64_t token, InodeId parent, std::string_view name, InodeId inode);
+  // A directory whose names this client changed. `attributes`: as they were after it, if that is known. Replies may come
+  // in another order than the changes were made in: the newest attributes stay. The kernel knows of the change by itself.
+  void ParentChanged(uint64_t token, InodeId parent, const std::optional<Attributes>& attributes);
   // `seen_by_kernel`: the kernel knows by itself what of its own is old.
   void AttributesChanged(uint64_t token, const Attributes& attributes, bool seen_by_kernel);
   // They changed, but how is not known.
@@ -153,6 +156,8 @@ class NamespaceCache {
     RecordTable<NameRecord> names GUARDED_BY(mutex);
     // The last changes of the inodes and names that fall here.
     std::array<uint64_t, kStampsPerShard> inode_stamps GUARDED_BY(mutex){};
+    // Of those, the changes after which it is not known what the attributes are: by others.
+    std::array<uint64_t, kStampsPerShard> foreign_stamps GUARDED_BY(mutex){};
     std::array<uint64_t, kStampsPerShard> name_stamps GUARDED_BY(mutex){};
   };
 
@@ -185,6 +190,8 @@ class NamespaceCache {
   void OnEvicted(const Evicted& evicted);
   void NoteForgotten(InodeId directory, InodeId inode);
   void EraseAttributes(InodeId inode, KernelChanges* changes);
+  // The kernel's own change made them old; what it was told before stays noted.
+  void VoidLocked(Shard& shard, InodeId inode) REQUIRES(shard.mutex);
   // What it led to.
   InodeId EraseName(InodeId parent, std::string_view name);
   void ApplyItem(const proto::Invalidation& item, KernelChanges* changes);

@@ -267,6 +267,42 @@ TEST_F(NamespaceCacheTest, AnInterestThatIsYoungerThanTheRequestDoesNotCoverItsR
   EXPECT_FALSE(cache_.FindName(kDirectory, "a"));
 }
 
+TEST_F(NamespaceCacheTest, OfTheRepliesOfOwnChangesOfADirectoryTheNewestStays) {
+  (void)Grant();
+  const auto directory_at = [](uint64_t change) {
+    Attributes directory = File(kDirectory.value(), kOtherDirectory);
+    directory.type = FileType::kDirectory;
+    directory.nlink = 2;
+    directory.change = change;
+    return directory;
+  };
+  const auto known = [&]() -> uint64_t {
+    const std::optional<Attributes> found = cache_.FindAttributes(kDirectory);
+    return found ? found->change : 0;
+  };
+  const uint64_t sent = cache_.Token();
+  cache_.ParentChanged(sent, kDirectory, directory_at(10));
+  EXPECT_EQ(known(), 10u);
+  // Three changes were under way at once.
+  cache_.ParentChanged(sent, kDirectory, directory_at(12));
+  cache_.ParentChanged(sent, kDirectory, directory_at(11));
+  EXPECT_EQ(known(), 12u);
+  // A read that was sent before them.
+  cache_.PutAttributes(GrantSince(sent), directory_at(9));
+  EXPECT_EQ(known(), 12u);
+  // Somebody else's change came before the reply.
+  PushInode(kDirectory.value());
+  cache_.ParentChanged(sent, kDirectory, directory_at(13));
+  EXPECT_EQ(known(), 0u);
+  cache_.ParentChanged(cache_.Token(), kDirectory, directory_at(14));
+  EXPECT_EQ(known(), 14u);
+  cache_.ParentChanged(cache_.Token(), kDirectory, std::nullopt);
+  EXPECT_EQ(known(), 0u);
+  // A later change of this client is known to have been, but not what it left.
+  cache_.ParentChanged(sent, kDirectory, directory_at(15));
+  EXPECT_EQ(known(), 0u);
+}
+
 TEST_F(NamespaceCacheTest, AnInterestInADirectorysAttributesDoesNotCoverItsNames) {
   Attributes directory = File(kDirectory.value(), kOtherDirectory);
   directory.type = FileType::kDirectory;

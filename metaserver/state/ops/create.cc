@@ -106,6 +106,7 @@ Status Create(CommandContext* context, const proto::CreateOp& op, proto::Mutatio
   }
   RETURN_IF_ERROR(AddNewEntry(context, &parent, op.name(), file));
   *reply->mutable_attributes() = std::move(file);
+  *reply->mutable_parent() = std::move(parent);
   reply->set_created(true);
   return Status::Ok();
 }

@@ -36,6 +36,7 @@ Status Link(CommandContext* context, const proto::LinkOp& op, proto::MutationRep
   context->TouchDirectory(&parent, 1, 0);
   context->PutInode(parent);
   *reply->mutable_attributes() = std::move(file);
+  *reply->mutable_new_parent() = std::move(parent);
   return Status::Ok();
 }
 

@@ -18,6 +18,7 @@ Status Mkdir(CommandContext* context, const proto::MkdirOp& op, proto::MutationR
   directory.set_nlink(2);
   RETURN_IF_ERROR(AddNewEntry(context, &parent, op.name(), directory));
   *reply->mutable_attributes() = std::move(directory);
+  *reply->mutable_parent() = std::move(parent);
   reply->set_created(true);
   return Status::Ok();
 }

@@ -32,6 +32,7 @@ Status RemoveTree(CommandContext* context, const proto::RemoveTreeOp& op, proto:
   context->Touch(&top);
   context->PutInode(top);
   context->QueuePurge(VolumeId(top.volume()), top_id, size.files + size.directories + 1);
+  *reply->mutable_parent() = std::move(parent);
   *reply->mutable_removed() = std::move(top);
   return Status::Ok();
 }

@@ -188,6 +188,8 @@ Status Rename(CommandContext* context, const proto::RenameOp& op, proto::Mutatio
       RETURN_IF_ERROR(CheckReplaceable(ends));
       RETURN_IF_ERROR(Move(context, op, &ends, reply));
     }
+    *reply->mutable_parent() = std::move(ends.old_parent);
+    if (ends.other_parent) *reply->mutable_new_parent() = *std::move(ends.other_parent);
   }
   *reply->mutable_attributes() = std::move(ends.source);
   return Status::Ok();

@@ -30,6 +30,7 @@ Status Rmdir(CommandContext* context, const proto::RmdirOp& op, proto::MutationR
   RETURN_IF_ERROR(RemoveInode(context, directory));
   directory.set_nlink(0);
   context->Touch(&directory);
+  *reply->mutable_parent() = std::move(parent);
   *reply->mutable_removed() = std::move(directory);
   return Status::Ok();
 }

@@ -33,6 +33,7 @@ Status Symlink(CommandContext* context, const proto::SymlinkOp& op, proto::Mutat
   link.set_size_bytes(op.target().size());
   RETURN_IF_ERROR(AddNewEntry(context, &parent, op.name(), link));
   *reply->mutable_attributes() = std::move(link);
+  *reply->mutable_parent() = std::move(parent);
   reply->set_created(true);
   return Status::Ok();
 }

@@ -21,6 +21,7 @@ Status Unlink(CommandContext* context, const proto::UnlinkOp& op, proto::Mutatio
   context->TouchDirectory(&parent, -1, 0);
   context->PutInode(parent);
   RETURN_IF_ERROR(DropLink(context, &file, parent_id, op.held_open()));
+  *reply->mutable_parent() = std::move(parent);
   *reply->mutable_removed() = std::move(file);
   return Status::Ok();
 }
