@@ -54,6 +54,12 @@ std::vector<std::string> SplitList(const std::string& text) {
   return parts;
 }
 
+std::string JoinList(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
+  return text;
+}
+
 // Every connection and segment is a descriptor.
 void RaiseDescriptorLimit() {
   rlimit limit{};
@@ -79,10 +85,10 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   tarn::SystemClock clock;
   tarn::SystemRandom random;
   tarn::chunk::ChunkServerOptions server_options;
-  server_options.store.directory = options.directory;
-  server_options.store.reserve_bytes = options.reserve_bytes;
-  server_options.store.cache_bytes = options.cache_bytes;
-  server_options.store.rebuild_index = options.rebuild_index;
+  server_options.targets.directories = options.directories;
+  server_options.targets.store.reserve_bytes = options.reserve_bytes;
+  server_options.targets.store.cache_bytes = options.cache_bytes;
+  server_options.targets.store.rebuild_index = options.rebuild_index;
   server_options.listen = options.listen;
   server_options.advertise = options.advertise;
   server_options.metaservers = SplitList(options.meta);
@@ -91,7 +97,7 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   server_options.loop_threads = options.loop_threads;
   server_options.software_version = TARN_VERSION;
   server_options.on_failure = EndAfterFailure;
-  spdlog::info("starts version={} dir={} listen={} meta={} node={} zone={} cache_mib={}", TARN_VERSION, options.directory, options.listen, options.meta,
+  spdlog::info("starts version={} dir={} listen={} meta={} node={} zone={} cache_mib={}", TARN_VERSION, JoinList(options.directories), options.listen, options.meta,
                server_options.node, options.zone, options.cache_bytes >> 20);
   if (!IsLoopback(options.listen)) spdlog::warn("connections are not authenticated, and --listen {} is not loopback", options.listen);
   if (faults->armed()) spdlog::warn("fault points are armed: {}", options.fault);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kCacheBytesMin = 8u << 20;
 constexpr uint32_t kLoopThreadsMax = 64;
+constexpr size_t kDirectoriesMax = 64;
 
 // "--reserve-bytes" is TARN_CHUNKSERVER_RESERVE_BYTES.
 template <typename T>
@@ -28,7 +29,10 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   CLI::App app{"The chunk server of TarnFS", "tarn-chunkserver"};
   app.set_version_flag("--version", std::string("tarn-chunkserver ") + TARN_VERSION);
   app.set_config("--config", "", "Options from a TOML file; the command line wins");
-  Add(app, "dir", options.directory, "Directory of the target; an empty one becomes a new target")->required();
+  Add(app, "dir", options.directories, "Directory of a target, best a disk of its own; an empty one becomes a new target; may be given several times")
+      ->required()
+      ->expected(1)
+      ->take_all();
   Add(app, "listen", options.listen, "HOST:PORT for clients");
   Add(app, "advertise", options.advertise, "HOST:PORT by which clients reach --listen; default: the address it listens on");
   Add(app, "meta", options.meta, "Metadata servers, HOST:PORT[,HOST:PORT...]");
@@ -38,7 +42,7 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "log-file", options.log_file, "Default: stderr");
   Add(app, "reserve-bytes", options.reserve_bytes, "Free space below which writes get ENOSPC (suffixes k, m, g); default: from the disk's size")
       ->transform(CLI::AsSizeValue(false));
-  Add(app, "cache-bytes", options.cache_bytes, "Memory for the index (suffixes k, m, g)")->transform(CLI::AsSizeValue(false));
+  Add(app, "cache-bytes", options.cache_bytes, "Memory for the index, of all directories together (suffixes k, m, g)")->transform(CLI::AsSizeValue(false));
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
   app.add_flag("--rebuild-index", options.rebuild_index, "Make the index anew from the segments");
   Add(app, "fault", options.fault, "Fault points for tests, for example store.write_error=once");
@@ -53,7 +57,13 @@ ParsedOptions ParseOptions(int argc, char** argv) {
 
 Status ValidateOptions(const Options& options) {
   const auto refuse = [](const std::string& text) { return Status(StatusCode::kInvalidArgument, text); };
-  if (options.directory.empty()) return refuse("--dir is empty");
+  for (size_t i = 0; i < options.directories.size(); ++i) {
+    const std::string& directory = options.directories[i];
+    if (directory.empty()) return refuse("--dir is empty");
+    const auto end = options.directories.begin() + static_cast<ptrdiff_t>(i);
+    if (std::find(options.directories.begin(), end, directory) != end) return refuse("--dir " + directory + " is given twice");
+  }
+  if (options.directories.size() > kDirectoriesMax) return refuse("there are more than 64 --dir");
   if (options.listen.find(':') == std::string::npos) return refuse("--listen " + options.listen + " is not HOST:PORT");
   if (!options.advertise.empty() && options.advertise.find(':') == std::string::npos) return refuse("--advertise " + options.advertise + " is not HOST:PORT");
   if (options.meta.find(':') == std::string::npos) return refuse("--meta " + options.meta + " is not HOST:PORT[,HOST:PORT...]");

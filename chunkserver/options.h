@@ -4,13 +4,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/base/status.h"
 
 namespace tarn::chunk {
 
 struct Options {
-  std::string directory;
+  std::vector<std::string> directories;
   std::string listen = "127.0.0.1:7410";
   std::string advertise;
   std::string meta = "127.0.0.1:7400";

@@ -9,7 +9,6 @@
 namespace tarn::chunk {
 namespace {
 
-constexpr size_t kWorkerQueueMax = 8'192;
 constexpr size_t kPooledBytesMax = 64u << 20;
 // Of payloads that wait for the disk, of all connections together: four of them at full stretch. More are refused and come again.
 constexpr uint64_t kWriteBytesHeldMax = 4 * rpc::kUnansweredBytesMax;
@@ -19,11 +18,11 @@ constexpr uint64_t kWriteBytesHeldMax = 4 * rpc::kUnansweredBytesMax;
 Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions& options, const store::StoreEnvironment& environment) {
   std::unique_ptr<ChunkServer> server(new ChunkServer());
   server->incarnation_ = environment.random->NextNonZero();
-  ASSIGN_OR_RETURN(server->store_, store::ChunkStore::Open(options.store, environment));
+  ASSIGN_OR_RETURN(server->targets_, TargetSet::Open(options.targets, environment));
+  server->view_ = std::make_unique<ClusterView>(server->targets_.get(), [](const ClusterView::MapPtr&) {});
   server->buffers_ = BufferPool::Create(kPooledBytesMax);
   ASSIGN_OR_RETURN(server->loop_, rpc::EventLoop::Start("metadata-link"));
   server->write_budget_ = std::make_unique<WriteBudget>(kWriteBytesHeldMax);
-  server->workers_ = WorkerPool::Start("disk", options.worker_threads, kWorkerQueueMax);
 
   rpc::FrameServerOptions frame_options;
   frame_options.listen = options.listen;
@@ -33,7 +32,7 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
   // The port is taken before the link tells anyone of it; no request passes before the link has a map.
   ChunkServer* raw = server.get();
   const auto hello = [raw, version = options.software_version](const proto::HelloRequest& request, proto::HelloReply* reply) {
-    const store::TargetIdentity identity = raw->store_->identity();
+    const ServerIdentity identity = raw->targets_->identity();
     if (!request.cluster_id().empty() && !identity.cluster_id.empty() && request.cluster_id() != identity.cluster_id) {
       return Status(StatusCode::kPermission, "this chunk server belongs to another cluster");
     }
@@ -56,13 +55,18 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
   link_options.node = options.node;
   link_options.zone = options.zone;
   link_options.software_version = options.software_version;
-  link_options.directory = options.store.directory;
   link_options.incarnation = server->incarnation_;
   link_options.pid = static_cast<uint64_t>(getpid());
+  link_options.on_registered = [] {};
+  link_options.on_lease = [](int64_t, int64_t) {};
   link_options.on_failure = options.on_failure;
-  server->link_ = MetadataLink::Start(std::move(link_options), server->store_.get(), server->loop_.get(), environment.clock);
-  server->service_ = std::make_unique<DataService>(
-      DataServiceParts{server->store_.get(), server->link_.get(), server->workers_.get(), server->buffers_.get(), server->write_budget_.get(), server->incarnation_});
+  server->link_ = MetadataLink::Start(std::move(link_options), server->targets_.get(), server->view_.get(), server->loop_.get(), environment.clock);
+  server->service_ = std::make_unique<DataService>(DataServiceParts{.targets = server->targets_.get(),
+                                                                    .view = server->view_.get(),
+                                                                    .link = server->link_.get(),
+                                                                    .buffers = server->buffers_.get(),
+                                                                    .write_budget = server->write_budget_.get(),
+                                                                    .incarnation = server->incarnation_});
   server->serving_ = true;
   return server;
 }
@@ -71,15 +75,17 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
 void ChunkServer::StopServing() {
   frames_.reset();
   link_.reset();
-  workers_.reset();
+  targets_->StopWorkers();
   service_.reset();
 }
 
-ChunkServer::~ChunkServer() { StopServing(); }
+ChunkServer::~ChunkServer() {
+  if (targets_ != nullptr) StopServing();
+}
 
 Status ChunkServer::Stop() {
   StopServing();
-  return store_->Close();
+  return targets_->Close();
 }
 
 }  // namespace tarn::chunk

@@ -76,7 +76,8 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
       return;
     case rpc::Method::kTruncateChunk:
       if (const auto message = ParseOrFail<proto::TruncateChunkRequest>(request, *responder)) {
-        WithCurrentGroup(message->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Truncate(message, responder); }); });
+        WithCurrentGroup(message->chunk(), responder,
+                         [=, this](HostedTarget& target) { OnWorker(target, responder, [=, this, &target] { Truncate(target, *message, responder); }); });
       }
       return;
     case rpc::Method::kCommitTarget:
@@ -84,7 +85,8 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
       return;
     case rpc::Method::kStatData:
       if (const auto message = ParseOrFail<proto::StatDataRequest>(request, *responder)) {
-        OnWorker(responder, [=, this] { StatData(*message, responder); });
+        HostedTarget* const target = FindOrFail(TargetId(message->target()), *responder);
+        if (target != nullptr) OnWorker(*target, responder, [=, this] { StatData(*target, *message, responder); });
       }
       return;
     default: responder->Fail(Status(StatusCode::kNotSupported, "a chunk server does not serve this method"));
@@ -106,42 +108,57 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   read.length = message->length_bytes();
   read.view = ViewOf(message->truncate());
   const bool verify = message->verify_at_source();
-  if (parts_.link->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) return Read(read, verify, responder);
-  WithCurrentGroup(message->chunk(), responder, [=, this] { Read(read, verify, responder); });
+  if (parts_.view->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) {
+    HostedTarget* const target = FindOrFail(TargetId(message->chunk().target()), *responder);
+    if (target != nullptr) Read(*target, read, verify, responder);
+    return;
+  }
+  WithCurrentGroup(message->chunk(), responder, [=, this](HostedTarget& target) { Read(target, read, verify, responder); });
 }
 
-void DataService::WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve) {
-  const auto groups = parts_.link->groups();
+HostedTarget* DataService::FindOrFail(TargetId id, rpc::Responder& responder) {
+  HostedTarget* const target = parts_.targets->Find(id);
+  if (target == nullptr) {
+    responder.Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
+  } else if (target->store() == nullptr) {
+    responder.Fail(Status(StatusCode::kIoError, "the disk of that target fails"));
+    return nullptr;
+  }
+  return target;
+}
+
+void DataService::WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void(HostedTarget&)> serve) {
+  const TargetId id(address.target());
+  const auto groups = parts_.view->groups();
   switch (groups->Check(address)) {
-    case GroupTable::Verdict::kCurrent: serve(); return;
+    case GroupTable::Verdict::kCurrent:
+      if (HostedTarget* const target = FindOrFail(id, *responder)) serve(*target);
+      return;
     case GroupTable::Verdict::kRequestIsOlder: FailStaleEpoch(*responder, groups->version()); return;
     case GroupTable::Verdict::kWrongTarget: responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target")); return;
     case GroupTable::Verdict::kTableIsOlder: break;
   }
   parts_.link->Refresh([=, this, serve = std::move(serve)] {
-    const auto newer = parts_.link->groups();
-    if (newer->Check(address) == GroupTable::Verdict::kCurrent) {
-      serve();
-    } else {
-      FailStaleEpoch(*responder, newer->version());
-    }
+    const auto newer = parts_.view->groups();
+    if (newer->Check(address) != GroupTable::Verdict::kCurrent) return FailStaleEpoch(*responder, newer->version());
+    if (HostedTarget* const target = FindOrFail(id, *responder)) serve(*target);
   });
 }
 
-void DataService::OnWorker(const ResponderPtr& responder, std::function<void()> work) {
-  if (!parts_.workers->Submit(std::move(work))) responder->Fail(Status(StatusCode::kResourceExhausted, "too many requests wait for the disk"));
+void DataService::OnWorker(HostedTarget& target, const ResponderPtr& responder, std::function<void()> work) {
+  if (!target.workers()->Submit(std::move(work))) responder->Fail(Status(StatusCode::kResourceExhausted, "too many requests wait for the disk"));
 }
 
-void DataService::Read(const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder) {
+void DataService::Read(HostedTarget& target, const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder) {
   if (verify_at_source) {
-    OnWorker(responder, [=, this] { ReadVerified(read, responder); });
-  } else if (!ReadCached(read, responder)) {
-    OnWorker(responder, [=, this] { ReadBlocking(read, responder); });
+    OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, responder); });
+  } else if (!ReadCached(target, read, responder)) {
+    OnWorker(target, responder, [=, this, &target] { ReadBlocking(target, read, responder); });
   }
 }
 
-bool DataService::ReadCached(const store::ReadRequest& read, const ResponderPtr& responder) {
-  const std::optional<Result<store::ReadPlan>> planned = parts_.store->PlanReadInMemory(read);
+bool DataService::ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
+  const std::optional<Result<store::ReadPlan>> planned = target.store()->PlanReadInMemory(read);
   if (!planned) return false;
   if (!planned->ok()) {
     responder->Fail(planned->status());
@@ -163,21 +180,21 @@ bool DataService::ReadCached(const store::ReadRequest& read, const ResponderPtr&
   return true;
 }
 
-void DataService::ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder) {
-  const Result<store::ReadPlan> plan = parts_.store->PlanRead(read);
+void DataService::ReadBlocking(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
+  const Result<store::ReadPlan> plan = target.store()->PlanRead(read);
   if (!plan.ok()) return responder->Fail(plan.status());
   Buffer bytes = parts_.buffers->Allocate(plan->length);
   if (plan->length > 0) {
-    if (Status status = parts_.store->ReadPlanned(read, *plan, bytes.span()); !status.ok()) return responder->Fail(status);
+    if (Status status = target.store()->ReadPlanned(read, *plan, bytes.span()); !status.ok()) return responder->Fail(status);
   }
   // Reading has brought the pages in, and found what the disk cannot give; copying the bytes once more, into the socket, is saved.
   if (SendsPages(*plan)) return ReplyPages(*plan, *responder);
   responder->Reply(ReplyOf(*plan), std::move(bytes));
 }
 
-void DataService::ReadVerified(const store::ReadRequest& read, const ResponderPtr& responder) {
+void DataService::ReadVerified(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
   std::vector<uint8_t> bytes;
-  const Result<store::ReadPlan> plan = parts_.store->ReadVerified(read, &bytes);
+  const Result<store::ReadPlan> plan = target.store()->ReadVerified(read, &bytes);
   if (!plan.ok()) return responder->Fail(plan.status());
   Buffer payload = parts_.buffers->Allocate(bytes.size());
   if (!bytes.empty()) std::memcpy(payload.data(), bytes.data(), bytes.size());
@@ -188,52 +205,52 @@ void DataService::AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& re
   auto share = parts_.write_budget->Admit(payload.size());
   if (share == nullptr) return responder->Fail(Status(StatusCode::kResourceExhausted, "too many bytes of writes wait for the disk"));
   const auto admitted = std::make_shared<WritePayload>(std::move(share), std::move(payload));
-  WithCurrentGroup(request->chunk(), responder, [=, this] { OnWorker(responder, [=, this] { Write(request, admitted, responder); }); });
+  WithCurrentGroup(request->chunk(), responder,
+                   [=, this](HostedTarget& target) { OnWorker(target, responder, [=, this, &target] { Write(target, *request, *admitted, responder); }); });
 }
 
-void DataService::Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<WritePayload>& payload, const ResponderPtr& responder) {
-  const SessionId session(request->session());
-  if (parts_.link->groups()->IsFenced(session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
+void DataService::Write(HostedTarget& target, const proto::WriteChunkRequest& request, const WritePayload& payload, const ResponderPtr& responder) {
+  const SessionId session(request.session());
+  if (parts_.view->groups()->IsFenced(session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
   store::WriteRequest write;
-  write.chunk = ChunkOf(request->chunk());
-  write.writer = {session, Sequence(request->sequence()), Sequence(request->acked_through())};
-  write.offset = request->offset_bytes();
-  write.payload = payload->bytes.span();
-  write.piece_sums = request->piece_sums();
-  write.view = ViewOf(request->truncate());
-  const Result<store::WriteOutcome> outcome = parts_.store->Write(write);
+  write.chunk = ChunkOf(request.chunk());
+  write.writer = {session, Sequence(request.sequence()), Sequence(request.acked_through())};
+  write.offset = request.offset_bytes();
+  write.payload = payload.bytes.span();
+  write.piece_sums = request.piece_sums();
+  write.view = ViewOf(request.truncate());
+  const Result<store::WriteOutcome> outcome = target.store()->Write(write);
   if (!outcome.ok()) return responder->Fail(outcome.status());
   proto::WriteChunkReply reply;
   reply.set_version(outcome->version);
   reply.set_chunk_bytes(outcome->chunk_bytes);
   reply.set_incarnation(parts_.incarnation);
-  if (!request->durable()) return responder->Reply(reply);
+  if (!request.durable()) return responder->Reply(reply);
   reply.set_durable(true);
-  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+  target.store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
 }
 
 // Answered when durable: the client then tells the metadata server that the cut is done, which nobody may have to take back.
-void DataService::Truncate(const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder) {
-  const store::WriterIdentity writer{SessionId(request->session()), Sequence(request->sequence()), Sequence()};
-  if (parts_.link->groups()->IsFenced(writer.session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
-  if (Status status = parts_.store->Truncate(ChunkOf(request->chunk()), writer, ViewOf(request->truncate())); !status.ok()) return responder->Fail(status);
+void DataService::Truncate(HostedTarget& target, const proto::TruncateChunkRequest& request, const ResponderPtr& responder) {
+  const store::WriterIdentity writer{SessionId(request.session()), Sequence(request.sequence()), Sequence()};
+  if (parts_.view->groups()->IsFenced(writer.session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
+  if (Status status = target.store()->Truncate(ChunkOf(request.chunk()), writer, ViewOf(request.truncate())); !status.ok()) return responder->Fail(status);
   proto::TruncateChunkReply reply;
   reply.set_durable(true);
   reply.set_incarnation(parts_.incarnation);
-  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+  target.store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
 }
 
 void DataService::Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder) {
-  if (TargetId(request.target()) != parts_.store->identity().target) {
-    return responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
-  }
+  HostedTarget* const target = FindOrFail(TargetId(request.target()), *responder);
+  if (target == nullptr) return;
   proto::CommitTargetReply reply;
   reply.set_incarnation(parts_.incarnation);
-  parts_.store->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+  target->store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
 }
 
-void DataService::StatData(const proto::StatDataRequest& request, const ResponderPtr& responder) {
-  const Result<std::vector<store::ChunkInfo>> chunks = parts_.store->StatData(DataId(request.data_id()));
+void DataService::StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder) {
+  const Result<std::vector<store::ChunkInfo>> chunks = target.store()->StatData(DataId(request.data_id()));
   if (!chunks.ok()) return responder->Fail(chunks.status());
   proto::StatDataReply reply;
   for (const store::ChunkInfo& chunk : *chunks) {

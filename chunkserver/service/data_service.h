@@ -1,4 +1,4 @@
-// The data protocol (proto/data.proto): answers reads, writes, truncations and commits of one target.
+// The data protocol (proto/data.proto): answers reads, writes, truncations and commits of the targets of this server.
 //
 // Reads that are in the page cache are answered on the connection's loop thread, small ones by copying, large ones with sendfile(2); everything that may wait for the disk goes
 // to a bounded pool of workers. A request for a group whose map is not here yet waits for one refresh of the map.
@@ -6,11 +6,12 @@
 
 #include <memory>
 
+#include "chunkserver/service/cluster_view.h"
 #include "chunkserver/service/metadata_link.h"
+#include "chunkserver/service/target_set.h"
 #include "chunkserver/service/write_budget.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/base/buffer_pool.h"
-#include "common/base/worker_pool.h"
 #include "common/rpc/frame_server.h"
 #include "proto/data.pb.h"
 
@@ -18,9 +19,9 @@ namespace tarn::chunk {
 
 // Everything outlives the service and its last request.
 struct DataServiceParts {
-  store::ChunkStore* store = nullptr;
+  TargetSet* targets = nullptr;
+  ClusterView* view = nullptr;
   MetadataLink* link = nullptr;
-  WorkerPool* workers = nullptr;
   BufferPool* buffers = nullptr;
   WriteBudget* write_budget = nullptr;
   uint64_t incarnation = 0;
@@ -42,20 +43,22 @@ class DataService {
   };
 
   // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
-  void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void()> serve);
-  void OnWorker(const ResponderPtr& responder, std::function<void()> work);
+  void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void(HostedTarget&)> serve);
+  // The target if it can be served, else null and the request is answered.
+  HostedTarget* FindOrFail(TargetId id, rpc::Responder& responder);
+  static void OnWorker(HostedTarget& target, const ResponderPtr& responder, std::function<void()> work);
 
   void HandleRead(const rpc::Request& request, const ResponderPtr& responder);
-  void Read(const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder);
+  void Read(HostedTarget& target, const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder);
   // True if it was answered without waiting.
-  bool ReadCached(const store::ReadRequest& read, const ResponderPtr& responder);
-  void ReadBlocking(const store::ReadRequest& read, const ResponderPtr& responder);
-  void ReadVerified(const store::ReadRequest& read, const ResponderPtr& responder);
+  bool ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
+  void ReadBlocking(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
+  void ReadVerified(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
   void AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& request, Buffer payload, const ResponderPtr& responder);
-  void Write(const std::shared_ptr<proto::WriteChunkRequest>& request, const std::shared_ptr<WritePayload>& payload, const ResponderPtr& responder);
-  void Truncate(const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder);
+  void Write(HostedTarget& target, const proto::WriteChunkRequest& request, const WritePayload& payload, const ResponderPtr& responder);
+  void Truncate(HostedTarget& target, const proto::TruncateChunkRequest& request, const ResponderPtr& responder);
   void Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder);
-  void StatData(const proto::StatDataRequest& request, const ResponderPtr& responder);
+  void StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder);
 
   const DataServiceParts parts_;
 };

@@ -3,21 +3,42 @@
 #include <algorithm>
 
 namespace tarn::chunk {
+namespace {
 
-GroupTable::GroupTable(const proto::ClusterMap& map, TargetId target) : version_(map.version()), target_(target) {
-  for (const proto::PlacementGroup& group : map.groups()) {
-    const auto& members = group.targets();
-    if (std::find(members.begin(), members.end(), target.value()) != members.end()) epochs_.emplace(GroupId(group.id()), Epoch(group.epoch()));
-  }
-  for (const proto::FencedSession& fenced : map.fenced_sessions()) fenced_.emplace(fenced.session());
+bool Contains(const google::protobuf::RepeatedField<uint64_t>& members, TargetId target) {
+  return std::find(members.begin(), members.end(), target.value()) != members.end();
 }
 
-GroupTable::Verdict GroupTable::Check(const proto::ChunkAddress& address) const {
-  if (target_.valid() && address.target() != target_.value()) return Verdict::kWrongTarget;
-  const auto found = epochs_.find(GroupId(address.group()));
+}  // namespace
+
+GroupTable::GroupTable(const proto::ClusterMap& map, const std::vector<TargetId>& own) : version_(map.version()) {
+  for (const TargetId target : own) {
+    Epochs epochs;
+    for (const proto::PlacementGroup& group : map.groups()) {
+      if (Contains(group.targets(), target) || Contains(group.syncing_targets(), target)) {
+        epochs.emplace(GroupId(group.id()), Epoch(group.epoch()));
+      }
+    }
+    own_.emplace_back(target, std::move(epochs));
+  }
+  for (const proto::FencedSession& fenced : map.fenced_sessions()) fenced_.emplace(fenced.session());
+  for (const proto::Target& target : map.targets()) addresses_.emplace(target.id(), target.address());
+}
+
+GroupTable::Verdict GroupTable::Check(TargetId target, GroupId group, Epoch epoch) const {
+  // Not registered yet: any of the targets may turn out to be ours.
+  if (version_ == 0) return Verdict::kTableIsOlder;
+  const auto own = std::find_if(own_.begin(), own_.end(), [&](const auto& each) { return each.first == target; });
+  if (own == own_.end()) return Verdict::kWrongTarget;
+  const auto found = own->second.find(group);
   // A group that is not on this target by our map may be by a newer one.
-  if (found == epochs_.end() || found->second < Epoch(address.epoch())) return Verdict::kTableIsOlder;
-  return found->second == Epoch(address.epoch()) ? Verdict::kCurrent : Verdict::kRequestIsOlder;
+  if (found == own->second.end() || found->second < epoch) return Verdict::kTableIsOlder;
+  return found->second == epoch ? Verdict::kCurrent : Verdict::kRequestIsOlder;
+}
+
+std::string GroupTable::AddressOf(TargetId target) const {
+  const auto found = addresses_.find(target);
+  return found == addresses_.end() ? std::string() : found->second;
 }
 
 }  // namespace tarn::chunk

@@ -1,10 +1,13 @@
-// The cluster map as a chunk server needs it: the epochs of the groups on its target, and who is fenced.
-// Immutable after construction.
+// The cluster map as a chunk server's hot paths need it: the epochs of the groups on its targets, who is fenced, and where the servers of
+// other targets are. Immutable after construction.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
@@ -16,7 +19,8 @@ namespace tarn::chunk {
 class GroupTable {
  public:
   GroupTable() = default;  // before the registration: version 0, no groups
-  GroupTable(const proto::ClusterMap& map, TargetId target);
+  // `own`: the targets of this server.
+  GroupTable(const proto::ClusterMap& map, const std::vector<TargetId>& own);
 
   uint64_t version() const { return version_; }
 
@@ -24,16 +28,23 @@ class GroupTable {
     kCurrent,
     kRequestIsOlder,  // kStaleEpoch
     kTableIsOlder,    // a newer map must be fetched before this can be answered
-    kWrongTarget,     // kInvalidArgument: meant for another server
+    kWrongTarget,     // kWrongIncarnation: meant for another server
   };
-  Verdict Check(const proto::ChunkAddress& address) const;
+  Verdict Check(TargetId target, GroupId group, Epoch epoch) const;
+  Verdict Check(const proto::ChunkAddress& address) const {
+    return Check(TargetId(address.target()), GroupId(address.group()), Epoch(address.epoch()));
+  }
   bool IsFenced(SessionId session) const { return fenced_.contains(session); }
+  // Of the server that has the target; empty if the map does not know it.
+  std::string AddressOf(TargetId target) const;
 
  private:
+  using Epochs = std::unordered_map<GroupId, Epoch>;
+
   uint64_t version_ = 0;
-  TargetId target_;
-  std::unordered_map<GroupId, Epoch> epochs_;
+  std::vector<std::pair<TargetId, Epochs>> own_;  // few: searched one by one
   std::unordered_set<SessionId> fenced_;
+  std::unordered_map<TargetId, std::string> addresses_;
 };
 
 }  // namespace tarn::chunk

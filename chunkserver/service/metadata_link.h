@@ -1,8 +1,8 @@
-// A chunk server's relation to the metadata server: finds it, registers, sends heartbeats, keeps the cluster map, deletes dead data.
+// A chunk server's relation to the metadata server: finds it, registers, sends heartbeats for all targets, keeps the cluster map, renews the
+// targets' leases, has dead data deleted.
 //
-// One thread of its own does all of it and retries for ever; only what no retry can mend ends the process (on_failure).
-// It goes to whichever metadata server leads: through the addresses it was given and those that the cluster map lists, and by the hints
-// of those that do not lead. A server that does not answer costs it a second, not its lease.
+// One thread of its own does all of it and retries for ever; only what no retry can mend ends the process (on_failure). Nothing on it waits
+// for a disk's writes: one that hangs must not cost the other targets their leases.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,10 @@
 #include <thread>
 #include <vector>
 
-#include "chunkserver/service/group_table.h"
-#include "chunkserver/store/chunk_store.h"
+#include "chunkserver/service/cluster_view.h"
+#include "chunkserver/service/dead_data_deleter.h"
+#include "chunkserver/service/leader_connection.h"
+#include "chunkserver/service/target_set.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -28,68 +30,69 @@ struct MetadataLinkOptions {
   std::string node;
   std::string zone;
   std::string software_version;
-  std::string directory;                 // for messages
   uint64_t incarnation = 0;
   uint64_t pid = 0;
-  // On the link's thread: the server cannot go on (wrong cluster, ids refused).
+
+  // All on the link's thread; they must not block.
+  // The targets have their ids; before the map of the registration is adopted.
+  std::function<void()> on_registered;
+  // A heartbeat or a registration that was sent at `sent_ns` (Clock::MonotonicNs) was answered with a lease.
+  std::function<void(int64_t sent_ns, int64_t lease_ms)> on_lease;
+  // Adds to a target's report what the link does not know. May be empty.
+  std::function<void(HostedTarget& target, proto::TargetReport* report)> fill_report;
+  // A round of scrubbing is wanted now. May be empty.
+  std::function<void()> on_start_scrub;
+  // The server cannot go on (wrong cluster, ids refused).
   std::function<void(Status)> on_failure;
 };
-
-class MetadataLinkStub;
 
 // Thread-safe.
 class MetadataLink {
  public:
-  // `store`, `loop` and `clock` outlive it.
-  static std::unique_ptr<MetadataLink> Start(MetadataLinkOptions options, store::ChunkStore* store, rpc::EventLoop* loop, const Clock* clock);
+  // The pointers outlive it.
+  static std::unique_ptr<MetadataLink> Start(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock);
   ~MetadataLink();
   MetadataLink(const MetadataLink&) = delete;
   MetadataLink& operator=(const MetadataLink&) = delete;
 
-  // Never null. Version 0 until registered.
-  std::shared_ptr<const GroupTable> groups() const;
   // Asks for the newest map at once; `done` runs on the link's thread after the answer or the failure. It must not block.
   void Refresh(std::function<void()> done);
+  // A map of at least this version is wanted in the view: asked for until it comes, for some seconds.
+  void WantMap(uint64_t version);
 
  private:
-  MetadataLink(MetadataLinkOptions options, store::ChunkStore* store, rpc::EventLoop* loop, const Clock* clock);
+  MetadataLink(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock);
 
   void Run();
-  // The next address's gRPC services. False: not reachable.
-  bool Connect();
-  Status CheckCluster(const std::string& cluster_id, const std::string& address);
+  Status CheckCluster(const std::string& cluster_id, const std::string& address) const;
   Status Register();
   Status Heartbeat();
-  void FillReport(proto::TargetReport* report);
-  void AdoptMap(const proto::ClusterMap& map);
-  // Whom to ask after a call that failed.
-  void FollowHint(const Status& status);
-  void DeleteDead(const proto::HeartbeatReply& reply);
-  // False when stopping.
-  bool WaitForNextRound(int64_t pause_ms);
+  void FillReports(google::protobuf::RepeatedPtrField<proto::TargetReport>* reports);
+  void Adopt(const proto::ClusterMap& map);
+  // False when stopping. An early end when somebody waits for a map, unless the pause is that after a failure.
+  bool WaitForNextRound(int64_t pause_ms, bool may_end_early);
   void RunRefreshCallbacks();
+  // Whether a wanted map is still not here. Gives up after some rounds: the version may never have existed.
+  bool StillWantsMap();
 
   // Immutable after construction.
   const MetadataLinkOptions options_;
-  store::ChunkStore* const store_;
-  rpc::EventLoop* const loop_;
+  TargetSet* const targets_;
+  ClusterView* const view_;
   const Clock* const clock_;
 
   // The link's thread only.
-  std::unique_ptr<MetadataLinkStub> stub_;
-  std::vector<std::string> addresses_;  // as given, then what the map added
-  size_t next_address_ = 0;
-  int hints_followed_ = 0;  // since the last answer
+  LeaderConnection leader_;
+  DeadDataDeleter dead_data_;
   bool registered_ = false;
-  bool reported_unreachable_ = false;
   int64_t heartbeat_interval_ms_ = 1'000;
 
-  mutable Mutex mutex_;
+  Mutex mutex_;
   CondVar changed_;
   bool stop_ GUARDED_BY(mutex_) = false;
-  std::shared_ptr<const GroupTable> groups_ GUARDED_BY(mutex_);
   std::vector<std::function<void()>> refresh_callbacks_ GUARDED_BY(mutex_);
-  std::vector<uint64_t> reclaimed_ GUARDED_BY(mutex_);  // durably gone, to be reported
+  uint64_t wanted_version_ GUARDED_BY(mutex_) = 0;
+  int wanted_rounds_ GUARDED_BY(mutex_) = 0;  // in which it did not come
 
   std::thread thread_;
 };

@@ -12,7 +12,6 @@
 namespace tarn::store {
 namespace {
 
-constexpr std::string_view kTargetFile = "TARGET";
 constexpr std::string_view kLockFile = "LOCK";
 constexpr std::string_view kCleanFile = "CLEAN";
 
@@ -37,7 +36,7 @@ Result<TargetIdentity> MakeIdentity(const std::string& path, Random* random) {
     const uint64_t word = random->Next();
     std::memcpy(identity.uuid.data() + i, &word, sizeof(word));
   }
-  RETURN_IF_ERROR(WriteSmallFileDurably(PathIn(path, kTargetFile), EncodeTargetIdentity(identity)));
+  RETURN_IF_ERROR(WriteSmallFileDurably(PathIn(path, kTargetFileName), EncodeTargetIdentity(identity)));
   return identity;
 }
 
@@ -60,7 +59,7 @@ TargetDirectory::TargetDirectory(std::string path, UniqueFd lock, const TargetId
 Result<std::unique_ptr<TargetDirectory>> TargetDirectory::Open(const std::string& path, Random* random) {
   RETURN_IF_ERROR(MakeDirectories(path));
   ASSIGN_OR_RETURN(UniqueFd lock, LockFile(PathIn(path, kLockFile)));
-  const std::string target_file = PathIn(path, kTargetFile);
+  const std::string target_file = PathIn(path, kTargetFileName);
   const Result<std::string> text = ReadSmallFile(target_file);
   if (!text.ok() && text.status().code() != StatusCode::kNotFound) return text.status();
   const bool is_new = !text.ok();
@@ -78,10 +77,10 @@ TargetIdentity TargetDirectory::identity() const {
 Status TargetDirectory::Adopt(const std::string& cluster_id, ServerId server, TargetId target) {
   TargetIdentity changed = identity();
   if (!changed.cluster_id.empty() && changed.cluster_id != cluster_id) {
-    return Status(StatusCode::kPermission, PathIn(path_, kTargetFile) + ": the directory belongs to another cluster");
+    return Status(StatusCode::kPermission, PathIn(path_, kTargetFileName) + ": the directory belongs to another cluster");
   }
   if ((changed.target.valid() && changed.target != target) || (changed.server.valid() && changed.server != server)) {
-    return Status(StatusCode::kPermission, PathIn(path_, kTargetFile) + ": the directory is target " + std::to_string(changed.target.value()) +
+    return Status(StatusCode::kPermission, PathIn(path_, kTargetFileName) + ": the directory is target " + std::to_string(changed.target.value()) +
                                                " of server " + std::to_string(changed.server.value()) + ", the cluster calls it target " +
                                                std::to_string(target.value()) + " of server " + std::to_string(server.value()));
   }
@@ -102,7 +101,7 @@ Status TargetDirectory::MarkIndexMade() {
 Status TargetDirectory::MarkClean() { return WriteSmallFileDurably(PathIn(path_, kCleanFile), "clean\n"); }
 
 Status TargetDirectory::Store(const TargetIdentity& identity) {
-  RETURN_IF_ERROR(WriteSmallFileDurably(PathIn(path_, kTargetFile), EncodeTargetIdentity(identity)));
+  RETURN_IF_ERROR(WriteSmallFileDurably(PathIn(path_, kTargetFileName), EncodeTargetIdentity(identity)));
   MutexLock lock(mutex_);
   identity_ = identity;
   return Status::Ok();

@@ -15,6 +15,7 @@
 namespace tarn::store {
 
 inline constexpr uint32_t kTargetFormatVersion = 1;
+inline constexpr std::string_view kTargetFileName = "TARGET";  // in the target's directory
 
 struct TargetIdentity {
   std::array<uint8_t, 16> uuid{};  // made with the directory, in every segment's header

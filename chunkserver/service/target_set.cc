@@ -1,0 +1,171 @@
+#include "chunkserver/service/target_set.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <functional>
+#include <thread>
+#include <utility>
+
+#include "common/base/named_thread.h"
+
+namespace tarn::chunk {
+namespace {
+
+// Of requests that wait for one disk.
+constexpr size_t kWorkerQueueMax = 8'192;
+constexpr uint64_t kCacheBytesPerTargetMin = 8u << 20;
+
+TargetId IdOf(const DirectoryIdentity& found) { return found.identity ? found.identity->target : TargetId(); }
+
+// Each on a thread of its own: what opening and closing cost is waiting for a disk.
+void ForAllAtOnce(std::span<const std::unique_ptr<HostedTarget>> targets, const std::function<void(HostedTarget&)>& task) {
+  std::vector<std::thread> threads;
+  for (const auto& target : targets) {
+    threads.push_back(StartNamedThread("target", [&task, raw = target.get()] { task(*raw); }));
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+
+HostedTarget::HostedTarget(DirectoryIdentity found, size_t worker_threads)
+    : found_(std::move(found)), worker_threads_(worker_threads), open_status_(found_.unreadable), id_(IdOf(found_).value()) {}
+
+void HostedTarget::Open(store::StoreOptions options, const store::StoreEnvironment& environment) {
+  if (!open_status_.ok()) return;
+  options.directory = found_.directory;
+  Result<std::unique_ptr<store::ChunkStore>> opened = store::ChunkStore::Open(options, environment);
+  if (!opened.ok()) {
+    open_status_ = opened.status();
+    return;
+  }
+  store_ = *std::move(opened);
+  workers_ = WorkerPool::Start("disk", worker_threads_, kWorkerQueueMax);
+}
+
+Status HostedTarget::failure() const { return store_ == nullptr ? open_status_ : store_->health(); }
+
+void HostedTarget::FillReport(proto::TargetReport* report) const {
+  report->set_id(id().value());
+  if (const Status failed = failure(); !failed.ok()) report->set_failure(failed.message());
+  if (store_ == nullptr) return;
+  // A server that registers again has lost nothing since it did so first.
+  report->set_clean_shutdown(store_->was_clean() || registered_);
+  report->set_checksum_errors(store_->metrics().checksum_errors);
+  if (const Result<store::SpaceReport> space = store_->Space(); space.ok()) {
+    report->set_capacity_bytes(space->capacity_bytes);
+    report->set_used_bytes(space->used_bytes);
+    report->set_available_bytes(space->available_bytes);
+    report->set_chunk_count(space->chunk_count);
+  } else {
+    spdlog::error("space of a target is unknown dir={}: {}", directory(), space.status().ToString());
+  }
+}
+
+Status HostedTarget::Adopt(const std::string& cluster_id, ServerId server, TargetId id) {
+  if (store_ != nullptr) RETURN_IF_ERROR(store_->Adopt(cluster_id, server, id));
+  id_.store(id.value(), std::memory_order_release);
+  registered_ = true;
+  return Status::Ok();
+}
+
+// A crash that the metadata server has not heard of must be told by the next start: no clean mark then.
+Status HostedTarget::Close() {
+  if (store_ == nullptr) return Status::Ok();
+  const Status closed = store_->was_clean() || registered_ ? store_->Close() : store_->Commit();
+  return closed.WithContext(directory());
+}
+
+Result<std::unique_ptr<TargetSet>> TargetSet::Open(const TargetSetOptions& options, const store::StoreEnvironment& environment) {
+  std::vector<DirectoryIdentity> found;
+  for (const std::string& directory : options.directories) {
+    ASSIGN_OR_RETURN(DirectoryIdentity identity, ReadDirectoryIdentity(directory));
+    found.push_back(std::move(identity));
+  }
+  std::unique_ptr<TargetSet> set(new TargetSet());
+  ASSIGN_OR_RETURN(const ServerIdentity agreed, AgreeOnServer(found));
+  {
+    MutexLock lock(set->mutex_);
+    set->identity_ = agreed;
+  }
+  for (DirectoryIdentity& identity : found) {
+    set->targets_.push_back(std::make_unique<HostedTarget>(std::move(identity), options.worker_threads));
+  }
+  store::StoreOptions store_options = options.store;
+  store_options.cache_bytes = std::max(kCacheBytesPerTargetMin, store_options.cache_bytes / std::max<size_t>(1, set->targets_.size()));
+  ForAllAtOnce(set->targets_, [&](HostedTarget& target) { target.Open(store_options, environment); });
+
+  Status refusal;
+  bool any_works = false;
+  for (const auto& target : set->targets_) {
+    any_works |= target->store() != nullptr;
+    const Status& opened = target->open_status_;
+    if (opened.ok()) continue;
+    if (!IsDiskFailure(opened) && refusal.ok()) refusal = opened;
+    if (IsDiskFailure(opened)) spdlog::error("a disk fails: its target is not served dir={} reason=\"{}\"", target->directory(), opened.message());
+  }
+  if (refusal.ok() && !any_works && !set->targets_.empty()) refusal = set->targets_.front()->open_status_;
+  if (refusal.ok()) return set;
+  // What was found clean stays so.
+  set->StopWorkers();
+  if (const Status closed = set->Close(); !closed.ok()) spdlog::warn("a target was not closed cleanly: {}", closed.message());
+  return refusal;
+}
+
+void TargetSet::StopWorkers() {
+  for (const auto& target : targets_) target->workers_.reset();
+}
+
+Status TargetSet::Close() {
+  Mutex mutex;
+  Status first;
+  ForAllAtOnce(targets_, [&](HostedTarget& target) {
+    const Status closed = target.Close();
+    MutexLock lock(mutex);
+    if (first.ok()) first = closed;
+  });
+  return first;
+}
+
+ServerIdentity TargetSet::identity() const {
+  MutexLock lock(mutex_);
+  return identity_;
+}
+
+HostedTarget* TargetSet::Find(TargetId id) const {
+  if (!id.valid()) return nullptr;
+  for (const auto& target : targets_) {
+    if (target->id() == id) return target.get();
+  }
+  return nullptr;
+}
+
+std::vector<HostedTarget*> TargetSet::Reported() const {
+  std::vector<HostedTarget*> reported;
+  for (const auto& target : targets_) {
+    if (target->store() != nullptr || target->id().valid()) reported.push_back(target.get());
+  }
+  return reported;
+}
+
+Status TargetSet::Adopt(const ServerIdentity& identity, std::span<const TargetId> ids) {
+  const std::vector<HostedTarget*> reported = Reported();
+  if (ids.size() != reported.size()) {
+    return Status(StatusCode::kInternal, "the metadata server answered the registration of " + std::to_string(reported.size()) +
+                                             " targets with " + std::to_string(ids.size()) + " ids");
+  }
+  for (size_t i = 0; i < reported.size(); ++i) {
+    const Status adopted = reported[i]->Adopt(identity.cluster_id, identity.server, ids[i]);
+    if (IsDiskFailure(adopted)) {
+      spdlog::error("a target cannot note its ids dir={} reason=\"{}\"", reported[i]->directory(), adopted.message());
+      continue;
+    }
+    RETURN_IF_ERROR(adopted);
+  }
+  MutexLock lock(mutex_);
+  identity_ = identity;
+  return Status::Ok();
+}
+
+}  // namespace tarn::chunk

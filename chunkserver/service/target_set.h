@@ -1,0 +1,101 @@
+// The targets of a chunk server: one store for each directory, and the threads that wait for its disk.
+//
+// A disk that fails stops its own target only. What the server is called is agreed upon by all directories before any of them is opened
+// (directory_identity.h).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "chunkserver/service/directory_identity.h"
+#include "chunkserver/store/chunk_store.h"
+#include "common/base/ids.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "common/base/worker_pool.h"
+#include "proto/cluster.pb.h"
+
+namespace tarn::chunk {
+
+// Thread-safe.
+class HostedTarget {
+ public:
+  HostedTarget(DirectoryIdentity found, size_t worker_threads);
+  HostedTarget(const HostedTarget&) = delete;
+  HostedTarget& operator=(const HostedTarget&) = delete;
+
+  const std::string& directory() const { return found_.directory; }
+  // Not valid before the first registration of a new one.
+  TargetId id() const { return TargetId(id_.load(std::memory_order_acquire)); }
+  // Null: its disk failed when it was opened.
+  store::ChunkStore* store() const { return store_.get(); }
+  // For what waits for this disk; a bounded queue. Not where the store is null.
+  WorkerPool* workers() const { return workers_.get(); }
+  // Why nothing is written to it any more; ok: it is.
+  Status failure() const;
+
+  // What the metadata server hears of it. Asks the file system for the space.
+  void FillReport(proto::TargetReport* report) const;
+
+ private:
+  friend class TargetSet;
+
+  void Open(store::StoreOptions options, const store::StoreEnvironment& environment);
+  Status Adopt(const std::string& cluster_id, ServerId server, TargetId id);
+  Status Close();
+
+  // Immutable once opened.
+  const DirectoryIdentity found_;
+  const size_t worker_threads_;
+  Status open_status_;
+  std::unique_ptr<store::ChunkStore> store_;
+  std::unique_ptr<WorkerPool> workers_;
+
+  std::atomic<uint64_t> id_;
+  std::atomic<bool> registered_ = false;  // by this process
+};
+
+struct TargetSetOptions {
+  std::vector<std::string> directories;
+  store::StoreOptions store;  // for each of them, but for `directory`; its cache_bytes are shared out
+  size_t worker_threads = 8;  // for each
+};
+
+// Thread-safe.
+class TargetSet {
+ public:
+  // Opens all at once. Refuses, naming the directory, what is a mistake; fails if no disk is left that works. `environment` outlives it.
+  static Result<std::unique_ptr<TargetSet>> Open(const TargetSetOptions& options, const store::StoreEnvironment& environment);
+  // Without Close: as after a crash.
+  ~TargetSet() = default;
+  TargetSet(const TargetSet&) = delete;
+  TargetSet& operator=(const TargetSet&) = delete;
+
+  // Runs what waits for the disks, and lets nothing more in.
+  void StopWorkers();
+  // Closes the stores; the first error. After StopWorkers; nothing follows.
+  Status Close();
+
+  ServerIdentity identity() const;
+  std::span<const std::unique_ptr<HostedTarget>> targets() const { return targets_; }
+  // Null if there is none.
+  HostedTarget* Find(TargetId id) const;
+  // Those that the metadata server hears of, in this order: a failed one only if it is known what it is.
+  std::vector<HostedTarget*> Reported() const;
+  // The answer to a registration: one id for each of Reported(). kPermission: not what the directories say. Durable.
+  Status Adopt(const ServerIdentity& identity, std::span<const TargetId> ids);
+
+ private:
+  TargetSet() = default;
+
+  // Immutable after construction.
+  std::vector<std::unique_ptr<HostedTarget>> targets_;
+
+  mutable Mutex mutex_;
+  ServerIdentity identity_ GUARDED_BY(mutex_);
+};
+
+}  // namespace tarn::chunk
