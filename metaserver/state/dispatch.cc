@@ -72,6 +72,10 @@ Status RunOperation(CommandContext* context, const proto::Mutation& mutation, pr
       return ops::UpdateTargets(context, mutation.update_targets(), reply);
     case proto::Mutation::kAddGroups:
       return ops::AddGroups(context, mutation.add_groups(), reply);
+    case proto::Mutation::kChangeGroups:
+      return ops::ChangeGroups(context, mutation.change_groups(), reply);
+    case proto::Mutation::kFenceSessions:
+      return ops::FenceSessions(context, mutation.fence_sessions(), reply);
     case proto::Mutation::kDataReclaimed:
       return ops::DataReclaimed(context, mutation.data_reclaimed(), reply);
     case proto::Mutation::kPurge:

@@ -6,6 +6,7 @@
 
 #include "common/layout/layout.h"
 #include "metaserver/state/directory_sizes.h"
+#include "metaserver/state/group_members.h"
 
 namespace tarn::meta {
 namespace {
@@ -27,26 +28,42 @@ const proto::GroupSet* FindGroupSet(const proto::ClusterMap& map, uint32_t versi
   return found != map.group_sets().end() ? &*found : nullptr;
 }
 
-// Groups are added with rising ids and never removed.
-const proto::PlacementGroup* FindGroup(const proto::ClusterMap& map, uint32_t id) {
-  const auto found = std::ranges::lower_bound(map.groups(), id, {}, &proto::PlacementGroup::id);
-  return found != map.groups().end() && found->id() == id ? &*found : nullptr;
-}
+struct Holders {
+  std::set<uint64_t> targets;  // without retired ones
+  uint64_t epochs = 0;         // the sum of the groups' epochs: it rises when members change
+};
 
 // Every target of every column: bytes may have been written beyond the committed size.
-std::set<uint64_t> TargetsOf(const proto::ClusterMap& map, const proto::Layout& layout) {
-  std::set<uint64_t> targets;
+Holders HoldersOf(const proto::ClusterMap& map, const proto::Layout& layout) {
+  Holders holders;
   const proto::GroupSet* group_set = FindGroupSet(map, layout.group_set_version());
-  if (group_set == nullptr || group_set->groups().empty()) return targets;
+  if (group_set == nullptr || group_set->groups().empty()) return holders;
   const auto group_count = static_cast<uint32_t>(group_set->groups_size());
   for (uint32_t column = 0; column < std::min(layout.width(), group_count); ++column) {
     const uint32_t index = GroupIndexOfColumn(FromProto(layout), column, group_count);
     const proto::PlacementGroup* group = FindGroup(map, group_set->groups(static_cast<int>(index)));
     if (group == nullptr) continue;
-    targets.insert(group->targets().begin(), group->targets().end());
-    targets.insert(group->syncing_targets().begin(), group->syncing_targets().end());
+    holders.epochs += group->epoch();
+    holders.targets.insert(group->targets().begin(), group->targets().end());
+    holders.targets.insert(group->syncing_targets().begin(), group->syncing_targets().end());
   }
-  return targets;
+  std::erase_if(holders.targets, [&](uint64_t id) {
+    const proto::Target* target = FindTarget(map, id);
+    return target == nullptr || target->state() == proto::TARGET_STATE_RETIRED;
+  });
+  return holders;
+}
+
+// One round of asking: each of these targets is to delete it and to say so.
+void AskToDelete(CommandContext* context, const Holders& holders, proto::DeadDataRecord* record) {
+  record->set_epochs(holders.epochs);
+  record->clear_pending_targets();
+  const DataId data(record->data_id());
+  for (const uint64_t target : holders.targets) {
+    record->add_pending_targets(target);
+    context->transaction().Put(DeadDataOfTargetKey(TargetId(target), record->dead_since_ns(), data), "");
+  }
+  context->transaction().Put(DeadDataKey(data), Encode(*record));
 }
 
 Status AddToDeadDataCount(CommandContext* context, int delta) {
@@ -71,7 +88,7 @@ Result<uint64_t> SizeMaxOf(const CommandContext& context, const proto::Attribute
 Result<proto::Layout> LayoutForNewFile(const proto::ClusterMap& map, const proto::Volume& volume) {
   const proto::GroupSet* newest = nullptr;
   for (const proto::GroupSet& group_set : map.group_sets()) {
-    if (group_set.replicas() < volume.replicas() || group_set.groups().empty()) continue;
+    if (group_set.replicas() != volume.replicas() || group_set.groups().empty()) continue;
     if (newest == nullptr || group_set.version() > newest->version()) newest = &group_set;
   }
   if (newest == nullptr) {
@@ -125,19 +142,15 @@ Status Resize(CommandContext* context, proto::Attributes* file, uint64_t size_by
 
 Status MakeDataDead(CommandContext* context, const proto::Attributes& file) {
   if (file.data_id() == 0) return Status::Ok();
-  const std::set<uint64_t> targets = TargetsOf(context->map(), file.layout());
-  if (targets.empty()) return Status::Ok();
+  const Holders holders = HoldersOf(context->map(), file.layout());
+  if (holders.targets.empty()) return Status::Ok();
   const DataId data(file.data_id());
   proto::DeadDataRecord record;
   record.set_data_id(data.value());
   *record.mutable_layout() = file.layout();
   record.set_size_bytes(file.size_bytes());
   record.set_dead_since_ns(context->now_ns());
-  for (const uint64_t target : targets) {
-    record.add_pending_targets(target);
-    context->transaction().Put(DeadDataOfTargetKey(TargetId(target), context->now_ns(), data), "");
-  }
-  context->transaction().Put(DeadDataKey(data), Encode(record));
+  AskToDelete(context, holders, &record);
   return AddToDeadDataCount(context, 1);
 }
 
@@ -151,6 +164,12 @@ Status DataReclaimedFrom(CommandContext* context, TargetId target, DataId data) 
   context->transaction().Delete(DeadDataOfTargetKey(target, record->dead_since_ns(), data));
   if (!pending->empty()) {
     context->transaction().Put(DeadDataKey(data), Encode(*record));
+    return Status::Ok();
+  }
+  // Members that changed meanwhile may have copied it from one that had it still.
+  const Holders holders = HoldersOf(context->map(), record->layout());
+  if (holders.epochs != record->epochs() && !holders.targets.empty()) {
+    AskToDelete(context, holders, &*record);
     return Status::Ok();
   }
   context->transaction().Delete(DeadDataKey(data));

@@ -12,7 +12,7 @@
 
 namespace tarn::meta {
 
-// What new files of the volume get, over the newest group set with enough replicas; the seed is 0, to be chosen.
+// What new files of the volume get, over the newest group set of as many replicas; the seed is 0, to be chosen.
 // kNoSpace if there is none.
 Result<proto::Layout> LayoutForNewFile(const proto::ClusterMap& map, const proto::Volume& volume);
 
@@ -31,7 +31,8 @@ Status Resize(CommandContext* context, proto::Attributes* file, uint64_t size_by
 // The file's data id, if it has one, is to be deleted from every target that may hold a part of it. Leaves the
 // attributes as they are.
 Status MakeDataDead(CommandContext* context, const proto::Attributes& file);
-// A target has deleted it. No error if it is not known (any more).
+// A target has deleted it, or is away for good. It is forgotten after a round of asking all members of its groups in
+// which these did not change. No error if it is not known (any more).
 Status DataReclaimedFrom(CommandContext* context, TargetId target, DataId data);
 
 // What Linux does to a file that is written or given away: set-user-id goes, set-group-id where the group may execute.

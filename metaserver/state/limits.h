@@ -40,6 +40,9 @@ inline constexpr uint64_t kSessionResultsMax = 65'536;  // sequences a session m
 inline constexpr int kMetaserversMax = 15;
 inline constexpr size_t kMapTargetsMax = 16'384;
 inline constexpr size_t kMapGroupsMax = 262'144;
+inline constexpr int kGroupMembersMax = 16;
+inline constexpr uint32_t kReplicasMax = 3;
+inline constexpr size_t kFencedSessionsMax = 65'536;
 
 // Inode numbers below are not given out: 1 is what FUSE calls the root.
 inline constexpr uint64_t kFirstInodeCounter = 16;

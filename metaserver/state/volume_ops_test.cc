@@ -84,10 +84,10 @@ TEST_F(VolumeOpsTest, BadVolumesAreRefused) {
   EXPECT_EQ(CodeOf(driver_.RunAsLeader(Make(std::string(64, 'a')))), StatusCode::kInvalidArgument);
   EXPECT_EQ(CodeOf(driver_.RunAsLeader(Make(std::string(63, 'a')))), StatusCode::kOk);
   proto::Mutation replicas = Make("r");
-  replicas.mutable_create_volume()->mutable_volume()->set_replicas(2);
+  replicas.mutable_create_volume()->mutable_volume()->set_replicas(4);
   const proto::MutationReply reply = driver_.RunAsLeader(replicas);
-  EXPECT_EQ(CodeOf(reply), StatusCode::kNotSupported);
-  EXPECT_EQ(reply.message(), "replicas 2: not supported yet");
+  EXPECT_EQ(CodeOf(reply), StatusCode::kInvalidArgument);
+  EXPECT_EQ(reply.message(), "a volume has from 1 to 3 copies, not 4");
   proto::Mutation layout = Make("l");
   layout.mutable_create_volume()->mutable_volume()->set_stripe_unit_bytes(5000);
   EXPECT_EQ(CodeOf(driver_.RunAsLeader(layout)), StatusCode::kInvalidArgument);

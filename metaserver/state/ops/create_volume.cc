@@ -1,8 +1,7 @@
 // Makes a volume: a subtree of its own with a root directory that belongs to the caller (mode 0755).
 //
 // Zero fields take the defaults (one replica, 1 MiB stripe units over 8 groups, 64 MiB chunks). kExists;
-// kInvalidArgument: a bad name, layout or list of parameters; kNotSupported: a number of replicas that is not built
-// yet.
+// kInvalidArgument: a bad name, layout, list of parameters or number of replicas.
 #include <algorithm>
 #include <vector>
 
@@ -16,8 +15,9 @@ namespace tarn::meta::ops {
 namespace {
 
 Status CheckReplicas(uint32_t replicas) {
-  if (replicas == 1) return Status::Ok();
-  return Status(StatusCode::kNotSupported, "replicas " + std::to_string(replicas) + ": not supported yet");
+  if (replicas <= kReplicasMax) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument,
+                "a volume has from 1 to " + std::to_string(kReplicasMax) + " copies, not " + std::to_string(replicas));
 }
 
 Status SetLayout(const proto::Volume& asked, proto::Volume* volume) {

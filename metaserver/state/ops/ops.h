@@ -47,6 +47,8 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
 Status SetMetaservers(CommandContext* context, const proto::SetMetaserversOp& op, proto::MutationReply* reply);
 Status UpdateTargets(CommandContext* context, const proto::UpdateTargetsOp& op, proto::MutationReply* reply);
 Status AddGroups(CommandContext* context, const proto::AddGroupsOp& op, proto::MutationReply* reply);
+Status ChangeGroups(CommandContext* context, const proto::ChangeGroupsOp& op, proto::MutationReply* reply);
+Status FenceSessions(CommandContext* context, const proto::FenceSessionsOp& op, proto::MutationReply* reply);
 Status DataReclaimed(CommandContext* context, const proto::DataReclaimedOp& op, proto::MutationReply* reply);
 
 }  // namespace tarn::meta::ops

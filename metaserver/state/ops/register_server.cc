@@ -2,13 +2,15 @@
 // by them.
 //
 // A server that asks as new with the incarnation and address of one already in the map is that one: its first answer
-// was lost. New targets may join a known server. kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs
-// to another cluster, its server or target ids are unknown or another server's, or it has no target;
-// kResourceExhausted: the map is full.
+// was lost. New targets may join a known server. A target that its server did not shut down cleanly leaves the in-sync
+// members of its groups (docs/replication.md); one whose disk fails is FAILED until it is registered as sound.
+// kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs to another cluster, its server or target ids are
+// unknown or another server's, or it has no target; kResourceExhausted: the map is full.
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "metaserver/state/group_members.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/ops/ops.h"
 
@@ -16,13 +18,6 @@ namespace tarn::meta::ops {
 namespace {
 
 Status Refuse(std::string text) { return Status(StatusCode::kInvalidArgument, std::move(text)); }
-
-proto::Target* FindTarget(proto::ClusterMap* map, uint64_t id) {
-  for (proto::Target& target : *map->mutable_targets()) {
-    if (target.id() == id) return &target;
-  }
-  return nullptr;
-}
 
 Status CheckIdentity(const proto::StateHeader& header, const proto::RegisterServerRequest& request) {
   if (header.cluster_id().empty()) return Status(StatusCode::kUnavailable, "the cluster has no id yet");
@@ -75,9 +70,12 @@ void Update(const proto::RegisterServerRequest& request, const proto::TargetRepo
   target->set_chunk_count(report.chunk_count());
   target->set_incarnation(request.incarnation());
   target->set_pid(request.pid());
-  const bool resting =
-      target->state() == proto::TARGET_STATE_DRAINING || target->state() == proto::TARGET_STATE_RETIRED;
-  if (!resting) target->set_state(proto::TARGET_STATE_ONLINE);
+  if (target->state() == proto::TARGET_STATE_RETIRED) return;
+  if (!report.failure().empty()) {
+    target->set_state(proto::TARGET_STATE_FAILED);
+  } else if (target->state() != proto::TARGET_STATE_DRAINING) {
+    target->set_state(proto::TARGET_STATE_ONLINE);
+  }
 }
 
 }  // namespace
@@ -104,6 +102,8 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
   proto::RegisterServerReply* registered = reply->mutable_registered();
   for (const proto::TargetReport& report : request.targets()) {
     proto::Target* target = report.id() != 0 ? FindTarget(&map, report.id()) : map.add_targets();
+    const bool lives_anew = report.id() != 0 && target->incarnation() != request.incarnation();
+    if (lives_anew && !report.clean_shutdown()) DistrustTarget(&map, target->id());
     if (report.id() == 0) {
       target->set_id(header.next_target());
       target->set_server_id(request.server_id());

@@ -1,0 +1,29 @@
+// The members of placement groups in the cluster map (docs/replication.md "The parts").
+//
+// Pure functions, thread-safe.
+#pragma once
+
+#include <cstdint>
+
+#include "common/base/status.h"
+#include "proto/cluster.pb.h"
+#include "proto/metadata.pb.h"
+
+namespace tarn::meta {
+
+// Null: there is none.
+const proto::PlacementGroup* FindGroup(const proto::ClusterMap& map, uint32_t id);
+proto::PlacementGroup* FindGroup(proto::ClusterMap* map, uint32_t id);
+const proto::Target* FindTarget(const proto::ClusterMap& map, uint64_t id);
+proto::Target* FindTarget(proto::ClusterMap* map, uint64_t id);
+
+// kInvalidArgument unless `change` may be the next epoch of `group`: in-sync members never run out, come from the
+// members there were, and the primary was in-sync; new members exist and are not retired; nobody is listed twice.
+Status CheckChange(const proto::ClusterMap& map, const proto::PlacementGroup& group,
+                   const proto::ChangeGroupsOp::Change& change);
+
+// A target of this id lives anew and may have lost what it had not made durable: each group it shares with others (or
+// is to share) gets a new epoch, in which it is not in-sync any more if another member is.
+void DistrustTarget(proto::ClusterMap* map, uint64_t target);
+
+}  // namespace tarn::meta
