@@ -1,0 +1,511 @@
+// The engine over a fake store, network and clock: what each message does in each state.
+#include "chunkserver/replication/target_replication.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "chunkserver/replication/testing/fake_target.h"
+#include "common/checksum/block_sums.h"
+
+namespace tarn::replication {
+namespace {
+
+using testing::CallFate;
+using testing::EventQueue;
+using testing::FakeNetwork;
+using testing::FakeTarget;
+
+constexpr int64_t kMs = 1'000'000;
+constexpr GroupId kGroup(7);
+const ChunkId kChunk{DataId(100), 3};
+
+// Three targets, a map that the test makes, reports that it looks at.
+class TargetReplicationTest : public ::testing::Test {
+ protected:
+  TargetReplicationTest() : network_(&queue_) {
+    for (uint64_t id = 1; id <= 3; ++id) {
+      FakeTarget::Hooks hooks;
+      hooks.report = [this](TargetId, const proto::GroupReport& report) { reports_.push_back(report); };
+      hooks.want_map = [this](TargetId from, uint64_t) {
+        if (map_ != nullptr && maps_on_demand_) queue_.After(kMs, [this, from] { Target(from.value()).engine()->AdoptMap(map_); });
+      };
+      targets_[id] = std::make_unique<FakeTarget>(TargetId(id), &queue_, &network_, ReplicationOptions(), hooks);
+      targets_[id]->Start();
+      targets_[id]->engine()->ExtendLease(queue_.now_ns(), 3'600'000);
+    }
+  }
+
+  FakeTarget& Target(uint64_t id) { return *targets_.at(id); }
+
+  void MakeMap(uint64_t epoch, std::vector<uint64_t> in_sync, std::vector<uint64_t> syncing = {}, uint32_t replicas = 2) {
+    auto map = std::make_shared<proto::ClusterMap>();
+    map->set_version(++map_version_);
+    proto::PlacementGroup* group = map->add_groups();
+    group->set_id(kGroup.value());
+    group->set_epoch(epoch);
+    for (const uint64_t id : in_sync) group->add_targets(id);
+    for (const uint64_t id : syncing) group->add_syncing_targets(id);
+    group->set_replicas(replicas);
+    for (const uint64_t session : fenced_) map->add_fenced_sessions()->set_session(session);
+    map_ = map;
+    epoch_ = epoch;
+  }
+  void Adopt(std::vector<uint64_t> ids = {1, 2, 3}) {
+    for (const uint64_t id : ids) {
+      if (Target(id).is_up()) Target(id).engine()->AdoptMap(map_);
+    }
+  }
+  void RunMs(int64_t ms) { queue_.RunFor(ms * kMs); }
+
+  // Sends a write; the answer appears later.
+  struct Pending {
+    std::optional<ChangeAnswer> answer;
+  };
+  std::shared_ptr<Pending> Write(uint64_t target, const std::string& bytes, bool durable = false, uint64_t sequence = 0, uint32_t offset = 0) {
+    auto payload = std::make_shared<std::string>(bytes);
+    auto request = std::make_shared<proto::WriteChunkRequest>();
+    request->mutable_chunk()->set_target(target);
+    request->mutable_chunk()->set_group(kGroup.value());
+    request->mutable_chunk()->set_epoch(epoch_);
+    request->mutable_chunk()->set_data_id(kChunk.data.value());
+    request->mutable_chunk()->set_chunk_index(kChunk.index);
+    request->set_session(5);
+    request->set_sequence(sequence != 0 ? sequence : ++last_sequence_);
+    request->set_offset_bytes(offset);
+    const std::span<const uint8_t> span(reinterpret_cast<const uint8_t*>(payload->data()), payload->size());
+    request->set_piece_sums(ComputePieceSums(offset, span));
+    request->set_durable(durable);
+    auto pending = std::make_shared<Pending>();
+    Target(target).engine()->Write({request, span, payload}, [pending](const ChangeAnswer& answer) {
+      EXPECT_FALSE(pending->answer.has_value()) << "answered twice";
+      pending->answer = answer;
+    });
+    return pending;
+  }
+  std::string BytesAt(uint64_t target) {
+    const auto found = Target(target).store.chunks().find(kChunk);
+    return found == Target(target).store.chunks().end() ? "" : found->second.bytes;
+  }
+  StatusCode ReadAt(uint64_t target) { return Target(target).engine()->AdmitRead(kGroup, Epoch(epoch_), kChunk).code; }
+  // Asks until the member has its grant.
+  StatusCode ReadAtWithGrant(uint64_t target) {
+    (void)ReadAt(target);
+    RunMs(5);
+    return ReadAt(target);
+  }
+  bool Reported(uint64_t target, proto::GroupReport::Kind kind) const {
+    for (const proto::GroupReport& report : reports_) {
+      if (report.target() == target && report.kind() == kind && report.epoch() == epoch_) return true;
+    }
+    return false;
+  }
+
+  EventQueue queue_;
+  FakeNetwork network_;
+  std::map<uint64_t, std::unique_ptr<FakeTarget>> targets_;
+  std::shared_ptr<const proto::ClusterMap> map_;
+  bool maps_on_demand_ = true;
+  uint64_t map_version_ = 0;
+  uint64_t epoch_ = 0;
+  uint64_t last_sequence_ = 0;
+  std::vector<uint64_t> fenced_;
+  std::vector<proto::GroupReport> reports_;
+};
+
+#define EXPECT_ANSWER(pending, expected)                                          \
+  do {                                                                            \
+    ASSERT_TRUE((pending)->answer.has_value());                                   \
+    EXPECT_EQ((pending)->answer->status.code(), StatusCode::expected) << (pending)->answer->status.ToString(); \
+  } while (false)
+
+TEST_F(TargetReplicationTest, ASingleCopyIsWrittenAndReadWithoutALeaseAndWithoutTheNetwork) {
+  Target(1).Kill(0);
+  Target(1).Start();  // no lease
+  MakeMap(1, {1}, {}, 1);
+  Adopt();
+  RunMs(1);
+  const auto plain = Write(1, "hello");
+  const auto durable = Write(1, "world", true);
+  RunMs(5);
+  EXPECT_ANSWER(plain, kOk);
+  EXPECT_FALSE(plain->answer->durable);
+  EXPECT_ANSWER(durable, kOk);
+  EXPECT_TRUE(durable->answer->durable);
+  EXPECT_EQ(Target(1).store.not_durable(), 0u);
+  EXPECT_EQ(ReadAt(1), StatusCode::kOk);
+  EXPECT_EQ(network_.calls, 0u);
+}
+
+TEST_F(TargetReplicationTest, AWriteIsAnsweredWhenAllInSyncMembersHaveIt) {
+  MakeMap(1, {1, 2, 3}, {}, 3);
+  Adopt();
+  RunMs(1'000);
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_ANSWER(write, kOk);
+  for (const uint64_t id : {1, 2, 3}) EXPECT_EQ(BytesAt(id), "hello") << id;
+  EXPECT_EQ(Target(1).store.chunks().at(kChunk).stamp, Target(3).store.chunks().at(kChunk).stamp);
+}
+
+TEST_F(TargetReplicationTest, ADurableWriteIsDurableOnAllMembers) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  const auto write = Write(1, "hello", true);
+  RunMs(20);
+  EXPECT_ANSWER(write, kOk);
+  EXPECT_TRUE(write->answer->durable);
+  Target(1).Kill(0);
+  Target(2).Kill(0);
+  EXPECT_EQ(BytesAt(1), "hello");
+  EXPECT_EQ(BytesAt(2), "hello");
+}
+
+TEST_F(TargetReplicationTest, CommitMakesDurableOnAllMembersAndNamesWhatItIsNotPrimaryOf) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_ANSWER(write, kOk);
+  std::optional<std::vector<GroupId>> at_member, at_primary;
+  Target(2).engine()->Commit({kGroup}, [&](const Status&, const std::vector<GroupId>& not_primary) { at_member = not_primary; });
+  Target(1).engine()->Commit({kGroup, GroupId(99)}, [&](const Status& status, const std::vector<GroupId>& not_primary) {
+    EXPECT_TRUE(status.ok());
+    at_primary = not_primary;
+  });
+  RunMs(20);
+  EXPECT_EQ(at_member, std::vector<GroupId>{kGroup});
+  EXPECT_EQ(at_primary, std::vector<GroupId>{GroupId(99)});
+  Target(2).Kill(0);
+  EXPECT_EQ(BytesAt(2), "hello");
+}
+
+TEST_F(TargetReplicationTest, AMemberReadsUnderAGrantAndSendsReadersOfUnconfirmedChangesAway) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  EXPECT_EQ(ReadAt(1), StatusCode::kOk);
+  EXPECT_EQ(ReadAt(2), StatusCode::kAskPrimary);
+  RunMs(5);
+  EXPECT_EQ(ReadAt(2), StatusCode::kOk);
+  // The member has the change, and its acknowledgement does not come through.
+  network_.fate = [](TargetId, TargetId, rpc::Method method) {
+    CallFate fate;
+    fate.reply_lost = method == rpc::Method::kReplicate;
+    return fate;
+  };
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_FALSE(write->answer.has_value());
+  EXPECT_EQ(BytesAt(2), "hello");
+  EXPECT_EQ(ReadAt(2), StatusCode::kAskPrimary);
+  network_.fate = [](TargetId, TargetId, rpc::Method) { return CallFate(); };
+  RunMs(1'200);
+  EXPECT_ANSWER(write, kOk);
+  (void)ReadAt(2);
+  RunMs(200);
+  EXPECT_EQ(ReadAt(2), StatusCode::kOk);
+}
+
+TEST_F(TargetReplicationTest, WithoutALeaseNobodyReadsOrWritesAGroupOfSeveral) {
+  Target(1).Kill(0);
+  Target(1).Start();
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  EXPECT_EQ(ReadAt(1), StatusCode::kUnavailable);
+  const auto write = Write(1, "hello");
+  RunMs(5);
+  EXPECT_ANSWER(write, kUnavailable);
+}
+
+TEST_F(TargetReplicationTest, ASilentMemberIsReportedAndTheWriteGoesOnWithoutItAfterItsGrant) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  EXPECT_EQ(ReadAtWithGrant(2), StatusCode::kOk);
+  network_.fate = [](TargetId, TargetId to, rpc::Method) {
+    CallFate fate;
+    fate.request_lost = to == TargetId(2);
+    return fate;
+  };
+  RunMs(400);
+  (void)ReadAt(2);
+  const auto write = Write(1, "hello");
+  RunMs(1'100);
+  EXPECT_FALSE(write->answer.has_value());
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_FAILED));
+  MakeMap(2, {1}, {2});
+  Adopt({1});
+  RunMs(600);
+  EXPECT_ANSWER(write, kOk);
+}
+
+TEST_F(TargetReplicationTest, NothingIsAcknowledgedBeforeTheGrantOfARemovedMemberIsOver) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  EXPECT_EQ(ReadAtWithGrant(2), StatusCode::kOk);
+  MakeMap(2, {1});
+  Adopt({1});
+  const auto write = Write(1, "hello");
+  RunMs(300);
+  EXPECT_FALSE(write->answer.has_value());
+  RunMs(300);
+  EXPECT_ANSWER(write, kOk);
+}
+
+TEST_F(TargetReplicationTest, ARepeatIsAnsweredAndNotAppliedAgain) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  const auto first = Write(1, "first", false, 11);
+  const auto second = Write(1, "later", false, 12);
+  RunMs(20);
+  const auto repeat = Write(1, "first", true, 11);
+  RunMs(20);
+  EXPECT_ANSWER(repeat, kOk);
+  EXPECT_TRUE(repeat->answer->durable);
+  EXPECT_EQ(BytesAt(1), "later");
+  EXPECT_EQ(BytesAt(2), "later");
+}
+
+TEST_F(TargetReplicationTest, ARepeatWaitsForItsFirstCopy) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  network_.fate = [](TargetId, TargetId, rpc::Method) {
+    CallFate fate;
+    fate.request_delay_ns = 200 * kMs;
+    return fate;
+  };
+  const auto first = Write(1, "first", false, 11);
+  RunMs(10);
+  const auto repeat = Write(1, "first", false, 11);
+  RunMs(10);
+  EXPECT_FALSE(repeat->answer.has_value());
+  RunMs(500);
+  EXPECT_ANSWER(first, kOk);
+  EXPECT_ANSWER(repeat, kOk);
+}
+
+TEST_F(TargetReplicationTest, ChangesThatOvertakeEachOtherAreAppliedInOrder) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  int64_t delay_ns = 50 * kMs;
+  network_.fate = [&delay_ns](TargetId, TargetId, rpc::Method) {
+    CallFate fate;
+    fate.request_delay_ns = delay_ns;
+    delay_ns /= 2;
+    return fate;
+  };
+  std::vector<std::shared_ptr<Pending>> writes;
+  for (const char* bytes : {"one", "two", "six", "ten"}) writes.push_back(Write(1, bytes));
+  RunMs(200);
+  for (const auto& write : writes) EXPECT_ANSWER(write, kOk);
+  EXPECT_EQ(BytesAt(2), "ten");
+}
+
+TEST_F(TargetReplicationTest, AFencedSessionAndAnOldEpochAreRefused) {
+  MakeMap(3, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  epoch_ = 2;
+  const auto old = Write(1, "old");
+  epoch_ = 3;
+  const auto elsewhere = Write(2, "member");
+  fenced_ = {5};
+  MakeMap(3, {1, 2});
+  Adopt();
+  const auto fenced = Write(1, "fenced");
+  RunMs(20);
+  EXPECT_ANSWER(old, kStaleEpoch);
+  EXPECT_EQ(old->answer->map_version, 1u);
+  EXPECT_ANSWER(elsewhere, kStaleEpoch);
+  EXPECT_ANSWER(fenced, kFenced);
+  EXPECT_EQ(BytesAt(1), "");
+}
+
+TEST_F(TargetReplicationTest, AFullMemberMeansThatNothingIsApplied) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  Target(2).store.available_bytes = 1'000;
+  const auto first = Write(1, "first");  // tells
+  RunMs(20);
+  EXPECT_ANSWER(first, kOk);
+  const auto second = Write(1, "second");
+  RunMs(20);
+  EXPECT_ANSWER(second, kNoSpace);
+  EXPECT_EQ(BytesAt(1), "first");
+}
+
+TEST_F(TargetReplicationTest, AMemberWhoseDiskFailsIsReportedAtOnce) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  Target(2).store.fail_changes = Status(StatusCode::kIoError, "disk");
+  const auto write = Write(1, "hello");
+  RunMs(50);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_FAILED));
+  EXPECT_FALSE(write->answer.has_value());
+}
+
+TEST_F(TargetReplicationTest, BelowMinInSyncNothingIsAcknowledged) {
+  MakeMap(1, {1}, {}, 3);
+  Adopt();
+  RunMs(1'000);
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_ANSWER(write, kUnavailable);
+  EXPECT_EQ(ReadAt(1), StatusCode::kOk);
+}
+
+TEST_F(TargetReplicationTest, ANewPrimaryMakesMembersAsItIsAndKeepsTheWindows) {
+  MakeMap(1, {1, 2, 3}, {}, 3);
+  Adopt();
+  RunMs(1'000);
+  const auto everywhere = Write(1, "everywhere", false, 21);
+  RunMs(20);
+  // Target 3 alone gets this one, then the primary dies.
+  network_.fate = [](TargetId, TargetId to, rpc::Method) {
+    CallFate fate;
+    fate.request_lost = to == TargetId(2);
+    return fate;
+  };
+  const auto partial = Write(1, "partial", false, 22);
+  RunMs(20);
+  EXPECT_EQ(BytesAt(3).substr(0, 7), "partial");
+  Target(1).Kill(0);
+  network_.fate = [](TargetId, TargetId, rpc::Method) { return CallFate(); };
+  MakeMap(2, {2, 3}, {}, 3);
+  Adopt({2, 3});
+  EXPECT_EQ(ReadAt(2), StatusCode::kUnavailable);
+  RunMs(100);
+  EXPECT_EQ(ReadAt(2), StatusCode::kOk);
+  EXPECT_EQ(BytesAt(2), "everywhere");
+  EXPECT_EQ(BytesAt(3), "everywhere");
+  // What was rolled back is new again, also should target 3 become the primary; what was applied is not.
+  MakeMap(3, {3, 2}, {}, 3);
+  Adopt({2, 3});
+  RunMs(700);
+  const auto again = Write(3, "partial", false, 22);
+  RunMs(20);
+  const auto old = Write(3, "everywhere", false, 21);
+  RunMs(20);
+  EXPECT_ANSWER(again, kOk);
+  EXPECT_ANSWER(old, kOk);
+  EXPECT_EQ(BytesAt(2), "partialere");
+  EXPECT_EQ(BytesAt(3), "partialere");
+}
+
+TEST_F(TargetReplicationTest, WritesWaitForTheEndOfAReconciliation) {
+  MakeMap(1, {1, 2});
+  Adopt({1});
+  maps_on_demand_ = false;
+  const auto write = Write(1, "hello");
+  RunMs(100);
+  EXPECT_FALSE(write->answer.has_value());
+  Adopt({2});
+  RunMs(1'000);
+  EXPECT_ANSWER(write, kOk);
+}
+
+TEST_F(TargetReplicationTest, AMemberFetchesTheMapOfANewerEpoch) {
+  MakeMap(1, {1, 2});
+  Adopt({1});
+  RunMs(1'000);
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_ANSWER(write, kOk);
+  EXPECT_EQ(Target(2).engine()->map_version(), 1u);
+}
+
+TEST_F(TargetReplicationTest, ASyncingMemberGetsEverythingBesideTheWritesAndIsReportedAsEqual) {
+  MakeMap(1, {1});
+  Adopt();
+  RunMs(1'000);
+  for (int i = 0; i < 40; ++i) (void)Write(1, std::string(10'000, static_cast<char>('a' + i % 20)), false, 0, static_cast<uint32_t>(i) * 5'000);
+  RunMs(100);
+  MakeMap(2, {1}, {2});
+  Adopt();
+  std::vector<std::shared_ptr<Pending>> writes;
+  for (int i = 0; i < 40; ++i) {
+    writes.push_back(Write(1, std::string(3'000, static_cast<char>('A' + i % 20)), false, 0, static_cast<uint32_t>(i) * 5'000));
+    RunMs(1);
+  }
+  RunMs(1'000);
+  for (const auto& write : writes) EXPECT_ANSWER(write, kOk);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_EQUAL));
+  EXPECT_TRUE(BytesAt(1) == BytesAt(2));
+}
+
+TEST_F(TargetReplicationTest, AMemberIsDurableBeforeItIsReportedAsEqual) {
+  MakeMap(1, {1});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, "hello");
+  RunMs(20);
+  MakeMap(2, {1}, {2});
+  Adopt();
+  while (!Reported(2, proto::GroupReport::KIND_EQUAL)) RunMs(1);
+  Target(2).Kill(0);
+  EXPECT_EQ(BytesAt(2), "hello");
+}
+
+TEST_F(TargetReplicationTest, ASyncingMemberLosesChunksThatThePrimaryDoesNotHave) {
+  MakeMap(1, {2});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(2, "stale");
+  RunMs(20);
+  MakeMap(2, {1}, {2});
+  Adopt();
+  RunMs(1'000);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_EQUAL));
+  EXPECT_EQ(BytesAt(2), "");
+}
+
+TEST_F(TargetReplicationTest, ADamagedChunkComesBackFromAnotherCopy) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, std::string(20'000, 'x'));
+  RunMs(20);
+  Target(1).store.Damage(kChunk, 2);
+  const store::ChunkStamp stamp = Target(1).store.chunks().at(kChunk).stamp;
+  (void)ReadAtWithGrant(2);
+  std::optional<Status> repaired;
+  Target(1).engine()->RepairChunk(kGroup, kChunk, [&](const Status& status) { repaired = status; });
+  RunMs(3'000);
+  ASSERT_TRUE(repaired.has_value());
+  EXPECT_TRUE(repaired->ok()) << repaired->ToString();
+  EXPECT_TRUE(Target(1).store.ReadForCopy(kChunk, 0, 20'000).ok());
+  EXPECT_EQ(Target(1).store.chunks().at(kChunk).stamp, stamp);
+}
+
+TEST_F(TargetReplicationTest, StopAnswersEverythingThatWaits) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  network_.fate = [](TargetId, TargetId, rpc::Method) {
+    CallFate fate;
+    fate.request_lost = true;
+    return fate;
+  };
+  const auto write = Write(1, "hello");
+  RunMs(20);
+  EXPECT_FALSE(write->answer.has_value());
+  Target(1).engine()->Stop();
+  EXPECT_ANSWER(write, kCancelled);
+}
+
+}  // namespace
+}  // namespace tarn::replication
