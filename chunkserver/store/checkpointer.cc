@@ -35,6 +35,7 @@ Status Checkpointer::Run() {
     return stored.WithContext("checkpoint");
   }
   ForgetIndexing(taken);
+  parts_.table->DirtyAreIndexed();
   last_record_ = taken.new_record;
   parts_.log->PositionIsDurable(position);
   parts_.dead_data->Age();
@@ -79,12 +80,20 @@ void Checkpointer::EncodeChunk(Chunk* chunk, Index::Batch* batch, Taken* taken) 
   const bool exists = chunk->head.exists();
   if (exists != chunk->counted) batch->AddToChunkCount(exists ? 1 : -1);
   chunk->counted = exists;
+  if (chunk->head.group.valid()) {
+    const std::string key = GroupKey(chunk->head.group, chunk->id);
+    if (exists) {
+      batch->Put(key, EncodeGroupEntry({.epoch = chunk->head.epoch, .version = chunk->head.version, .bytes = chunk->head.bytes}));
+    } else {
+      batch->Delete(key);
+    }
+  }
   for (auto& [number, unit] : chunk->map.units()) {
     const bool is_changed = unit.dirty || number == 0;
     if (!is_changed) continue;
     unit.dirty = false;
     unit.indexing = true;
-    if (!exists || (number != 0 && unit.value.extents.empty())) {
+    if (!chunk->head.is_kept() || (number != 0 && unit.value.extents.empty())) {
       if (number < std::max(chunk->head.unit_end, 1u)) batch->Delete(UnitKey(chunk->id, number));
     } else {
       batch->Put(UnitKey(chunk->id, number), EncodeUnit(number, unit.value, number == 0 ? &chunk->head : nullptr));
@@ -138,6 +147,7 @@ Status Checkpointer::IndexDirtyChunks() {
   RETURN_IF_ERROR(IndexChunks(&taken, &batch));
   RETURN_IF_ERROR(parts_.index->Apply(std::move(batch)));
   ForgetIndexing(taken);
+  parts_.table->DirtyAreIndexed();
   // Freed only after the checkpoint that ends the rebuild.
   carried_.insert(carried_.end(), std::make_move_iterator(taken.dead.begin()), std::make_move_iterator(taken.dead.end()));
   return Status::Ok();
@@ -156,6 +166,7 @@ void Checkpointer::GiveBack(Taken* taken) {
     chunk->dirty = true;
     parts_.table->AddDirty(chunk, kGivenBackBytes);
   }
+  parts_.table->DirtyAreIndexed();
   for (const Tombstone& tombstone : taken->tombstones) parts_.tombstones->Add(tombstone);
   carried_ = std::move(taken->dead);
 }

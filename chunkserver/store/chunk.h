@@ -7,9 +7,14 @@
 
 #include "chunkserver/store/extent_map.h"
 #include "chunkserver/store/format.h"
+#include "chunkserver/store/replica_store.h"
 #include "common/base/mutex.h"
 
 namespace tarn::store {
+
+inline ChunkState StateOf(const ChunkHead& head) {
+  return {.stamp = {head.epoch, head.version}, .group = head.group, .bytes = head.bytes, .truncate_generation = head.truncate_generation};
+}
 
 // Space that a change left dead, and the record that changed it: until that record is in the durable index the space is still needed.
 struct DeadSpace {

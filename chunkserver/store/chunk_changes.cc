@@ -70,7 +70,9 @@ void ApplyChange(const ChangeParts& parts, const std::shared_ptr<Chunk>& chunk, 
     }
     head.version = header.chunk_version;
     head.record_number = header.record_number;
-    head.truncate_generation = std::max(head.truncate_generation, header.truncate_generation);
+    head.truncate_generation = header.truncate_generation;
+    head.group = GroupId(header.group);
+    head.epoch = Epoch(header.epoch);
     head.unit_end = std::max(head.unit_end, 1u);
     KeepDead(parts.tombstones, chunk.get(), std::move(dead), RecordSequence(header.sequence));
     constexpr size_t kChangeOverheadBytes = 512;
@@ -84,15 +86,18 @@ Status ApplyDeletion(const ChunkLoader& loader, const ChangeParts& parts, const 
   uint32_t unit_end = 0;
   {
     MutexLock lock(chunk->map_mutex);
-    if (!chunk->head.exists()) return Status::Ok();
+    if (!chunk->head.is_kept()) return Status::Ok();
     unit_end = chunk->head.unit_end;
   }
   RETURN_IF_ERROR(loader.LoadUnits(chunk, BlockRange{0, unit_end * kUnitBlocks}));
   MutexLock lock(chunk->map_mutex);
   ExtentMap::Dead dead;
   chunk->map.Remove(BlockRange{0, unit_end * kUnitBlocks}, &dead);
-  // The index still has keys for these units.
-  chunk->head = ChunkHead{.unit_end = unit_end};
+  // The index still has keys for these units, and an entry in the group's list.
+  const GroupId group = chunk->head.group;
+  chunk->head = ChunkHead{};
+  chunk->head.unit_end = unit_end;
+  chunk->head.group = group;
   KeepDead(parts.tombstones, chunk.get(), std::move(dead), deleted_by);
   constexpr size_t kDeletionOverheadBytes = 512;
   MarkDirty(parts.table, chunk, kDeletionOverheadBytes);

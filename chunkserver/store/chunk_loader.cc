@@ -87,7 +87,7 @@ Result<std::vector<std::shared_ptr<Chunk>>> ChunkLoader::LoadAll(DataId data) co
   for (const ChunkId id : ids) {
     ASSIGN_OR_RETURN(std::shared_ptr<Chunk> chunk, Load(id));
     MutexLock lock(chunk->map_mutex);
-    if (chunk->head.exists()) chunks.push_back(chunk);
+    if (chunk->head.is_kept()) chunks.push_back(chunk);
   }
   return chunks;
 }

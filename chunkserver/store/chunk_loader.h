@@ -23,7 +23,7 @@ class ChunkLoader {
   Status LoadUnits(const std::shared_ptr<Chunk>& chunk, BlockRange blocks) const;
   // Also those that a displacement of `blocks` needs (ExtentMap::BlocksNeededFor). With the chunk's write_mutex held.
   Status LoadUnitsToDisplace(const std::shared_ptr<Chunk>& chunk, BlockRange blocks) const;
-  // All chunks of a data id that exist, from memory and index.
+  // All chunks of a data id of which anything is kept (also removed ones), from memory and index.
   Result<std::vector<std::shared_ptr<Chunk>>> LoadAll(DataId data) const;
 
  private:

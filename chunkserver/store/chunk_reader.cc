@@ -242,4 +242,50 @@ Result<ReadPlan> ChunkReader::ReadVerified(const ReadRequest& request, std::vect
   return plan;
 }
 
+Result<ChunkSums> ChunkReader::Sums(ChunkId chunk_id) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, loader_->Load(chunk_id));
+  uint32_t unit_end = 0;
+  {
+    MutexLock lock(chunk->map_mutex);
+    unit_end = chunk->head.unit_end;
+  }
+  RETURN_IF_ERROR(loader_->LoadUnits(chunk, BlockRange{0, unit_end * kUnitBlocks}));
+  ChunkSums sums;
+  MutexLock lock(chunk->map_mutex);
+  sums.state = StateOf(chunk->head);
+  const uint32_t blocks = BlocksFor(chunk->head.bytes);
+  sums.blocks.reserve(blocks);
+  for (uint32_t block = 0; block < blocks; ++block) sums.blocks.push_back(chunk->map.SumOf(block));
+  return sums;
+}
+
+Result<std::vector<uint8_t>> ChunkReader::ReadForCopy(ChunkId chunk_id, uint64_t offset, uint64_t length) const {
+  if (offset % kBlockBytes != 0 || length == 0 || length > kWriteBytesMax || offset > kChunkBytesMax - length) {
+    return Status(StatusCode::kInvalidArgument, "copy " + std::to_string(length) + " bytes at " + std::to_string(offset) + ": out of bounds");
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, loader_->Load(chunk_id));
+  const BlockRange range{static_cast<uint32_t>(offset / kBlockBytes), BlocksFor(offset + length)};
+  RETURN_IF_ERROR(loader_->LoadUnits(chunk, range));
+  // Before the map is looked at: whatever it shows then stays in place.
+  const ReadLeases::Lease lease = leases_->Take();
+  std::vector<Extent> extents;
+  std::vector<uint64_t> sums;
+  uint64_t chunk_bytes = 0;
+  {
+    MutexLock lock(chunk->map_mutex);
+    chunk_bytes = chunk->head.bytes;
+    chunk->map.Find(range, &extents);
+    for (uint32_t block = range.first; block < range.end; ++block) sums.push_back(chunk->map.SumOf(block));
+  }
+  std::vector<uint8_t> bytes(size_t{range.end - range.first} * kBlockBytes);
+  const std::span<uint8_t> all(bytes);
+  for (const Extent& extent : extents) {
+    const size_t from = extent.first_block - range.first;
+    RETURN_IF_ERROR(blocks_->ReadVerified(chunk_id, extent, std::span<const uint64_t>(sums).subspan(from, extent.block_count),
+                                          all.subspan(from * kBlockBytes, size_t{extent.block_count} * kBlockBytes)));
+  }
+  bytes.resize(offset < chunk_bytes ? std::min(length, chunk_bytes - offset) : 0);
+  return bytes;
+}
+
 }  // namespace tarn::store

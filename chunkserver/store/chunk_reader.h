@@ -10,6 +10,7 @@
 #include "chunkserver/store/block_reader.h"
 #include "chunkserver/store/chunk_loader.h"
 #include "chunkserver/store/read_leases.h"
+#include "chunkserver/store/replica_store.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 
@@ -63,6 +64,10 @@ class ChunkReader {
 
   // Reads past the page cache and verifies. The plan gets no pieces.
   Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) const;
+
+  // For copies. See ReplicaStore.
+  Result<ChunkSums> Sums(ChunkId chunk) const;
+  Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) const;
 
  private:
   // Where the answer ends and what it looks like there.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "chunkserver/store/checkpointer.h"
+#include "chunkserver/store/chunk_lister.h"
 #include "chunkserver/store/data_deleter.h"
 #include "chunkserver/store/maintenance.h"
 #include "chunkserver/store/recovery.h"
@@ -55,8 +56,22 @@ class LogStructuredStore final : public ChunkStore {
   }
   bool was_clean() const override { return target_->was_clean(); }
 
-  Result<WriteOutcome> Write(const WriteRequest& request) override;
-  Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) override;
+  Result<ChangeOutcome> ApplyWrite(const WriteRequest& request, const ChangeContext& context) override;
+  Result<ChangeOutcome> ApplyTruncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view, const ChangeContext& context) override;
+  Result<ChunkState> StateOf(ChunkId chunk) override;
+  Result<ChunkSums> SumsOf(ChunkId chunk) override { return reader_->Sums(chunk); }
+  Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) override {
+    return Told(chunk, reader_->ReadForCopy(chunk, offset, length));
+  }
+  Result<InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) override {
+    return lister_->ListGroup(group, after, entries_max);
+  }
+  Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) override;
+  Status InstallEnd(ChunkId chunk, const ChunkState& state) override;
+  Status RemoveChunk(ChunkId chunk) override;
+  std::vector<SessionWindow> WindowsOf(GroupId group) override { return windows_.Of(group); }
+  void InstallWindows(GroupId group, std::span<const SessionWindow> windows, bool replace) override { windows_.Install(group, windows, replace); }
+  uint64_t AvailableBytes() override;
   std::optional<Result<ReadPlan>> PlanReadInMemory(const ReadRequest& request) override { return reader_->PlanInMemory(request); }
   Result<ReadPlan> PlanRead(const ReadRequest& request) override { return Told(request.chunk, reader_->Plan(request)); }
   Status ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) override;
@@ -81,7 +96,8 @@ class LogStructuredStore final : public ChunkStore {
   Status OpenIndex();
   void Assemble(const FileSystemSpace& space);
   Status Recover();
-  void QueueRewrites(const WriteRequest& request);
+  uint64_t AvailableOf(const FileSystemSpace& space) const;
+  void QueueRewrites(ChunkId chunk_id, uint64_t offset, uint64_t length);
   // Corruption is logged where it is met: someone must act.
   template <typename T>
   Result<T> Told(ChunkId chunk, Result<T> result) const {
@@ -108,6 +124,7 @@ class LogStructuredStore final : public ChunkStore {
   std::unique_ptr<SegmentLog> log_;
   std::unique_ptr<BlockReader> blocks_;
   std::unique_ptr<ChunkReader> reader_;
+  std::unique_ptr<ChunkLister> lister_;
   std::unique_ptr<ChunkWriter> writer_;
   std::unique_ptr<DataDeleter> deleter_;
   std::unique_ptr<Committer> committer_;
@@ -168,6 +185,7 @@ void LogStructuredStore::Assemble(const FileSystemSpace& space) {
   log_ = std::make_unique<SegmentLog>(log, segment_directory_.get(), &segments_, environment_.random, environment_.faults);
   blocks_ = std::make_unique<BlockReader>(&segments_, &leases_, environment_.faults, &metrics_);
   reader_ = std::make_unique<ChunkReader>(loader_.get(), table_.get(), &segments_, blocks_.get(), &leases_, environment_.faults);
+  lister_ = std::make_unique<ChunkLister>(table_.get(), index_.get());
   writer_ = std::make_unique<ChunkWriter>(WriterParts{.table = table_.get(),
                                                       .loader = loader_.get(),
                                                       .log = log_.get(),
@@ -235,20 +253,20 @@ Status LogStructuredStore::Close() {
   return target_->MarkClean();
 }
 
-Result<WriteOutcome> LogStructuredStore::Write(const WriteRequest& request) {
+Result<ChangeOutcome> LogStructuredStore::ApplyWrite(const WriteRequest& request, const ChangeContext& context) {
   RETURN_IF_ERROR(ValidateWrite(request));
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
-  Result<WriteOutcome> outcome = writer_->Write(request);
+  Result<ChangeOutcome> outcome = writer_->Write(request, context);
   if (!outcome.ok()) return Told(request.chunk, std::move(outcome));
   committer_->NoteWritten();
-  QueueRewrites(request);
+  QueueRewrites(request.chunk, request.offset, request.payload.size());
   return outcome;
 }
 
-void LogStructuredStore::QueueRewrites(const WriteRequest& request) {
-  const uint32_t first_unit = UnitOfBlock(static_cast<uint32_t>(request.offset / kBlockBytes));
-  const uint32_t last_unit = UnitOfBlock(static_cast<uint32_t>((request.offset + request.payload.size() - 1) / kBlockBytes));
-  const std::shared_ptr<Chunk> chunk = table_->Find(request.chunk);
+void LogStructuredStore::QueueRewrites(ChunkId chunk_id, uint64_t offset, uint64_t length) {
+  const uint32_t first_unit = UnitOfBlock(static_cast<uint32_t>(offset / kBlockBytes));
+  const uint32_t last_unit = UnitOfBlock(static_cast<uint32_t>((offset + length - 1) / kBlockBytes));
+  const std::shared_ptr<Chunk> chunk = table_->Find(chunk_id);
   if (chunk == nullptr) return;
   std::vector<uint32_t> due;
   {
@@ -261,14 +279,56 @@ void LogStructuredStore::QueueRewrites(const WriteRequest& request) {
       due.push_back(number);
     }
   }
-  for (const uint32_t number : due) maintenance_->QueueRewrite(request.chunk, number);
+  for (const uint32_t number : due) maintenance_->QueueRewrite(chunk_id, number);
 }
 
-Status LogStructuredStore::Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) {
+Result<ChangeOutcome> LogStructuredStore::ApplyTruncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view,
+                                                        const ChangeContext& context) {
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
-  RETURN_IF_ERROR(Told(chunk, writer_->Truncate(chunk, writer, view)));
+  Result<ChangeOutcome> outcome = writer_->Truncate(chunk, writer, view, context);
+  if (!outcome.ok()) return Told(chunk, std::move(outcome));
+  committer_->NoteWritten();
+  return outcome;
+}
+
+Result<ChunkState> LogStructuredStore::StateOf(ChunkId chunk_id) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, loader_->Load(chunk_id));
+  MutexLock lock(chunk->map_mutex);
+  return store::StateOf(chunk->head);
+}
+
+Status LogStructuredStore::InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes,
+                                        std::string_view piece_sums) {
+  RETURN_IF_ERROR(ValidatePiece(offset, bytes, piece_sums));
+  RETURN_IF_ERROR(maintenance_->WaitForRoom());
+  RETURN_IF_ERROR(Told(chunk, writer_->InstallPiece(chunk, group, offset, bytes, piece_sums)));
+  committer_->NoteWritten();
+  QueueRewrites(chunk, offset, bytes.size());
+  return Status::Ok();
+}
+
+Status LogStructuredStore::InstallEnd(ChunkId chunk, const ChunkState& state) {
+  RETURN_IF_ERROR(maintenance_->WaitForRoom());
+  RETURN_IF_ERROR(Told(chunk, writer_->InstallEnd(chunk, state)));
   committer_->NoteWritten();
   return Status::Ok();
+}
+
+Status LogStructuredStore::RemoveChunk(ChunkId chunk) {
+  RETURN_IF_ERROR(maintenance_->WaitForRoom());
+  RETURN_IF_ERROR(Told(chunk, writer_->Remove(chunk)));
+  committer_->NoteWritten();
+  return Status::Ok();
+}
+
+uint64_t LogStructuredStore::AvailableOf(const FileSystemSpace& space) const {
+  const uint64_t reserve = log_->options().reserve_bytes;
+  return space.available_bytes > reserve ? space.available_bytes - reserve : 0;
+}
+
+uint64_t LogStructuredStore::AvailableBytes() {
+  const Result<FileSystemSpace> space = segment_directory_->Space();
+  return space.ok() ? AvailableOf(*space) : 0;
 }
 
 Status LogStructuredStore::ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) {
@@ -282,7 +342,7 @@ Result<std::vector<ChunkInfo>> LogStructuredStore::StatData(DataId data) {
   std::vector<ChunkInfo> infos;
   for (const auto& chunk : chunks) {
     MutexLock lock(chunk->map_mutex);
-    infos.push_back(ChunkInfo{chunk->id.index, chunk->head.bytes, chunk->head.version});
+    if (chunk->head.exists()) infos.push_back(ChunkInfo{chunk->id.index, chunk->head.bytes, chunk->head.version});
   }
   return infos;
 }
@@ -290,8 +350,7 @@ Result<std::vector<ChunkInfo>> LogStructuredStore::StatData(DataId data) {
 Result<SpaceReport> LogStructuredStore::Space() {
   ASSIGN_OR_RETURN(const FileSystemSpace space, segment_directory_->Space());
   SpaceReport report{.capacity_bytes = space.capacity_bytes};
-  const uint64_t reserve = log_->options().reserve_bytes;
-  report.available_bytes = space.available_bytes > reserve ? space.available_bytes - reserve : 0;
+  report.available_bytes = AvailableOf(space);
   for (const auto& segment : segments_.All()) {
     const Result<uint64_t> allocated = segment->file->AllocatedBytes();
     if (allocated.status().code() == StatusCode::kNotFound) continue;  // removed meanwhile
@@ -311,6 +370,15 @@ Status LogStructuredStore::Told(ChunkId chunk, const Status& status) const {
 }
 
 }  // namespace
+
+Result<WriteOutcome> ChunkStore::Write(const WriteRequest& request) {
+  ASSIGN_OR_RETURN(const ChangeOutcome outcome, ApplyWrite(request, {}));
+  return WriteOutcome{.version = outcome.stamp.version, .chunk_bytes = outcome.chunk_bytes};
+}
+
+Status ChunkStore::Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) {
+  return ApplyTruncate(chunk, writer, view, {}).status();
+}
 
 Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(const StoreOptions& options, const StoreEnvironment& environment) {
   ASSIGN_OR_RETURN(std::unique_ptr<TargetDirectory> directory, TargetDirectory::Open(options.directory, environment.random));

@@ -21,6 +21,7 @@
 
 #include "chunkserver/store/chunk_reader.h"
 #include "chunkserver/store/chunk_writer.h"
+#include "chunkserver/store/replica_store.h"
 #include "chunkserver/store/segment_file.h"
 #include "chunkserver/store/store_metrics.h"
 #include "chunkserver/store/target_identity.h"
@@ -67,14 +68,19 @@ struct ChunkInfo {
   uint64_t version = 0;
 };
 
-// Thread-safe.
-class ChunkStore {
+struct WriteOutcome {
+  uint64_t version = 0;
+  uint64_t chunk_bytes = 0;
+};
+
+// Thread-safe. What replication needs of it is ReplicaStore.
+class ChunkStore : public ReplicaStore {
  public:
   // Makes a new target in a directory that is missing or empty. Refuses, with one line that names the file: a directory in use (kBusy), one
   // that is no target's or is damaged (kCorruption).
   static Result<std::unique_ptr<ChunkStore>> Open(const StoreOptions& options, const StoreEnvironment& environment);
   // Without Close: as after a crash; what was not committed may be lost.
-  virtual ~ChunkStore() = default;
+  ~ChunkStore() override = default;
   ChunkStore(const ChunkStore&) = delete;
   ChunkStore& operator=(const ChunkStore&) = delete;
   // Makes everything durable and indexed. No other call may be running or follow.
@@ -87,8 +93,9 @@ class ChunkStore {
   virtual bool was_clean() const = 0;
 
   // See ChunkWriter and ChunkReader. All but PlanReadInMemory may block. Write: kCorruption if the payload does not fit its sums.
-  virtual Result<WriteOutcome> Write(const WriteRequest& request) = 0;
-  virtual Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view) = 0;
+  // Of a single copy: changes of no epoch and no group.
+  Result<WriteOutcome> Write(const WriteRequest& request);
+  Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view);
   virtual std::optional<Result<ReadPlan>> PlanReadInMemory(const ReadRequest& request) = 0;
   virtual Result<ReadPlan> PlanRead(const ReadRequest& request) = 0;
   virtual Status ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) = 0;
@@ -98,7 +105,7 @@ class ChunkStore {
   virtual Result<std::vector<ChunkInfo>> StatData(DataId data) = 0;
 
   // Everything that returned before this call is on stable storage when `callback` runs (on the commit thread: it must not block).
-  virtual void WhenDurable(std::function<void(Status)> callback) = 0;
+  void WhenDurable(std::function<void(Status)> callback) override = 0;
   virtual Status Commit() = 0;
 
   // Not ok: the disk has failed writes and nothing is taken any more until the target is opened again (or, if it is the index that cannot be

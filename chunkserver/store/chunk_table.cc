@@ -102,7 +102,22 @@ std::vector<std::shared_ptr<Chunk>> ChunkTable::TakeDirty() {
   MutexLock lock(dirty_mutex_);
   // Chunks that become dirty from here on are counted for the next checkpoint.
   dirty_bytes_.store(0, std::memory_order_relaxed);
-  return std::exchange(dirty_, {});
+  indexing_ = std::exchange(dirty_, {});
+  return indexing_;
+}
+
+void ChunkTable::DirtyAreIndexed() {
+  std::vector<std::shared_ptr<Chunk>> indexed;
+  MutexLock lock(dirty_mutex_);
+  indexed.swap(indexing_);
+  lock.Unlock();
+}
+
+std::vector<std::shared_ptr<Chunk>> ChunkTable::NotIndexed() {
+  MutexLock lock(dirty_mutex_);
+  std::vector<std::shared_ptr<Chunk>> chunks = dirty_;
+  chunks.insert(chunks.end(), indexing_.begin(), indexing_.end());
+  return chunks;
 }
 
 }  // namespace tarn::store

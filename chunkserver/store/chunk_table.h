@@ -36,7 +36,11 @@ class ChunkTable {
   // The chunk was just marked dirty, with about this much to be indexed.
   void AddDirty(std::shared_ptr<Chunk> chunk, size_t memory_bytes);
   void NoteDirtied(size_t memory_bytes) { dirty_bytes_.fetch_add(memory_bytes, std::memory_order_relaxed); }
+  // They stay among those that the index may not show as they are, until DirtyAreIndexed.
   std::vector<std::shared_ptr<Chunk>> TakeDirty();
+  void DirtyAreIndexed();
+  // Every chunk that the index may not show as it is (some twice).
+  std::vector<std::shared_ptr<Chunk>> NotIndexed();
   // Memory that is pinned until the next checkpoint.
   uint64_t dirty_bytes() const { return dirty_bytes_.load(std::memory_order_relaxed); }
   uint64_t memory_bytes() const { return memory_bytes_.load(std::memory_order_relaxed); }
@@ -65,6 +69,7 @@ class ChunkTable {
 
   Mutex dirty_mutex_;
   std::vector<std::shared_ptr<Chunk>> dirty_ GUARDED_BY(dirty_mutex_);
+  std::vector<std::shared_ptr<Chunk>> indexing_ GUARDED_BY(dirty_mutex_);
 };
 
 }  // namespace tarn::store

@@ -13,12 +13,33 @@
 namespace tarn::store {
 namespace {
 
+// Versions of a chunk that is being installed lie this high: no stamp of a whole one equals theirs.
+constexpr uint64_t kInstallingVersion = uint64_t{1} << 63;
+
 iovec PartOf(std::span<const uint8_t> bytes) { return iovec{const_cast<uint8_t*>(bytes.data()), bytes.size()}; }
 
 uint64_t PaddedSum(std::span<const uint8_t> bytes) {
   std::array<uint8_t, kBlockBytes> block{};
   std::copy(bytes.begin(), bytes.end(), block.begin());
   return Xxh3(block);
+}
+
+ChangeOutcome NowOf(const ChunkHead& head) {
+  const ChunkStamp stamp{head.epoch, head.version};
+  return {.base = stamp, .stamp = stamp, .chunk_bytes = head.bytes};
+}
+
+ChunkHead HeadOf(Chunk* chunk) {
+  MutexLock lock(chunk->map_mutex);
+  return chunk->head;
+}
+
+std::string ToString(const ChunkStamp& stamp) { return std::to_string(stamp.epoch.value()) + "." + std::to_string(stamp.version); }
+
+Status CheckGroup(ChunkId chunk, const ChunkHead& head, GroupId group) {
+  if (!group.valid() || !head.group.valid() || head.group == group) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument, "chunk " + ToString(chunk) + " is one of group " + std::to_string(head.group.value()) + ", not of " +
+                                                  std::to_string(group.value()));
 }
 
 }  // namespace
@@ -40,6 +61,13 @@ Status ValidateWrite(const WriteRequest& request) {
   return Status::Ok();
 }
 
+Status ValidatePiece(uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) {
+  if (offset % kBlockBytes != 0) {
+    return Status(StatusCode::kInvalidArgument, "a piece at " + std::to_string(offset) + ": not a multiple of 4096");
+  }
+  return ValidateWrite({.chunk = {}, .writer = {}, .offset = offset, .payload = bytes, .piece_sums = piece_sums, .view = {}});
+}
+
 // A record being made: its header, its data as a list of parts, and memory for the blocks that had to be merged.
 struct ChunkWriter::Draft {
   RecordHeader header;
@@ -54,55 +82,69 @@ Status ChunkWriter::CheckAllowed(ChunkId chunk) const {
   return Status(StatusCode::kStaleTruncate, "chunk " + ToString(chunk) + " is deleted");
 }
 
-Result<bool> ChunkWriter::WasApplied(const WriterIdentity& writer) {
-  if (!writer.sequence.valid()) return false;
-  ASSIGN_OR_RETURN(const SessionWindows::Seen seen, parts_.windows->Check(writer.session, writer.sequence, writer.acked_through));
-  return seen == SessionWindows::Seen::kApplied;
+Result<ChangeOutcome> ChunkWriter::Begin(const std::shared_ptr<Chunk>& chunk, const WriterIdentity& writer, const ChangeContext& context) {
+  RETURN_IF_ERROR(CheckAllowed(chunk->id));
+  const ChunkHead head = HeadOf(chunk.get());
+  RETURN_IF_ERROR(CheckGroup(chunk->id, head, context.group));
+  ChangeOutcome begun = NowOf(head);
+  if (context.base) {
+    if (*context.base == begun.stamp) return begun;
+    return Status(StatusCode::kStaleEpoch, "chunk " + ToString(chunk->id) + " is at " + ToString(begun.stamp) + ", the change is made for " +
+                                               ToString(*context.base));
+  }
+  if (!writer.sequence.valid()) return begun;
+  ASSIGN_OR_RETURN(const SessionWindows::Seen seen,
+                   parts_.windows->Check({context.group, writer.session, writer.sequence, writer.acked_through}));
+  begun.was_applied = seen == SessionWindows::Seen::kApplied;
+  return begun;
 }
 
-Result<WriteOutcome> ChunkWriter::Write(const WriteRequest& request) {
+ChangeOutcome ChunkWriter::End(const std::shared_ptr<Chunk>& chunk, const WriterIdentity& writer, const ChangeContext& context,
+                               ChangeOutcome begun) {
+  ChangeOutcome outcome = NowOf(HeadOf(chunk.get()));
+  outcome.base = begun.base;
+  if (writer.sequence.valid()) {
+    parts_.windows->MarkApplied({context.group, writer.session, writer.sequence, writer.acked_through});
+  }
+  return outcome;
+}
+
+Result<ChangeOutcome> ChunkWriter::Write(const WriteRequest& request, const ChangeContext& context) {
   ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, parts_.loader->Load(request.chunk));
   MutexLock order(chunk->write_mutex);
-  RETURN_IF_ERROR(CheckAllowed(request.chunk));
-  ASSIGN_OR_RETURN(const bool was_applied, WasApplied(request.writer));
-  if (!was_applied) {
-    RETURN_IF_ERROR(CutLocked(chunk, request.view));
-    const auto draft = std::make_unique<Draft>();
-    RETURN_IF_ERROR(DraftWrite(chunk, request, draft.get()));
-    RETURN_IF_ERROR(LogAndApply(chunk, draft.get(), SpaceClass::kData));
-    if (request.writer.sequence.valid()) parts_.windows->MarkApplied(request.writer.session, request.writer.sequence);
-    parts_.metrics->bytes_written.fetch_add(request.payload.size(), std::memory_order_relaxed);
-  }
-  MutexLock lock(chunk->map_mutex);
-  return WriteOutcome{.version = chunk->head.version, .chunk_bytes = chunk->head.bytes};
+  ASSIGN_OR_RETURN(const ChangeOutcome begun, Begin(chunk, request.writer, context));
+  if (begun.was_applied) return begun;
+  RETURN_IF_ERROR(CutLocked(chunk, request.view, context));
+  const auto draft = std::make_unique<Draft>();
+  RETURN_IF_ERROR(DraftWrite(chunk, request, draft.get()));
+  StampNext(chunk.get(), context, &draft->header);
+  RETURN_IF_ERROR(LogAndApply(chunk, draft.get(), context.base ? SpaceClass::kReplica : SpaceClass::kData));
+  parts_.metrics->bytes_written.fetch_add(request.payload.size(), std::memory_order_relaxed);
+  return End(chunk, request.writer, context, begun);
 }
 
-Status ChunkWriter::Truncate(ChunkId chunk_id, const WriterIdentity& writer, const TruncateView& view) {
+Result<ChangeOutcome> ChunkWriter::Truncate(ChunkId chunk_id, const WriterIdentity& writer, const TruncateView& view,
+                                            const ChangeContext& context) {
   if (view.bytes > kChunkBytesMax) {
     return Status(StatusCode::kInvalidArgument, "truncate to " + std::to_string(view.bytes) + " bytes: out of bounds");
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, parts_.loader->Load(chunk_id));
   MutexLock order(chunk->write_mutex);
-  RETURN_IF_ERROR(CheckAllowed(chunk_id));
-  ASSIGN_OR_RETURN(const bool was_applied, WasApplied(writer));
-  if (was_applied) return Status::Ok();
-  RETURN_IF_ERROR(CutLocked(chunk, view));
-  if (writer.sequence.valid()) parts_.windows->MarkApplied(writer.session, writer.sequence);
-  return Status::Ok();
+  ASSIGN_OR_RETURN(const ChangeOutcome begun, Begin(chunk, writer, context));
+  if (begun.was_applied) return begun;
+  RETURN_IF_ERROR(CutLocked(chunk, view, context));
+  return End(chunk, writer, context, begun);
 }
 
-Status ChunkWriter::CutLocked(const std::shared_ptr<Chunk>& chunk, const TruncateView& view) {
-  ChunkHead head;
-  {
-    MutexLock lock(chunk->map_mutex);
-    head = chunk->head;
-  }
+Status ChunkWriter::CutLocked(const std::shared_ptr<Chunk>& chunk, const TruncateView& view, const ChangeContext& context) {
+  const ChunkHead head = HeadOf(chunk.get());
+  if (!head.exists()) return Status::Ok();
   if (view.generation < head.truncate_generation) {
     return Status(StatusCode::kStaleTruncate, "chunk " + ToString(chunk->id) + " is at truncate generation " +
                                                   std::to_string(head.truncate_generation) + ", the request at " +
                                                   std::to_string(view.generation));
   }
-  if (!head.exists() || view.generation == head.truncate_generation) return Status::Ok();
+  if (view.generation == head.truncate_generation) return Status::Ok();
 
   const auto draft = std::make_unique<Draft>();
   RecordHeader& header = draft->header;
@@ -110,7 +152,80 @@ Status ChunkWriter::CutLocked(const std::shared_ptr<Chunk>& chunk, const Truncat
   header.cut_bytes = std::min(head.bytes, view.bytes);
   header.truncate_generation = view.generation;
   header.tail_sum = header.cut_bytes == head.bytes ? head.tail_sum : 0;
-  if (header.cut_bytes < head.bytes && header.cut_bytes > 0) RETURN_IF_ERROR(DraftCutEnd(chunk, draft.get()));
+  StampNext(chunk.get(), context, &header);
+  const bool brings_data = header.cut_bytes < head.bytes || header.epoch != 0;
+  if (brings_data && header.cut_bytes > 0) RETURN_IF_ERROR(DraftCutEnd(chunk, draft.get()));
+  return LogAndApply(chunk, draft.get(), SpaceClass::kReserved);
+}
+
+void ChunkWriter::StampNext(Chunk* chunk, const ChangeContext& context, RecordHeader* header) {
+  const ChunkHead head = HeadOf(chunk);
+  header->chunk_version = head.version + 1;
+  header->epoch = context.epoch.value();
+  header->group = (head.group.valid() ? head.group : context.group).value();
+}
+
+Status ChunkWriter::InstallPiece(ChunkId chunk_id, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, parts_.loader->Load(chunk_id));
+  MutexLock order(chunk->write_mutex);
+  RETURN_IF_ERROR(CheckAllowed(chunk_id));
+  const ChunkHead head = HeadOf(chunk.get());
+  RETURN_IF_ERROR(CheckGroup(chunk_id, head, group));
+  // Whole blocks only, so that nothing of what is replaced is read: it may be damaged. InstallEnd cuts what is too much.
+  std::vector<uint8_t> padded;
+  std::string sums(piece_sums);
+  if (const size_t tail_bytes = bytes.size() % kBlockBytes; tail_bytes != 0) {
+    padded.assign(bytes.begin(), bytes.end());
+    padded.resize(size_t{BlocksFor(bytes.size())} * kBlockBytes);
+    sums.resize(sums.size() - kSumBytes);
+    AppendSum(sums, PaddedSum(bytes.last(tail_bytes)));
+    bytes = padded;
+  }
+  const auto draft = std::make_unique<Draft>();
+  const WriteRequest request{.chunk = chunk_id,
+                             .writer = {},
+                             .offset = offset,
+                             .payload = bytes,
+                             .piece_sums = sums,
+                             .view = {.generation = head.truncate_generation, .bytes = kChunkBytesMax}};
+  RETURN_IF_ERROR(DraftWrite(chunk, request, draft.get()));
+  StampNext(chunk.get(), {.group = group, .epoch = Epoch(), .base = {}}, &draft->header);
+  draft->header.chunk_version |= kInstallingVersion;
+  RETURN_IF_ERROR(LogAndApply(chunk, draft.get(), SpaceClass::kData));
+  parts_.metrics->bytes_written.fetch_add(bytes.size(), std::memory_order_relaxed);
+  return Status::Ok();
+}
+
+Status ChunkWriter::InstallEnd(ChunkId chunk_id, const ChunkState& state) {
+  if (state.bytes > kChunkBytesMax || state.stamp.version == 0) {
+    return Status(StatusCode::kInvalidArgument, "chunk " + ToString(chunk_id) + " cannot become one of " + std::to_string(state.bytes) +
+                                                    " bytes at " + ToString(state.stamp));
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, parts_.loader->Load(chunk_id));
+  MutexLock order(chunk->write_mutex);
+  RETURN_IF_ERROR(CheckAllowed(chunk_id));
+  const ChunkHead head = HeadOf(chunk.get());
+  RETURN_IF_ERROR(CheckGroup(chunk_id, head, state.group));
+  const auto draft = std::make_unique<Draft>();
+  RecordHeader& header = draft->header;
+  header.kind = RecordKind::kTruncate;
+  header.cut_bytes = state.bytes;
+  header.truncate_generation = state.truncate_generation;
+  StampNext(chunk.get(), {.group = state.group, .epoch = state.stamp.epoch, .base = {}}, &header);
+  header.chunk_version = state.stamp.version;
+  if (state.bytes > 0) RETURN_IF_ERROR(DraftCutEnd(chunk, draft.get()));
+  return LogAndApply(chunk, draft.get(), SpaceClass::kReserved);
+}
+
+Status ChunkWriter::Remove(ChunkId chunk_id) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<Chunk> chunk, parts_.loader->Load(chunk_id));
+  MutexLock order(chunk->write_mutex);
+  const ChunkHead head = HeadOf(chunk.get());
+  if (!head.exists()) return Status::Ok();
+  // A cut to nothing, with the version of a chunk that does not exist.
+  const auto draft = std::make_unique<Draft>();
+  draft->header.kind = RecordKind::kTruncate;
+  draft->header.group = head.group.value();
   return LogAndApply(chunk, draft.get(), SpaceClass::kReserved);
 }
 
@@ -119,12 +234,15 @@ Status ChunkWriter::DraftCutEnd(const std::shared_ptr<Chunk>& chunk, Draft* draf
   const uint32_t block = static_cast<uint32_t>((header.cut_bytes - 1) / kBlockBytes);
   const uint32_t kept_bytes = static_cast<uint32_t>(header.cut_bytes - uint64_t{block} * kBlockBytes);
   RETURN_IF_ERROR(ReadOldBlock(chunk, block, draft->last_block));
-  {
+  // Without an epoch nobody compares stamps, and a whole block may stay where it is.
+  if (header.epoch == 0 && kept_bytes == kBlockBytes) {
     MutexLock lock(chunk->map_mutex);
-    if (kept_bytes == kBlockBytes && chunk->map.FindBlock(block) != nullptr) return Status::Ok();
+    const bool is_within = header.cut_bytes <= chunk->head.bytes;
+    if (is_within && chunk->map.FindBlock(block) != nullptr) return Status::Ok();
   }
   // A block that is cut is stored anew with zeros behind the cut, so that a later write that extends the chunk shows no old bytes. A hole at
-  // the end is stored as zeros: the chunk's length is then told by data that lives as long as it does, also to a rebuild of the index.
+  // the end is stored as zeros: the chunk's length is then told by data that lives as long as it does, and so is its stamp, also to a rebuild
+  // of the index (which does not see records that have lost their last data).
   const std::span<const uint8_t> kept = std::span<const uint8_t>(draft->last_block).first(kept_bytes);
   if (kept_bytes < kBlockBytes) header.tail_sum = Xxh3(kept);
   header.first_block = block;
@@ -219,7 +337,6 @@ Status ChunkWriter::LogAndApply(const std::shared_ptr<Chunk>& chunk, Draft* draf
   {
     MutexLock lock(chunk->map_mutex);
     header.record_number = chunk->head.record_number + 1;
-    header.chunk_version = chunk->head.version + (header.kind == RecordKind::kRewrite ? 0 : 1);
   }
   // Everything that can fail comes before the record is in the log.
   RETURN_IF_ERROR(PrepareChange(*parts_.loader, chunk, header));
@@ -279,6 +396,9 @@ Status ChunkWriter::RewriteRun(const std::shared_ptr<Chunk>& chunk, BlockRange r
     header.data_bytes = static_cast<uint32_t>(data_end - uint64_t{run.first} * kBlockBytes);
     header.tail_sum = data_end % kBlockBytes != 0 ? chunk->head.tail_sum : 0;
     header.truncate_generation = chunk->head.truncate_generation;
+    header.chunk_version = chunk->head.version;
+    header.epoch = chunk->head.epoch.value();
+    header.group = chunk->head.group.value();
   }
   if (extents.size() < 2) return Status::Ok();
   header.kind = RecordKind::kRewrite;

@@ -12,6 +12,7 @@
 #include "chunkserver/store/chunk_loader.h"
 #include "chunkserver/store/chunk_reader.h"
 #include "chunkserver/store/dead_data.h"
+#include "chunkserver/store/replica_store.h"
 #include "chunkserver/store/segment_log.h"
 #include "chunkserver/store/session_windows.h"
 #include "chunkserver/store/store_metrics.h"
@@ -37,11 +38,6 @@ struct WriteRequest {
   TruncateView view;
 };
 
-struct WriteOutcome {
-  uint64_t version = 0;
-  uint64_t chunk_bytes = 0;
-};
-
 // Where the writer finds what it needs; all outlive it.
 struct WriterParts {
   ChunkTable* table = nullptr;
@@ -60,11 +56,18 @@ class ChunkWriter {
   explicit ChunkWriter(const WriterParts& parts) : parts_(parts) {}
 
   // Of a request that passed ValidateWrite. Readable when it returns, durable with the next commit. kNoSpace;
-  // kStaleTruncate: the view is older than the chunk's, or its data id is deleted; kStaleSequence, kResourceExhausted: see SessionWindows.
-  // A repeat of something applied is answered with the chunk as it is now.
-  Result<WriteOutcome> Write(const WriteRequest& request);
+  // kStaleTruncate: the view is older than the chunk's, or its data id is deleted; kStaleSequence, kResourceExhausted: see SessionWindows;
+  // kStaleEpoch: the chunk is not as context.base says. A repeat of something applied is answered with the chunk as it is now.
+  // After an error the chunk may have changed all the same: its view may have cut it first.
+  Result<ChangeOutcome> Write(const WriteRequest& request, const ChangeContext& context);
   // Cuts the chunk to view.bytes if it does not know view.generation yet. A chunk that does not exist needs no cut.
-  Status Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view);
+  Result<ChangeOutcome> Truncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view, const ChangeContext& context);
+
+  // See ReplicaStore. Of a piece that passed ValidatePiece.
+  Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums);
+  Status InstallEnd(ChunkId chunk, const ChunkState& state);
+  Status Remove(ChunkId chunk);
+
   // Puts the blocks of a unit that has become many small extents into one record each run of blocks. True if it did.
   Result<bool> RewriteUnit(ChunkId chunk, uint32_t unit);
 
@@ -72,12 +75,14 @@ class ChunkWriter {
   struct Draft;
 
   Status CheckAllowed(ChunkId chunk) const;
-  // True: it was applied before.
-  Result<bool> WasApplied(const WriterIdentity& writer);
-  // With the chunk's write_mutex held, as all below.
-  Status CutLocked(const std::shared_ptr<Chunk>& chunk, const TruncateView& view);
-  // The data that a cut to header.cut_bytes needs in its record, if any.
+  // With the chunk's write_mutex held, as all below. Whether the change may be made, and what it begins from.
+  Result<ChangeOutcome> Begin(const std::shared_ptr<Chunk>& chunk, const WriterIdentity& writer, const ChangeContext& context);
+  ChangeOutcome End(const std::shared_ptr<Chunk>& chunk, const WriterIdentity& writer, const ChangeContext& context, ChangeOutcome begun);
+  Status CutLocked(const std::shared_ptr<Chunk>& chunk, const TruncateView& view, const ChangeContext& context);
+  // The data that a cut to header.cut_bytes brings along: the block it ends in. It may lie behind the chunk's end.
   Status DraftCutEnd(const std::shared_ptr<Chunk>& chunk, Draft* draft);
+  // The version that follows the chunk's, in the epoch and group of the context.
+  static void StampNext(Chunk* chunk, const ChangeContext& context, RecordHeader* header);
   Status DraftWrite(const std::shared_ptr<Chunk>& chunk, const WriteRequest& request, Draft* draft);
   Status DraftEdges(const std::shared_ptr<Chunk>& chunk, const WriteRequest& request, Draft* draft);
   // The block as the chunk shows it, zeros behind its end; verified.
@@ -90,5 +95,6 @@ class ChunkWriter {
 
 // kInvalidArgument: out of bounds. kCorruption: the payload does not fit its sums; it should be sent again.
 Status ValidateWrite(const WriteRequest& request);
+Status ValidatePiece(uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums);
 
 }  // namespace tarn::store

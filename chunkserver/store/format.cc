@@ -23,9 +23,18 @@ struct HeadValue {
   uint64_t truncate_generation;
   uint64_t tail_sum;
   uint32_t unit_end;
-  uint32_t reserved;
+  uint32_t group;  // 0 in values of version 1
+  uint64_t epoch;  // not in values of version 1
 };
-static_assert(sizeof(HeadValue) == 48);
+static_assert(sizeof(HeadValue) == 56);
+constexpr size_t kHeadBytesOfVersion1 = offsetof(HeadValue, epoch);
+
+struct GroupEntryValue {
+  uint64_t epoch;
+  uint64_t version;
+  uint64_t bytes;
+};
+static_assert(sizeof(GroupEntryValue) == 24);
 
 struct ExtentValue {
   uint32_t segment;
@@ -86,6 +95,26 @@ uint64_t LoadBigEndian(std::string_view bytes) {
   uint64_t value = 0;
   for (char byte : bytes) value = (value << 8) | static_cast<uint8_t>(byte);
   return value;
+}
+
+bool IsKnownIndexVersion(uint8_t version) { return version == 1 || version == kIndexVersion; }
+
+// Takes the head of a chunk off the front of `bytes`.
+bool TakeHead(uint8_t version, std::string_view* bytes, ChunkHead* head) {
+  const size_t length = version == 1 ? kHeadBytesOfVersion1 : sizeof(HeadValue);
+  if (bytes->size() < length) return false;
+  HeadValue stored{};
+  std::memcpy(&stored, bytes->data(), length);
+  bytes->remove_prefix(length);
+  *head = ChunkHead{.bytes = stored.bytes,
+                    .version = stored.version,
+                    .record_number = stored.record_number,
+                    .truncate_generation = stored.truncate_generation,
+                    .tail_sum = stored.tail_sum,
+                    .unit_end = stored.unit_end,
+                    .group = GroupId(stored.group),
+                    .epoch = Epoch(stored.epoch)};
+  return true;
 }
 
 Status BadIndexValue(std::string_view what) {
@@ -219,6 +248,24 @@ std::optional<DecodedUnitKey> DecodeUnitKey(std::string_view key) {
                         .unit = static_cast<uint32_t>(LoadBigEndian(key.substr(13, 4)))};
 }
 
+std::string GroupKeyPrefix(GroupId group) {
+  std::string key(1, kGroupKeyTag);
+  AppendBigEndian(&key, group.value(), 4);
+  return key;
+}
+
+std::string GroupKey(GroupId group, ChunkId chunk) {
+  std::string key = GroupKeyPrefix(group);
+  AppendBigEndian(&key, chunk.data.value(), 8);
+  AppendBigEndian(&key, chunk.index, 4);
+  return key;
+}
+
+std::optional<ChunkId> DecodeGroupKey(std::string_view key) {
+  if (key.size() != 17 || key[0] != kGroupKeyTag) return std::nullopt;
+  return ChunkId{.data = DataId(LoadBigEndian(key.substr(5, 8))), .index = static_cast<uint32_t>(LoadBigEndian(key.substr(13, 4)))};
+}
+
 std::string NumberKey(char tag, uint64_t number) {
   std::string key(1, tag);
   AppendBigEndian(&key, number, 8);
@@ -242,7 +289,7 @@ std::string EncodeUnit(uint32_t unit, const UnitValue& value, const ChunkHead* h
   AppendStruct(&bytes, header);
   if (head != nullptr) {
     AppendStruct(&bytes, HeadValue{head->bytes, head->version, head->record_number, head->truncate_generation, head->tail_sum,
-                                   head->unit_end, 0});
+                                   head->unit_end, head->group.value(), head->epoch.value()});
   }
   for (const Extent& extent : value.extents) {
     AppendStruct(&bytes, ExtentValue{extent.place.segment.value(), extent.place.header_block, extent.place.record_first_block,
@@ -255,16 +302,13 @@ std::string EncodeUnit(uint32_t unit, const UnitValue& value, const ChunkHead* h
 
 Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, ChunkHead* head) {
   UnitValueHeader header;
-  if (!TakeStruct(&bytes, &header) || header.version != kIndexVersion || (header.has_head != 0) != (unit == 0)) {
+  if (!TakeStruct(&bytes, &header) || !IsKnownIndexVersion(header.version) || (header.has_head != 0) != (unit == 0)) {
     return BadIndexValue("a unit of a chunk");
   }
   if (header.has_head != 0) {
-    HeadValue stored;
-    if (!TakeStruct(&bytes, &stored)) return BadIndexValue("the head of a chunk");
-    if (head != nullptr) {
-      *head = ChunkHead{stored.bytes,    stored.version, stored.record_number, stored.truncate_generation,
-                        stored.tail_sum, stored.unit_end};
-    }
+    ChunkHead stored;
+    if (!TakeHead(header.version, &bytes, &stored)) return BadIndexValue("the head of a chunk");
+    if (head != nullptr) *head = stored;
   }
   value->extents.clear();
   uint32_t previous_end = 0;
@@ -284,6 +328,18 @@ Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, Chunk
   value->sums.resize(header.sum_count);
   if (!value->sums.empty()) std::memcpy(value->sums.data(), bytes.data(), bytes.size());
   return Status::Ok();
+}
+
+std::string EncodeGroupEntry(const GroupEntry& entry) {
+  std::string bytes;
+  AppendStruct(&bytes, GroupEntryValue{entry.epoch.value(), entry.version, entry.bytes});
+  return bytes;
+}
+
+Result<GroupEntry> DecodeGroupEntry(std::string_view bytes) {
+  GroupEntryValue stored;
+  if (!TakeStruct(&bytes, &stored) || !bytes.empty()) return BadIndexValue("a chunk of a group");
+  return GroupEntry{.epoch = Epoch(stored.epoch), .version = stored.version, .bytes = stored.bytes};
 }
 
 std::string EncodeDeadRanges(std::span<const DeadRange> ranges) {
@@ -317,7 +373,7 @@ std::string EncodeCheckpoint(const CheckpointValue& value) {
 Result<CheckpointValue> DecodeCheckpoint(std::string_view bytes) {
   CheckpointBytes stored;
   if (!TakeStruct(&bytes, &stored) || !bytes.empty()) return BadIndexValue("the checkpoint");
-  if (stored.version != kIndexVersion) {
+  if (!IsKnownIndexVersion(stored.version)) {
     return Status(StatusCode::kNotSupported, "index format version " + std::to_string(stored.version) + ", this program reads " +
                                                  std::to_string(kIndexVersion));
   }

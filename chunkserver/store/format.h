@@ -99,8 +99,9 @@ struct RecordHeader {
   uint64_t cut_bytes = 0;  // kTruncate: the chunk's length after it
   uint64_t tail_sum = 0;   // sum of the last, partly filled block as far as it is filled; 0 if there is none
   uint32_t entry_count = 0;  // 8-byte entries behind the header: sums of the data's blocks, each padded with zeros; kDeleteData: data ids
-  uint32_t reserved = 0;
-  uint64_t reserved_words[2] = {};
+  uint32_t group = 0;        // of the chunk; 0: not known
+  uint64_t epoch = 0;        // in which the change was ordered; with chunk_version the chunk's stamp. 0: no epoch's
+  uint64_t reserved_word = 0;
   uint64_t header_sum = 0;  // XXH3-64 of the header (this field 0) and its entries
 };
 static_assert(sizeof(RecordHeader) == 128);
@@ -169,11 +170,15 @@ struct Extent {
 struct ChunkHead {
   uint64_t bytes = 0;
   uint64_t version = 0;
-  uint64_t record_number = 0;  // 0: no such chunk
+  uint64_t record_number = 0;  // 0: nothing is kept of it
   uint64_t truncate_generation = 0;
   uint64_t tail_sum = 0;  // of the last, partly filled block; 0 if the length is a multiple of kBlockBytes
   uint32_t unit_end = 0;  // no unit from this one on has a key
-  bool exists() const { return record_number != 0; }
+  GroupId group;  // once known it never changes
+  Epoch epoch;
+  bool exists() const { return version != 0; }
+  // A chunk that was removed keeps its head, so that the numbers of its records go on when it is made again.
+  bool is_kept() const { return record_number != 0; }
 };
 
 // Extents in order of blocks, none overlapping. `sums` begins at the unit's first block; blocks behind its end are holes.
@@ -201,7 +206,8 @@ struct SegmentValue {
   uint32_t scan_from_block = 1;  // records with a sequence above the checkpoint's lie from here on
 };
 
-inline constexpr uint8_t kIndexVersion = 1;
+// Values of version 1 have heads without group and epoch. They are still read.
+inline constexpr uint8_t kIndexVersion = 2;
 
 std::string UnitKey(ChunkId chunk, uint32_t unit);
 // The first 13 bytes: all units of a chunk; the first 9: all chunks of a data id.
@@ -214,8 +220,13 @@ struct DecodedUnitKey {
 std::optional<DecodedUnitKey> DecodeUnitKey(std::string_view key);
 inline constexpr char kUnitKeyTag = 'c';
 inline constexpr char kDeadKeyTag = 'd';
+inline constexpr char kGroupKeyTag = 'g';
 inline constexpr char kSegmentKeyTag = 's';
 inline constexpr char kTombstoneKeyTag = 't';
+// What a group holds: an entry for each chunk that exists and whose group is known, so that listing a group reads nothing else.
+std::string GroupKeyPrefix(GroupId group);
+std::string GroupKey(GroupId group, ChunkId chunk);
+std::optional<ChunkId> DecodeGroupKey(std::string_view key);
 // 'tag' + 8 bytes of number, and back.
 std::string NumberKey(char tag, uint64_t number);
 std::optional<uint64_t> DecodeNumberKey(char tag, std::string_view key);
@@ -226,6 +237,14 @@ inline constexpr std::string_view kChunkCountKey = "n";
 std::string EncodeUnit(uint32_t unit, const UnitValue& value, const ChunkHead* head);
 // kCorruption for bytes that are no such value. `head` may be null.
 Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, ChunkHead* head);
+struct GroupEntry {
+  Epoch epoch;
+  uint64_t version = 0;
+  uint64_t bytes = 0;
+  friend auto operator<=>(const GroupEntry&, const GroupEntry&) = default;
+};
+std::string EncodeGroupEntry(const GroupEntry& entry);
+Result<GroupEntry> DecodeGroupEntry(std::string_view bytes);
 std::string EncodeDeadRanges(std::span<const DeadRange> ranges);
 Result<std::vector<DeadRange>> DecodeDeadRanges(std::string_view bytes);
 std::string EncodeCheckpoint(const CheckpointValue& value);

@@ -49,6 +49,8 @@ RecordHeader SomeRecord() {
   header.truncate_generation = 9;
   header.cut_bytes = 0;
   header.tail_sum = 0x1111111111111111;
+  header.group = 10;
+  header.epoch = 11;
   return header;
 }
 
@@ -109,9 +111,10 @@ TEST(RecordFormat, HeaderHasItsGoldenBytes) {
             "0000000000000000"  // cut bytes
             "1111111111111111"  // tail sum
             "02000000"          // entries
-            "00000000"
-            "00000000000000000000000000000000");
-  EXPECT_EQ(Hex(block.substr(120, 8)), "89e370b2cb89babb");
+            "0a000000"          // group
+            "0b00000000000000"  // epoch
+            "0000000000000000");
+  EXPECT_EQ(Hex(block.substr(120, 8)), "cb2683d95f534da4");
   EXPECT_EQ(Hex(block.substr(128, 16)), "22222222222222223333333333333333");
 }
 
@@ -122,6 +125,20 @@ TEST(RecordFormat, ComesBackAsItWas) {
   EXPECT_EQ(decoded->entries, std::vector<uint64_t>(std::begin(kSums), std::end(kSums)));
   EXPECT_EQ(decoded->header.data_bytes, 4196u);
   EXPECT_EQ(RecordBlocks(decoded->header), 3u);
+}
+
+// As records were before they had groups and epochs.
+TEST(RecordFormat, ARecordWithoutGroupAndEpochHasThemZero) {
+  RecordHeader header = SomeRecord();
+  header.group = 0;
+  header.epoch = 0;
+  const std::string block = EncodeRecordHeader(header, kSums, {});
+  EXPECT_EQ(Hex(block.substr(100, 20)), "00000000" "0000000000000000" "0000000000000000");
+  EXPECT_EQ(Hex(block.substr(120, 8)), "89e370b2cb89babb");
+  const auto decoded = DecodeRecordHeader(BytesOf(block), header.segment_generation, 5);
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->header.group, 0u);
+  EXPECT_EQ(decoded->header.epoch, 0u);
 }
 
 TEST(RecordFormat, AnyFlippedByteOfHeaderOrSumsIsNoticed) {
@@ -176,6 +193,9 @@ TEST(IndexFormat, KeysSortByChunkAndUnit) {
   ASSERT_TRUE(decoded);
   EXPECT_EQ(decoded->chunk, (ChunkId{DataId(11), 12}));
   EXPECT_EQ(decoded->unit, 13u);
+  EXPECT_EQ(Hex(GroupKey(GroupId(5), {DataId(0x0102030405060708), 9})), "67" "00000005" "0102030405060708" "00000009");
+  EXPECT_EQ(DecodeGroupKey(GroupKey(GroupId(5), {DataId(11), 12})), (ChunkId{DataId(11), 12}));
+  EXPECT_EQ(DecodeGroupKey(UnitKey({DataId(11), 12}, 13)), std::nullopt);
 }
 
 UnitValue SomeUnit() {
@@ -188,29 +208,61 @@ UnitValue SomeUnit() {
 }
 
 TEST(IndexFormat, UnitHasItsGoldenBytes) {
-  const ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 3, .tail_sum = 4, .unit_end = 1};
+  const ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 3, .tail_sum = 4, .unit_end = 1,
+                       .group = GroupId(5), .epoch = Epoch(6)};
   EXPECT_EQ(Hex(EncodeUnit(0, SomeUnit(), &head)),
-            "01" "01" "0100" "0200" "0000"  // version, has head, extents, sums
-            "0020000000000000" "0100000000000000" "0200000000000000" "0300000000000000" "0400000000000000" "01000000" "00000000"
+            "02" "01" "0100" "0200" "0000"  // version, has head, extents, sums
+            "0020000000000000" "0100000000000000" "0200000000000000" "0300000000000000" "0400000000000000" "01000000"
+            "05000000" "0600000000000000"  // group, epoch
             "03000000" "04000000" "00000000" "0500" "0000" "0200" "01" "00"  // the extent
             "2222222222222222" "3333333333333333");
 }
 
 TEST(IndexFormat, UnitComesBackAsItWas) {
-  ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 3, .tail_sum = 4, .unit_end = 1};
+  ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 3, .tail_sum = 4, .unit_end = 1,
+                 .group = GroupId(5), .epoch = Epoch(6)};
   const std::string bytes = EncodeUnit(0, SomeUnit(), &head);
   UnitValue unit;
   ChunkHead found;
   ASSERT_TRUE(DecodeUnit(bytes, 0, &unit, &found).ok());
   EXPECT_EQ(found.bytes, 8192u);
   EXPECT_EQ(found.record_number, 2u);
+  EXPECT_EQ(found.group, GroupId(5));
+  EXPECT_EQ(found.epoch, Epoch(6));
   ASSERT_EQ(unit.extents.size(), 1u);
   EXPECT_EQ(unit.extents[0].place.segment, SegmentNumber(3));
   EXPECT_EQ(unit.sums, SomeUnit().sums);
 }
 
+TEST(IndexFormat, AUnitOfVersion1IsStillRead) {
+  const std::string_view text =
+      "01010100020000000020000000000000010000000000000002000000000000000300000000000000040000000000000001000000"
+      "0000000003000000040000000000000005000000020001002222222222222222"
+      "3333333333333333";
+  std::string bytes;
+  for (size_t i = 0; i < text.size(); i += 2) bytes.push_back(static_cast<char>(std::stoi(std::string(text.substr(i, 2)), nullptr, 16)));
+  UnitValue unit;
+  ChunkHead found;
+  ASSERT_TRUE(DecodeUnit(bytes, 0, &unit, &found).ok());
+  EXPECT_EQ(found.bytes, 8192u);
+  EXPECT_EQ(found.unit_end, 1u);
+  EXPECT_EQ(found.group, GroupId());
+  EXPECT_EQ(found.epoch, Epoch());
+  ASSERT_EQ(unit.extents.size(), 1u);
+  EXPECT_EQ(unit.sums, SomeUnit().sums);
+}
+
+TEST(IndexFormat, LaterVersionsAreRefused) {
+  std::string checkpoint = EncodeCheckpoint({.sequence = RecordSequence(9), .next_sequence = RecordSequence(10), .next_segment = SegmentNumber(11)});
+  checkpoint[0] = 1;
+  EXPECT_TRUE(DecodeCheckpoint(checkpoint).ok());
+  checkpoint[0] = 3;
+  EXPECT_EQ(DecodeCheckpoint(checkpoint).status().code(), StatusCode::kNotSupported);
+}
+
 TEST(IndexFormat, DamagedValuesAreRefused) {
-  const ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 0, .tail_sum = 0, .unit_end = 1};
+  const ChunkHead head{.bytes = 8192, .version = 1, .record_number = 2, .truncate_generation = 0, .tail_sum = 0, .unit_end = 1,
+                       .group = {}, .epoch = {}};
   const std::string bytes = EncodeUnit(0, SomeUnit(), &head);
   UnitValue unit;
   for (size_t length = 0; length < bytes.size(); ++length) {
@@ -219,9 +271,10 @@ TEST(IndexFormat, DamagedValuesAreRefused) {
   EXPECT_EQ(DecodeUnit(bytes + "x", 0, &unit, nullptr).code(), StatusCode::kCorruption);
   EXPECT_EQ(DecodeUnit(bytes, 1, &unit, nullptr).code(), StatusCode::kCorruption);
   std::string behind_the_sums = bytes;
-  behind_the_sums[8 + 48 + 16] = 77;  // the extent's block count
+  behind_the_sums[8 + 56 + 16] = 77;  // the extent's block count
   EXPECT_EQ(DecodeUnit(behind_the_sums, 0, &unit, nullptr).code(), StatusCode::kCorruption);
   EXPECT_EQ(DecodeDeadRanges("short").status().code(), StatusCode::kCorruption);
+  EXPECT_EQ(DecodeGroupEntry("short").status().code(), StatusCode::kCorruption);
   EXPECT_EQ(DecodeCheckpoint("short").status().code(), StatusCode::kCorruption);
   EXPECT_EQ(DecodeSegmentValue("short").status().code(), StatusCode::kCorruption);
 }
@@ -231,7 +284,10 @@ TEST(IndexFormat, SmallValuesHaveTheirGoldenBytes) {
   EXPECT_EQ(Hex(EncodeDeadRanges(ranges)), "01000000" "02000000" "03000000" "04000000" "05000000" "06000000");
   EXPECT_EQ(DecodeDeadRanges(EncodeDeadRanges(ranges))->at(1), ranges[1]);
   EXPECT_EQ(Hex(EncodeCheckpoint({.sequence = RecordSequence(9), .next_sequence = RecordSequence(10), .next_segment = SegmentNumber(11)})),
-            "01000000" "0b000000" "0900000000000000" "0a00000000000000");
+            "02000000" "0b000000" "0900000000000000" "0a00000000000000");
+  const GroupEntry entry{.epoch = Epoch(1), .version = 2, .bytes = 3};
+  EXPECT_EQ(Hex(EncodeGroupEntry(entry)), "0100000000000000" "0200000000000000" "0300000000000000");
+  EXPECT_EQ(*DecodeGroupEntry(EncodeGroupEntry(entry)), entry);
   EXPECT_EQ(Hex(EncodeSegmentValue({.generation = 12, .scan_from_block = 13})), "0c00000000000000" "0d000000" "00000000");
 }
 

@@ -76,6 +76,10 @@ struct Index::Batch::Body {
   rocksdb::WriteBatch writes;
 };
 
+struct Index::Cursor::Body {
+  std::unique_ptr<rocksdb::Iterator> it;
+};
+
 struct Index::Body {
   std::unique_ptr<rocksdb::DB> db;
 };
@@ -124,6 +128,25 @@ Status Index::ForEach(std::string_view prefix,
     RETURN_IF_ERROR(visit(ViewOf(it->key()), ViewOf(it->value())));
   }
   return FromRocks(it->status(), "list");
+}
+
+Index::Cursor::Cursor(std::unique_ptr<Body> body) : body_(std::move(body)) {}
+Index::Cursor::Cursor(Cursor&&) noexcept = default;
+Index::Cursor& Index::Cursor::operator=(Cursor&&) noexcept = default;
+Index::Cursor::~Cursor() = default;
+void Index::Cursor::Seek(std::string_view key) { body_->it->Seek(SliceOf(key)); }
+void Index::Cursor::Next() { body_->it->Next(); }
+bool Index::Cursor::IsWithin(std::string_view prefix) const {
+  return body_->it->Valid() && body_->it->key().starts_with(SliceOf(prefix));
+}
+std::string_view Index::Cursor::key() const { return ViewOf(body_->it->key()); }
+std::string_view Index::Cursor::value() const { return ViewOf(body_->it->value()); }
+Status Index::Cursor::status() const { return FromRocks(body_->it->status(), "list"); }
+
+Index::Cursor Index::MakeCursor() const {
+  auto body = std::make_unique<Cursor::Body>();
+  body->it.reset(body_->db->NewIterator(rocksdb::ReadOptions()));
+  return Cursor(std::move(body));
 }
 
 Result<uint64_t> Index::ChunkCount() const {

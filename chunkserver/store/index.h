@@ -53,6 +53,30 @@ class Index {
   Status ForEach(std::string_view prefix, const std::function<Status(std::string_view key, std::string_view value)>& visit) const;
   Result<uint64_t> ChunkCount() const;
 
+  // A walk in the order of keys, over the index as it was when the cursor was made. One thread.
+  class Cursor {
+   public:
+    Cursor(Cursor&&) noexcept;
+    Cursor& operator=(Cursor&&) noexcept;
+    ~Cursor();
+    // To the first key that is not before `key`.
+    void Seek(std::string_view key);
+    void Next();
+    // On a key, which begins with `prefix`. The views below are then valid until the cursor moves.
+    bool IsWithin(std::string_view prefix) const;
+    std::string_view key() const;
+    std::string_view value() const;
+    // Not ok: the walk ended early.
+    Status status() const;
+
+   private:
+    friend class Index;
+    struct Body;
+    explicit Cursor(std::unique_ptr<Body> body);
+    std::unique_ptr<Body> body_;
+  };
+  Cursor MakeCursor() const;
+
   Status Apply(Batch batch);
   // Everything applied before is durable after.
   Status Flush();

@@ -77,6 +77,8 @@ class ReplicaStore {
   virtual ~ReplicaStore() = default;
 
   // As ChunkStore::Write and Truncate, with a place in the group's order. Exactly-once is kept per session and group.
+  // A write whose view cuts first makes two changes of the version: the outcome's base is before both, its stamp after both. After an error
+  // the stamp may have changed all the same (the cut was made, the write was not).
   virtual Result<ChangeOutcome> ApplyWrite(const WriteRequest& request, const ChangeContext& context) = 0;
   virtual Result<ChangeOutcome> ApplyTruncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view, const ChangeContext& context) = 0;
 
@@ -85,10 +87,12 @@ class ReplicaStore {
   virtual Result<ChunkSums> SumsOf(ChunkId chunk) = 0;
   // Bytes [offset, offset + length) as stored, checked; offset a multiple of the block; cut at the chunk's length.
   virtual Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) = 0;
-  // The chunks of a group after `after` (default: from the beginning), at most `entries_max`.
+  // The chunks of a group after `after` (default: from the beginning), at most `entries_max`. Chunks that were last changed before their
+  // group was known (group 0) are in no list.
   virtual Result<InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) = 0;
 
-  // Overwrites with a piece of another copy; the stamp's epoch becomes 0 until InstallEnd. kStaleTruncate: the data id is deleted here.
+  // Overwrites with a piece of another copy, at most 4 MiB, of whole blocks but for the other copy's end; nothing of what it replaces is read.
+  // The stamp's epoch becomes 0 until InstallEnd, its version one that no whole chunk has. kStaleTruncate: the data id is deleted here.
   virtual Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) = 0;
   // Sets length (cutting or extending with a hole), truncate generation and stamp.
   virtual Status InstallEnd(ChunkId chunk, const ChunkState& state) = 0;
@@ -101,7 +105,8 @@ class ReplicaStore {
 
   // See ChunkStore.
   virtual void WhenDurable(std::function<void(Status)> callback) = 0;
-  // Room for clients' data.
+  // Room for clients' data: a client's write at a primary is refused below it, one that a primary has ordered is taken at a member down to
+  // half of the reserve.
   virtual uint64_t AvailableBytes() = 0;
 };
 

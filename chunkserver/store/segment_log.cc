@@ -17,10 +17,24 @@ constexpr uint64_t kDataSegmentBytesMin = 8 * kMiB;
 constexpr uint64_t kReservedSegmentBytesMin = 1 * kMiB;
 // The part of the reserve that records of SpaceClass::kReserved leave to the index.
 constexpr uint64_t kIndexShareOfReserve = 4;
+// And the part that those of SpaceClass::kReplica leave to them.
+constexpr uint64_t kReservedShareOfReserve = 2;
 // The end of each segment is for records of SpaceClass::kReserved: on a full disk they then need no new segment.
 constexpr uint32_t kReservedTailBlocks = 64;
 // The kernel is told to write this much at a time: early, so that a sync finds little left to do.
 constexpr uint64_t kWritebackStepBytes = 1 * kMiB;
+
+uint64_t KeptFree(uint64_t reserve_bytes, SpaceClass space) {
+  switch (space) {
+    case SpaceClass::kData:
+      return reserve_bytes;
+    case SpaceClass::kReplica:
+      return reserve_bytes / kReservedShareOfReserve;
+    case SpaceClass::kReserved:
+      break;
+  }
+  return reserve_bytes / kIndexShareOfReserve;
+}
 
 iovec PartOf(const std::string& bytes) { return iovec{const_cast<char*>(bytes.data()), bytes.size()}; }
 
@@ -78,7 +92,7 @@ void SegmentLog::AdoptSpare(std::shared_ptr<Segment> segment) {
 }
 
 bool SegmentLog::HasRoom(const Segment& segment, uint32_t tail_block, uint32_t blocks, SpaceClass space) const {
-  const uint32_t end = segment.blocks - (space == SpaceClass::kData ? kReservedTailBlocks : 0);
+  const uint32_t end = segment.blocks - (space == SpaceClass::kReserved ? 0 : kReservedTailBlocks);
   return uint64_t{tail_block} + blocks <= end;
 }
 
@@ -97,7 +111,7 @@ Reservation SegmentLog::TakePlace(uint32_t blocks) {
 Result<std::shared_ptr<Segment>> SegmentLog::MakeSegment(uint32_t blocks_needed, SpaceClass space, SegmentNumber number) {
   ASSIGN_OR_RETURN(const FileSystemSpace file_system, directory_->Space());
   const bool is_data = space == SpaceClass::kData;
-  const uint64_t kept_free = is_data ? options_.reserve_bytes : options_.reserve_bytes / kIndexShareOfReserve;
+  const uint64_t kept_free = KeptFree(options_.reserve_bytes, space);
   const uint64_t usable =
       file_system.available_bytes > kept_free ? (file_system.available_bytes - kept_free) / kMiB * kMiB : 0;
   const uint64_t needed = (uint64_t{blocks_needed} + 1 + kReservedTailBlocks) * kBlockBytes;

@@ -38,8 +38,9 @@ struct SegmentLogOptions {
   std::array<uint8_t, 16> target_uuid{};
 };
 
-// May a record take space that is kept free: deletions, truncations and checkpoints may, or a full target could never be emptied.
-enum class SpaceClass { kData, kReserved };
+// May a record take space that is kept free: deletions, truncations and checkpoints may, or a full target could never be emptied. A member
+// takes half of it for writes that its primary has admitted, since a write that fails at one member costs more than it saves.
+enum class SpaceClass { kData, kReplica, kReserved };
 
 struct Reservation {
   std::shared_ptr<Segment> segment;

@@ -19,9 +19,10 @@
 
 namespace tarn::store {
 
-class StoreFixture : public testing::Test {
- protected:
-  StoreFixture() {
+// One store. A test may have several.
+class StoreHarness {
+ public:
+  StoreHarness() {
     std::string pattern = testing::TempDir() + "chunk_store_XXXXXX";
     directory_ = mkdtemp(pattern.data());
     options_.directory = directory_ + "/target";
@@ -30,10 +31,12 @@ class StoreFixture : public testing::Test {
     options_.reserve_bytes = 1;
     options_.cache_bytes = 16 << 20;
   }
-  ~StoreFixture() override {
+  ~StoreHarness() {
     store_.reset();
     std::filesystem::remove_all(directory_);
   }
+  StoreHarness(const StoreHarness&) = delete;
+  StoreHarness& operator=(const StoreHarness&) = delete;
 
   Status TryOpen() {
     StoreEnvironment environment{.random = &random_, .clock = &clock_, .faults = faults_.get(), .open_segments = {}};
@@ -98,5 +101,7 @@ class StoreFixture : public testing::Test {
   LossyDisk disk_;
   std::unique_ptr<ChunkStore> store_;
 };
+
+class StoreFixture : public testing::Test, protected StoreHarness {};
 
 }  // namespace tarn::store

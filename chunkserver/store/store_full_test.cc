@@ -51,6 +51,23 @@ TEST_F(StoreFullTest, AFullTargetRefusesWritesAndCanBeEmptied) {
   ASSERT_TRUE(full.ok());
   EXPECT_LT(full->available_bytes, 9u << 20);
 
+  // What a primary has admitted is taken a little longer.
+  const std::string bytes = Pattern(200'000, 1);
+  const std::string sums = ComputePieceSums(0, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  const WriteRequest replicated{.chunk = Id(50'000), .writer = {}, .offset = 0,
+                                .payload = {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, .piece_sums = sums, .view = {}};
+  EXPECT_EQ(store_->ApplyWrite(replicated, {.group = GroupId(1), .epoch = Epoch(1), .base = {}}).status().code(), StatusCode::kNoSpace);
+  EXPECT_LT(store_->AvailableBytes(), 9u << 20);
+  uint64_t replicas = 0;
+  Status taken;
+  for (; taken.ok() && replicas < 200; ++replicas) {
+    WriteRequest next = replicated;
+    next.chunk = Id(60'000 + replicas);
+    taken = store_->ApplyWrite(next, {.group = GroupId(1), .epoch = Epoch(1), .base = ChunkStamp()}).status();
+  }
+  EXPECT_EQ(taken.code(), StatusCode::kNoSpace) << taken.ToString();
+  EXPECT_GT(replicas, 4u);
+
   // Nothing that was taken is torn, nothing that was refused is there; after a restart, too.
   for (int round = 0; round < 2; ++round) {
     for (uint64_t data = 1; data <= written; ++data) {
