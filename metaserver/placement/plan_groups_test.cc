@@ -113,6 +113,91 @@ TEST(PlanGroups, OnlyTargetsThatTakeDataGetGroups) {
   EXPECT_EQ(GroupsPerTarget(*op), (std::map<uint64_t, int>{{1, 16}, {5, 16}}));
 }
 
+TEST(PlanGroups, CopiesLieOnDifferentNodes) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "a"}, {3, "b"}, {4, "c"}, {5, "c"}, {6, "d"}});
+  for (const uint32_t replicas : {2u, 3u}) {
+    const auto op = PlanGroups(map, {.replicas = replicas});
+    ASSERT_TRUE(op.has_value());
+    EXPECT_EQ(op->groups_size(), 16 * 6);
+    EXPECT_EQ(op->group_set().replicas(), replicas);
+    for (const auto& [target, groups] : GroupsPerTarget(*op)) EXPECT_EQ(groups, 16) << "primaries are spread evenly";
+    std::map<uint64_t, int> copies;
+    for (const proto::PlacementGroup& group : op->groups()) {
+      EXPECT_EQ(group.replicas(), replicas);
+      ASSERT_EQ(group.targets_size(), static_cast<int>(replicas));
+      std::set<std::string> nodes;
+      for (const uint64_t target : group.targets()) {
+        nodes.insert(map.targets(static_cast<int>(target) - 1).node());
+        ++copies[target];
+      }
+      EXPECT_EQ(nodes.size(), replicas);
+    }
+    for (const auto& [target, count] : copies) EXPECT_NEAR(count, 16 * replicas, 4) << target;
+    Add(*op, &map);
+    EXPECT_FALSE(PlanGroups(map, {.replicas = replicas}).has_value()) << "each number of copies has groups of its own";
+  }
+}
+
+TEST(PlanGroups, TooFewNodesForTheCopiesGetNone) {
+  EXPECT_FALSE(PlanGroups(MapOf({{1, "a"}, {2, "a"}, {3, "b"}}), {.replicas = 3}).has_value());
+}
+
+TEST(PlanGroups, ZonesAreSpreadAndLargerTargetsGetMore) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}, {3, "c"}, {4, "d"}});
+  for (int i = 0; i < 4; ++i) {
+    map.mutable_targets(i)->set_zone(i < 2 ? "z1" : "z2");
+    map.mutable_targets(i)->set_capacity_bytes(i == 3 ? 3000 : 1000);
+    map.mutable_targets(i)->set_available_bytes(900);
+  }
+  const auto op = PlanGroups(map, {.replicas = 2});
+  ASSERT_TRUE(op.has_value());
+  std::map<uint64_t, int> copies;
+  for (const proto::PlacementGroup& group : op->groups()) {
+    EXPECT_NE(group.targets(0) <= 2, group.targets(1) <= 2) << "both in one zone";
+    for (const uint64_t target : group.targets()) ++copies[target];
+  }
+  EXPECT_GT(copies[4], copies[3]);
+}
+
+TEST(PlanGroups, TargetSharesGroupsWithABoundedNumberOfOthers) {
+  std::vector<TargetRow> rows;
+  for (uint64_t id = 1; id <= 60; ++id) rows.push_back({id, "node" + std::to_string(id)});
+  const auto op = PlanGroups(MapOf(rows), {.replicas = 3, .partners_per_target_max = 6});
+  ASSERT_TRUE(op.has_value());
+  std::map<uint64_t, std::set<uint64_t>> partners;
+  for (const proto::PlacementGroup& group : op->groups()) {
+    for (const uint64_t one : group.targets()) {
+      for (const uint64_t other : group.targets()) {
+        if (one != other) partners[one].insert(other);
+      }
+    }
+  }
+  size_t sum = 0;
+  for (const auto& [target, others] : partners) sum += others.size();
+  EXPECT_LT(sum / partners.size(), 16u) << "without a bound they are about 46";
+}
+
+TEST(PlanGroups, OtherPrimariesNeedNoNewGroups) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}});
+  Add(*PlanGroups(map, {.replicas = 2}), &map);
+  for (proto::PlacementGroup& group : *map.mutable_groups()) {
+    if (group.targets(0) == 1) group.mutable_targets()->SwapElements(0, 1);
+  }
+  EXPECT_FALSE(PlanGroups(map, {.replicas = 2}).has_value());
+}
+
+TEST(PlanGroups, LostGroupsGetNoNewFiles) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}});
+  Add(*PlanGroups(map, {.groups_per_target = 2}), &map);
+  map.mutable_targets(0)->set_state(proto::TARGET_STATE_RETIRED);
+  const auto op = PlanGroups(map, {.groups_per_target = 2});
+  ASSERT_TRUE(op.has_value());
+  EXPECT_TRUE(op->groups().empty());
+  Add(*op, &map);
+  EXPECT_THAT(TargetsInSetOrder(map), ElementsAre(2, 2));
+  EXPECT_FALSE(PlanGroups(map, {.groups_per_target = 2}).has_value());
+}
+
 TEST(PlanGroups, ElasticTargetsAloneNeedNone) {
   EXPECT_FALSE(PlanGroups(MapOf({{4, "d", proto::TARGET_STATE_ONLINE, proto::TARGET_CLASS_ELASTIC}}), {}).has_value());
 }

@@ -8,26 +8,12 @@
 #include "metaserver/service/backup_format.h"
 #include "metaserver/service/checkpoint_source.h"
 #include "metaserver/service/fsck_job.h"
+#include "metaserver/service/group_health.h"
 #include "metaserver/service/group_keeper.h"
 #include "metaserver/service/grpc_answer.h"
+#include "metaserver/service/replication_keeper.h"
 
 namespace tarn::meta {
-
-std::string JudgeHealth(const proto::ClusterMap& map, std::vector<std::string>* problems) {
-  size_t durable_online = 0;
-  size_t offline = 0;
-  for (const proto::Target& target : map.targets()) {
-    if (target.state() == proto::TARGET_STATE_ONLINE && target.target_class() == proto::TARGET_CLASS_DURABLE)
-      ++durable_online;
-    if (target.state() != proto::TARGET_STATE_OFFLINE) continue;
-    ++offline;
-    problems->push_back("target " + std::to_string(target.id()) + " at " + target.address() + " is offline");
-  }
-  if (durable_online == 0) problems->push_back("no chunk server with a durable target is online");
-  if (map.group_sets().empty()) problems->push_back("there are no placement groups yet");
-  if (durable_online == 0 || map.group_sets().empty()) return "unavailable";
-  return offline != 0 ? "degraded" : "ok";
-}
 
 grpc::Status AdminServiceImpl::Status(grpc::ServerContext* /*call*/, const proto::StatusRequest* /*request*/,
                                       proto::StatusReply* reply) {
@@ -38,7 +24,8 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   RETURN_IF_ERROR(context_->CheckLease());
   proto::ClusterMap map = context_->LiveMap();
   std::vector<std::string> problems;
-  reply->set_health(JudgeHealth(map, &problems));
+  *reply->mutable_repair() = context_->replication->Progress();
+  reply->set_health(JudgeHealth(map, reply->repair(), &problems));
   ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
   if (JudgeGroup(progress, &problems) && reply->health() == "ok") reply->set_health("degraded");
   for (std::string& problem : problems) reply->add_problems(std::move(problem));
@@ -132,6 +119,8 @@ grpc::Status AdminServiceImpl::SetReclaim(grpc::ServerContext* /*call*/, const p
 
 grpc::Status AdminServiceImpl::CreateVolume(grpc::ServerContext* /*call*/, const proto::CreateVolumeRequest* request,
                                             proto::VolumeReply* reply) {
+  if (const tarn::Status made = nodes_.MakeGroupsFor(request->volume().replicas()); !made.ok())
+    return GrpcAnswer(*context_, made);
   proto::Mutation mutation;
   *mutation.mutable_create_volume()->mutable_volume() = request->volume();
   grpc::Status status = ChangeVolume(std::move(mutation), reply);
@@ -173,6 +162,36 @@ grpc::Status AdminServiceImpl::ListVolumes(grpc::ServerContext* /*call*/, const 
   if (status.ok()) status = context_->ListVolumes(reply);
   if (status.ok()) status = context_->CheckLease();
   return GrpcAnswer(*context_, status);
+}
+
+grpc::Status AdminServiceImpl::ListNodes(grpc::ServerContext* /*call*/, const proto::ListNodesRequest* /*request*/,
+                                         proto::ListNodesReply* reply) {
+  return GrpcAnswer(*context_, nodes_.List(reply));
+}
+
+grpc::Status AdminServiceImpl::DrainNode(grpc::ServerContext* /*call*/, const proto::DrainNodeRequest* request,
+                                         proto::DrainNodeReply* reply) {
+  return GrpcAnswer(*context_, nodes_.Drain(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::UncordonNode(grpc::ServerContext* /*call*/, const proto::UncordonNodeRequest* request,
+                                            proto::UncordonNodeReply* reply) {
+  return GrpcAnswer(*context_, nodes_.Uncordon(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::RetireTarget(grpc::ServerContext* /*call*/, const proto::RetireTargetRequest* request,
+                                            proto::RetireTargetReply* reply) {
+  return GrpcAnswer(*context_, nodes_.Retire(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::StartScrub(grpc::ServerContext* /*call*/, const proto::StartScrubRequest* request,
+                                          proto::StartScrubReply* /*reply*/) {
+  return GrpcAnswer(*context_, nodes_.StartScrub(*request));
+}
+
+grpc::Status AdminServiceImpl::ScrubStatus(grpc::ServerContext* /*call*/, const proto::ScrubStatusRequest* /*request*/,
+                                           proto::ScrubStatusReply* reply) {
+  return GrpcAnswer(*context_, nodes_.ScrubStatus(reply));
 }
 
 }  // namespace tarn::meta

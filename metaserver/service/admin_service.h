@@ -3,22 +3,17 @@
 // Calls run on gRPC's threads and may wait for the log.
 #pragma once
 
-#include <string>
-
+#include "metaserver/service/node_admin.h"
 #include "metaserver/service/service_context.h"
 #include "proto/admin.grpc.pb.h"
 
 namespace tarn::meta {
 
-// "ok", "degraded" (a target is offline) or "unavailable" (nothing can be written: no group set, or no durable target
-// online), with the reasons.
-std::string JudgeHealth(const proto::ClusterMap& map, std::vector<std::string>* problems);
-
 // Thread-safe.
 class AdminServiceImpl final : public proto::AdminService::Service {
  public:
   // The context outlives the service.
-  explicit AdminServiceImpl(ServiceContext* context) : context_(context) {}
+  explicit AdminServiceImpl(ServiceContext* context) : context_(context), nodes_(context) {}
 
   grpc::Status Status(grpc::ServerContext* call, const proto::StatusRequest* request,
                       proto::StatusReply* reply) override;
@@ -40,12 +35,26 @@ class AdminServiceImpl final : public proto::AdminService::Service {
   grpc::Status SetReclaim(grpc::ServerContext* call, const proto::SetReclaimRequest* request,
                           proto::SetReclaimReply* reply) override;
 
+  grpc::Status ListNodes(grpc::ServerContext* call, const proto::ListNodesRequest* request,
+                         proto::ListNodesReply* reply) override;
+  grpc::Status DrainNode(grpc::ServerContext* call, const proto::DrainNodeRequest* request,
+                         proto::DrainNodeReply* reply) override;
+  grpc::Status UncordonNode(grpc::ServerContext* call, const proto::UncordonNodeRequest* request,
+                            proto::UncordonNodeReply* reply) override;
+  grpc::Status RetireTarget(grpc::ServerContext* call, const proto::RetireTargetRequest* request,
+                            proto::RetireTargetReply* reply) override;
+  grpc::Status StartScrub(grpc::ServerContext* call, const proto::StartScrubRequest* request,
+                          proto::StartScrubReply* reply) override;
+  grpc::Status ScrubStatus(grpc::ServerContext* call, const proto::ScrubStatusRequest* request,
+                           proto::ScrubStatusReply* reply) override;
+
  private:
   tarn::Status StreamBackup(grpc::ServerContext* call, grpc::ServerWriter<proto::BackupPiece>* pieces) const;
   tarn::Status FillStatus(proto::StatusReply* reply) const;
   grpc::Status ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply);
 
   ServiceContext* const context_;
+  const NodeAdmin nodes_;
 };
 
 }  // namespace tarn::meta

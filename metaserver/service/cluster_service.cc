@@ -2,17 +2,22 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/rpc/frame_client.h"
 #include "metaserver/service/grpc_answer.h"
+#include "metaserver/service/replication_keeper.h"
+#include "proto/hello.pb.h"
 
 namespace tarn::meta {
 namespace {
 
 constexpr size_t kDeadDataPerTargetMax = 4096;  // of one heartbeat
 constexpr int kReclaimedPerCommandMax = 8192;
+constexpr int64_t kProbeTimeoutMs = 1'000;
 
 }  // namespace
 
@@ -27,18 +32,60 @@ grpc::Status ClusterServiceImpl::Heartbeat(grpc::ServerContext* /*call*/, const 
   return GrpcAnswer(*context_, Beat(*request, reply));
 }
 
+grpc::Status ClusterServiceImpl::ReportGroups(grpc::ServerContext* /*call*/, const proto::ReportGroupsRequest* request,
+                                              proto::ReportGroupsReply* reply) {
+  return GrpcAnswer(*context_, Report(*request, reply));
+}
+
+Status ClusterServiceImpl::Report(const proto::ReportGroupsRequest& request, proto::ReportGroupsReply* reply) {
+  RETURN_IF_ERROR(context_->CheckLease());
+  if (request.cluster_id() != context_->self.cluster_id)
+    return Status(StatusCode::kInvalidArgument, "a report of another cluster");
+  RETURN_IF_ERROR(context_->replication->Decide(request));
+  *reply->mutable_map() = context_->LiveMap();
+  return context_->CheckLease();
+}
+
+// Somebody may have copied its directory: two servers of one identity would both take writes.
+Status ClusterServiceImpl::CheckNotCopied(const proto::RegisterServerRequest& request) const {
+  if (request.server_id() == 0) return Status::Ok();
+  const auto map = context_->state->cluster_map();
+  const auto known = std::ranges::find(map->targets(), request.server_id(), &proto::Target::server_id);
+  if (known == map->targets().end()) return Status::Ok();
+  if (known->address() == request.address() || known->incarnation() == request.incarnation()) return Status::Ok();
+  ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("probe"));
+  rpc::FrameClientOptions options;
+  options.address = known->address();
+  options.connect_timeout_ms = kProbeTimeoutMs;
+  proto::HelloRequest hello;
+  hello.set_role(proto::PEER_ROLE_METASERVER);
+  hello.set_cluster_id(context_->self.cluster_id);
+  hello.set_peer_name("a look for the chunk server that was here");
+  const auto client = rpc::FrameClient::Create(loop.get(), options, hello);
+  // An error of the call is an answer as well: what counts is the hello.
+  static_cast<void>(client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr, kProbeTimeoutMs));
+  const bool lives = client->hello_reply().incarnation() == known->incarnation();
+  client->Close();
+  if (!lives) return Status::Ok();
+  return Status(StatusCode::kPermission, "chunk server " + std::to_string(request.server_id()) + " lives at " +
+                                             known->address() + ": the directory at " + request.address() +
+                                             " is a copy of its own, and a server may live only once");
+}
+
 Status ClusterServiceImpl::Register(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply) {
   RETURN_IF_ERROR(context_->CheckLease());
+  RETURN_IF_ERROR(CheckNotCopied(request));
   proto::Mutation mutation;
   *mutation.mutable_register_server()->mutable_request() = request;
   ASSIGN_OR_RETURN(proto::MutationReply applied, context_->proposer->SubmitAndWait(std::move(mutation)));
   *reply = std::move(*applied.mutable_registered());
   std::vector<TargetId> targets;
   for (const uint64_t id : reply->target_ids()) targets.emplace_back(id);
-  context_->servers->RecordRegistration(targets, request);
+  // Before the map is read: what a decision in flight makes of it comes with the lease, by a heartbeat.
+  const uint32_t lease_ms = context_->servers->RecordRegistration(targets, request);
   *reply->mutable_map() = context_->LiveMap();
   reply->set_heartbeat_interval_ms(static_cast<uint32_t>(context_->heartbeat_interval_ms));
-  reply->set_lease_ms(static_cast<uint32_t>(context_->servers->lease_ms()));
+  reply->set_lease_ms(lease_ms);
   spdlog::info("chunk server registered id={} address={} node={} targets={} version={}", reply->server_id(),
                request.address(), request.node(), request.targets_size(), request.software_version());
   return Status::Ok();
@@ -48,11 +95,14 @@ Status ClusterServiceImpl::Beat(const proto::HeartbeatRequest& request, proto::H
   RETURN_IF_ERROR(context_->CheckLease());
   if (request.cluster_id() != context_->self.cluster_id)
     return Status(StatusCode::kInvalidArgument, "a heartbeat of another cluster");
-  RETURN_IF_ERROR(context_->servers->RecordHeartbeat(*context_->state->cluster_map(), request));
+  // Before the map is read, likewise.
+  ASSIGN_OR_RETURN(const uint32_t lease_ms,
+                   context_->servers->RecordHeartbeat(*context_->state->cluster_map(), request));
   RETURN_IF_ERROR(RecordReclaimed(request));
   RETURN_IF_ERROR(ListDead(request, reply));
   if (context_->state->cluster_map()->version() > request.map_version()) *reply->mutable_map() = context_->LiveMap();
-  reply->set_lease_ms(static_cast<uint32_t>(context_->servers->lease_ms()));
+  reply->set_lease_ms(lease_ms);
+  reply->set_start_scrub(context_->servers->TakeWantedScrub(request));
   return context_->CheckLease();
 }
 

@@ -18,9 +18,14 @@ class ClusterServiceImpl final : public proto::ClusterService::Service {
                               proto::RegisterServerReply* reply) override;
   grpc::Status Heartbeat(grpc::ServerContext* call, const proto::HeartbeatRequest* request,
                          proto::HeartbeatReply* reply) override;
+  grpc::Status ReportGroups(grpc::ServerContext* call, const proto::ReportGroupsRequest* request,
+                            proto::ReportGroupsReply* reply) override;
 
  private:
   Status Register(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply);
+  Status Report(const proto::ReportGroupsRequest& request, proto::ReportGroupsReply* reply);
+  // kPermission: the server it claims to be lives at another address.
+  Status CheckNotCopied(const proto::RegisterServerRequest& request) const;
   Status Beat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply);
   Status RecordReclaimed(const proto::HeartbeatRequest& request);
   Status ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const;

@@ -114,8 +114,8 @@ class ServerRegistryTest : public ::testing::Test {
   proto::HeartbeatRequest request_;
 };
 
-TEST_F(ServerRegistryTest, SilentTargetGoesOffline) {
-  clock_.AdvanceMs(5000);
+TEST_F(ServerRegistryTest, SilentTargetGoesOfflineAfterItsLeaseAndAMargin) {
+  clock_.AdvanceMs(5100);
   EXPECT_THAT(registry_.StateChanges(map_), IsEmpty());
   clock_.AdvanceMs(1);
   const auto changes = registry_.StateChanges(map_);
@@ -151,6 +151,75 @@ TEST_F(ServerRegistryTest, DrainingAndRetiredTargetsKeepTheirState) {
   }
 }
 
+TEST_F(ServerRegistryTest, FailingTargetIsFailed) {
+  request_.mutable_targets(0)->set_failure("read error");
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  const auto changes = registry_.StateChanges(map_);
+  ASSERT_THAT(changes, SizeIs(1));
+  EXPECT_EQ(changes[0].state(), proto::TARGET_STATE_FAILED);
+  map_.mutable_targets(0)->set_state(proto::TARGET_STATE_FAILED);
+  EXPECT_THAT(registry_.StateChanges(map_), IsEmpty());
+}
+
+TEST_F(ServerRegistryTest, HeartbeatTellsTheLease) {
+  const auto lease_ms = registry_.RecordHeartbeat(map_, request_);
+  ASSERT_TRUE(lease_ms.ok());
+  EXPECT_EQ(*lease_ms, 5000u);
+}
+
+TEST_F(ServerRegistryTest, LapsedTargetGetsNoLeaseWhileSomebodyDecidesAboutIt) {
+  clock_.AdvanceMs(5101);
+  std::shared_ptr<LapsedTargets> claim;
+  EXPECT_TRUE(registry_.Facts(&claim).at(1).lease_over);
+  EXPECT_EQ(*registry_.RecordHeartbeat(map_, request_), 0u);
+  proto::RegisterServerRequest registration;
+  registration.add_targets();
+  EXPECT_EQ(registry_.RecordRegistration({TargetId(1)}, registration), 0u);
+  EXPECT_TRUE(registry_.Facts().at(1).lease_over);
+  claim.reset();
+  EXPECT_EQ(*registry_.RecordHeartbeat(map_, request_), 5000u);
+  EXPECT_FALSE(registry_.Facts().at(1).lease_over);
+}
+
+TEST_F(ServerRegistryTest, TargetWithALeaseIsNotClaimed) {
+  std::shared_ptr<LapsedTargets> claim;
+  EXPECT_FALSE(registry_.Facts(&claim).at(1).lease_over);
+  EXPECT_EQ(*registry_.RecordHeartbeat(map_, request_), 5000u);
+}
+
+TEST_F(ServerRegistryTest, ClaimOfAnEarlierLeadershipReleasesNothing) {
+  clock_.AdvanceMs(5101);
+  std::shared_ptr<LapsedTargets> earlier;
+  registry_.Facts(&earlier);
+  registry_.Reset(map_);
+  EXPECT_FALSE(registry_.Facts().at(1).lease_over) << "as if it had just been heard of";
+  clock_.AdvanceMs(5101);
+  std::shared_ptr<LapsedTargets> claim;
+  registry_.Facts(&claim);
+  earlier.reset();
+  EXPECT_EQ(*registry_.RecordHeartbeat(map_, request_), 0u);
+}
+
+TEST_F(ServerRegistryTest, AllKnowAMapWhenThoseWithALeaseDo) {
+  EXPECT_FALSE(registry_.AllKnow(map_, 3));
+  request_.set_map_version(2);
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  EXPECT_FALSE(registry_.AllKnow(map_, 3));
+  request_.set_map_version(3);
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  EXPECT_TRUE(registry_.AllKnow(map_, 3));
+  EXPECT_FALSE(registry_.AllKnow(map_, 4));
+  clock_.AdvanceMs(5101);
+  EXPECT_TRUE(registry_.AllKnow(map_, 4)) << "nobody has a lease";
+}
+
+TEST_F(ServerRegistryTest, ScrubIsAskedForOnce) {
+  EXPECT_FALSE(registry_.TakeWantedScrub(request_));
+  registry_.WantScrub(TargetId(1));
+  EXPECT_TRUE(registry_.TakeWantedScrub(request_));
+  EXPECT_FALSE(registry_.TakeWantedScrub(request_));
+}
+
 TEST_F(ServerRegistryTest, UsageComesFromTheLastHeartbeat) {
   registry_.FillUsage(&map_);
   EXPECT_EQ(map_.targets(0).capacity_bytes(), 10u);
@@ -162,13 +231,13 @@ TEST_F(ServerRegistryTest, UsageComesFromTheLastHeartbeat) {
 
 TEST_F(ServerRegistryTest, StrangersAndOldLivesAreRefused) {
   request_.set_incarnation(76);
-  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kWrongIncarnation);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).status().code(), StatusCode::kWrongIncarnation);
   request_.set_incarnation(77);
   request_.set_server_id(8);
-  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kUnknownSession);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).status().code(), StatusCode::kUnknownSession);
   request_.set_server_id(9);
   request_.mutable_targets(0)->set_id(2);
-  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).code(), StatusCode::kUnknownSession);
+  EXPECT_EQ(registry_.RecordHeartbeat(map_, request_).status().code(), StatusCode::kUnknownSession);
 }
 
 }  // namespace

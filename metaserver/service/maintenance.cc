@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@ namespace tarn::meta {
 namespace {
 
 constexpr size_t kSessionsClosedPerStepMax = 64;
+constexpr size_t kDeadDataForgottenPerStepMax = 1024;
 
 }  // namespace
 
@@ -18,6 +20,7 @@ bool Maintenance::Step() {
   CloseExpiredSessions();
   UpdateTargets();
   PlanPlacement();
+  ForgetRetired();
   PurgeVolumes();
   PropagateCounters();
   const proto::StateHeader header = context_->state->header();
@@ -50,6 +53,9 @@ void Maintenance::UpdateTargets() {
     *mutation.mutable_update_targets()->add_targets() = change;
     if (change.state() == proto::TARGET_STATE_OFFLINE) {
       spdlog::warn("target is offline: no heartbeat target={}", change.id());
+    } else if (change.state() == proto::TARGET_STATE_FAILED) {
+      spdlog::error("target fails target={}: {}", change.id(),
+                    context_->servers->LastReport(TargetId(change.id())).failure());
     } else {
       spdlog::info("target is back target={}", change.id());
     }
@@ -63,16 +69,39 @@ void Maintenance::PlanPlacement() {
   if (map->version() == planned_map_version_) return;
   const int64_t quiet_ns = context_->clock->MonotonicNs() - context_->servers->last_registration_ns();
   if (quiet_ns < options_.registration_quiet_ms * 1'000'000) return;
-  auto plan = PlanGroups(*map, options_.groups);
+  std::set<uint32_t> factors = {1};  // and those that volumes were made with
+  for (const proto::GroupSet& set : map->group_sets()) factors.insert(set.replicas());
+  std::optional<proto::AddGroupsOp> plan;
+  for (auto factor = factors.begin(); factor != factors.end() && !plan; ++factor) {
+    GroupPolicy policy = options_.groups;
+    policy.replicas = *factor;
+    plan = PlanGroups(*map, policy);
+  }
   if (!plan) {
     planned_map_version_ = map->version();
     return;
   }
-  spdlog::info("placement groups added groups={} group_set={} groups_in_set={}", plan->groups_size(),
-               plan->group_set().version(), plan->group_set().groups_size());
+  spdlog::info("placement groups added groups={} replicas={} group_set={} groups_in_set={}", plan->groups_size(),
+               plan->group_set().replicas(), plan->group_set().version(), plan->group_set().groups_size());
   proto::Mutation mutation;
   *mutation.mutable_add_groups() = std::move(*plan);
   Propose(std::move(mutation), "add placement groups", &plans_);
+}
+
+void Maintenance::ForgetRetired() {
+  if (forgets_.load(std::memory_order_acquire)) return;
+  const int64_t now_ns = context_->clock->WallNs();
+  for (const proto::Target& target : context_->state->cluster_map()->targets()) {
+    if (target.state() != proto::TARGET_STATE_RETIRED) continue;
+    std::vector<DataId> data_ids;
+    const Status listed =
+        context_->state->ListDeadData(TargetId(target.id()), now_ns, kDeadDataForgottenPerStepMax, &data_ids);
+    if (!listed.ok() || data_ids.empty()) continue;
+    proto::Mutation mutation;
+    mutation.mutable_data_reclaimed()->set_target(target.id());
+    for (const DataId data : data_ids) mutation.mutable_data_reclaimed()->add_data_ids(data.value());
+    return Propose(std::move(mutation), "forget the dead data of a retired target", &forgets_);
+  }
 }
 
 void Maintenance::PurgeVolumes() {

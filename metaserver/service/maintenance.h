@@ -16,7 +16,7 @@ namespace tarn::meta {
 
 struct MaintenanceOptions {
   int64_t registration_quiet_ms = 200;  // servers that start together get groups in one plan
-  GroupPolicy groups;
+  GroupPolicy groups;  // of one copy; those of more have the same
   uint32_t purge_steps = 256;
   uint32_t propagate_steps = 512;  // directories whose changes one command carries up by a level
 };
@@ -38,6 +38,8 @@ class Maintenance {
   void CloseExpiredSessions();
   void UpdateTargets();
   void PlanPlacement();
+  // Nothing waits for what retired targets have not deleted.
+  void ForgetRetired();
   void PurgeVolumes();
   void PropagateCounters();
   // Submits the leader's own mutation and clears the flag when it is answered.
@@ -47,6 +49,7 @@ class Maintenance {
   const MaintenanceOptions options_;
   Flag updates_targets_{false};
   Flag plans_{false};
+  Flag forgets_{false};
   Flag purges_{false};
   Flag propagates_{false};
   uint64_t planned_map_version_ = 0;  // one thread: the map that needs nothing

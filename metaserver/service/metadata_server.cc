@@ -26,6 +26,7 @@
 #include "metaserver/service/metadata_service.h"
 #include "metaserver/service/peer_transport.h"
 #include "metaserver/service/proposer.h"
+#include "metaserver/service/replication_keeper.h"
 #include "metaserver/service/server_registry.h"
 #include "metaserver/service/service_context.h"
 #include "metaserver/service/session_keeper.h"
@@ -122,6 +123,7 @@ class MetadataServerImpl final : public MetadataServer {
   std::unique_ptr<PeerTransport> transport_;
   std::unique_ptr<Proposer> proposer_;
   std::unique_ptr<Maintenance> maintenance_;
+  std::unique_ptr<ReplicationKeeper> replication_keeper_;
   std::unique_ptr<GroupKeeper> group_keeper_;
   std::unique_ptr<MetadataService> metadata_service_;
   std::unique_ptr<ClusterServiceImpl> cluster_service_;
@@ -264,6 +266,10 @@ Status MetadataServerImpl::OpenLog() {
   };
   context_.reclaim_delay_ms = options_.reclaim_delay_ms;
   maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
+  ReplicationPolicy replication;
+  replication.replace_delay_ms = options_.replace_delay_ms;
+  replication_keeper_ = std::make_unique<ReplicationKeeper>(&context_, replication);
+  context_.replication = replication_keeper_.get();
   group_keeper_ = std::make_unique<GroupKeeper>(&context_);
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
@@ -366,6 +372,7 @@ void MetadataServerImpl::Run() {
 void MetadataServerImpl::ScheduleMaintenance(rpc::EventLoop* loop, int64_t interval_ms) {
   loop->PostAfter(interval_ms, [this, loop] {
     const bool more = maintenance_->Step();
+    replication_keeper_->Step();
     group_keeper_->Step();
     AnnounceIfForgotten();
     ScheduleMaintenance(loop, more ? kBackgroundPauseMs : kMaintenanceIntervalMs);

@@ -1,6 +1,7 @@
 #include "metaserver/service/server_registry.h"
 
 #include <string>
+#include <utility>
 
 namespace tarn::meta {
 namespace {
@@ -12,12 +13,30 @@ const proto::Target* FindTarget(const proto::ClusterMap& map, uint64_t id) {
   return nullptr;
 }
 
+constexpr int64_t kLeaseMarginDivisor = 50;  // far more than clocks drift apart
+
 }  // namespace
+
+LapsedTargets::~LapsedTargets() { registry_->Release(leadership_, targets_); }
+
+bool ServerRegistry::HasLease(const Entry& entry, int64_t now_ns) const {
+  return entry.claims == 0 && now_ns - entry.heard_ns <= lease_ns_ + lease_ns_ / kLeaseMarginDivisor;
+}
+
+void ServerRegistry::Release(uint64_t leadership, const std::vector<TargetId>& targets) {
+  MutexLock lock(mutex_);
+  if (leadership != leadership_) return;
+  for (const TargetId target : targets) {
+    const auto found = targets_.find(target);
+    if (found != targets_.end() && found->second.claims > 0) --found->second.claims;
+  }
+}
 
 void ServerRegistry::Reset(const proto::ClusterMap& map) {
   const int64_t now_ns = clock_->MonotonicNs();
   MutexLock lock(mutex_);
   targets_.clear();
+  ++leadership_;
   reset_ns_ = now_ns;
   last_registration_ns_ = 0;
   for (const proto::Target& target : map.targets()) {
@@ -30,17 +49,24 @@ void ServerRegistry::Reset(const proto::ClusterMap& map) {
   }
 }
 
-void ServerRegistry::RecordRegistration(const std::vector<TargetId>& targets,
-                                        const proto::RegisterServerRequest& request) {
+uint32_t ServerRegistry::RecordRegistration(const std::vector<TargetId>& targets,
+                                            const proto::RegisterServerRequest& request) {
   const int64_t now_ns = clock_->MonotonicNs();
   MutexLock lock(mutex_);
   last_registration_ns_ = now_ns;
+  bool claimed = false;
   for (size_t i = 0; i < targets.size() && static_cast<int>(i) < request.targets_size(); ++i) {
-    targets_[targets[i]] = Entry{now_ns, true, request.targets(static_cast<int>(i))};
+    Entry& entry = targets_[targets[i]];
+    claimed = claimed || entry.claims != 0;
+    if (entry.claims == 0) entry.heard_ns = now_ns;
+    entry.heard_in_person = true;
+    entry.map_version = 0;
+    entry.usage = request.targets(static_cast<int>(i));
   }
+  return claimed ? 0 : static_cast<uint32_t>(lease_ms());
 }
 
-Status ServerRegistry::RecordHeartbeat(const proto::ClusterMap& map, const proto::HeartbeatRequest& request) {
+Result<uint32_t> ServerRegistry::RecordHeartbeat(const proto::ClusterMap& map, const proto::HeartbeatRequest& request) {
   for (const proto::TargetReport& report : request.targets()) {
     const proto::Target* target = FindTarget(map, report.id());
     if (target == nullptr || target->server_id() != request.server_id()) {
@@ -54,14 +80,99 @@ Status ServerRegistry::RecordHeartbeat(const proto::ClusterMap& map, const proto
   }
   const int64_t now_ns = clock_->MonotonicNs();
   MutexLock lock(mutex_);
+  bool claimed = false;
+  for (const proto::TargetReport& report : request.targets())
+    claimed = claimed || targets_[TargetId(report.id())].claims != 0;
   for (const proto::TargetReport& report : request.targets()) {
     Entry& entry = targets_[TargetId(report.id())];
-    entry.heard_ns = now_ns;
+    if (!claimed) entry.heard_ns = now_ns;
     entry.heard_in_person = true;
+    entry.map_version = request.map_version();
     entry.usage = report;
     entry.usage.clear_reclaimed_data_ids();
   }
-  return Status::Ok();
+  return claimed ? 0u : static_cast<uint32_t>(lease_ms());
+}
+
+TargetFacts ServerRegistry::FactsOf(const Entry& entry, int64_t now_ns) const {
+  TargetFacts known;
+  known.lease_over = !HasLease(entry, now_ns);
+  known.silent_ms = (now_ns - entry.heard_ns) / 1'000'000;
+  known.map_version = entry.map_version;
+  known.capacity_bytes = entry.usage.capacity_bytes();
+  known.used_bytes = entry.usage.used_bytes();
+  known.available_bytes = entry.usage.available_bytes();
+  return known;
+}
+
+std::unordered_map<uint64_t, TargetFacts> ServerRegistry::Facts() const {
+  const int64_t now_ns = clock_->MonotonicNs();
+  std::unordered_map<uint64_t, TargetFacts> facts;
+  MutexLock lock(mutex_);
+  for (const auto& [target, entry] : targets_) facts[target.value()] = FactsOf(entry, now_ns);
+  return facts;
+}
+
+std::unordered_map<uint64_t, TargetFacts> ServerRegistry::Facts(std::shared_ptr<LapsedTargets>* claim) {
+  const int64_t now_ns = clock_->MonotonicNs();
+  std::unordered_map<uint64_t, TargetFacts> facts;
+  std::vector<TargetId> lapsed;
+  uint64_t leadership = 0;
+  {
+    MutexLock lock(mutex_);
+    leadership = leadership_;
+    for (auto& [target, entry] : targets_) {
+      const TargetFacts known = FactsOf(entry, now_ns);
+      facts[target.value()] = known;
+      if (!known.lease_over) continue;
+      ++entry.claims;
+      lapsed.push_back(target);
+    }
+  }
+  *claim = std::make_shared<LapsedTargets>(this, leadership, std::move(lapsed));
+  return facts;
+}
+
+bool ServerRegistry::AllKnow(const proto::ClusterMap& map, uint64_t version) const {
+  const int64_t now_ns = clock_->MonotonicNs();
+  MutexLock lock(mutex_);
+  for (const proto::Target& target : map.targets()) {
+    const auto found = targets_.find(TargetId(target.id()));
+    if (found == targets_.end() || !HasLease(found->second, now_ns)) continue;
+    if (found->second.map_version < version) return false;
+  }
+  return true;
+}
+
+std::vector<proto::SyncProgress> ServerRegistry::Syncs() const {
+  const int64_t now_ns = clock_->MonotonicNs();
+  std::vector<proto::SyncProgress> syncs;
+  MutexLock lock(mutex_);
+  for (const auto& [target, entry] : targets_) {
+    if (HasLease(entry, now_ns)) syncs.insert(syncs.end(), entry.usage.syncs().begin(), entry.usage.syncs().end());
+  }
+  return syncs;
+}
+
+void ServerRegistry::WantScrub(TargetId target) {
+  MutexLock lock(mutex_);
+  if (const auto found = targets_.find(target); found != targets_.end()) found->second.wants_scrub = true;
+}
+
+bool ServerRegistry::TakeWantedScrub(const proto::HeartbeatRequest& request) {
+  bool wanted = false;
+  MutexLock lock(mutex_);
+  for (const proto::TargetReport& report : request.targets()) {
+    const auto found = targets_.find(TargetId(report.id()));
+    if (found != targets_.end()) wanted = std::exchange(found->second.wants_scrub, false) || wanted;
+  }
+  return wanted;
+}
+
+proto::TargetReport ServerRegistry::LastReport(TargetId target) const {
+  MutexLock lock(mutex_);
+  const auto found = targets_.find(target);
+  return found != targets_.end() ? found->second.usage : proto::TargetReport();
 }
 
 void ServerRegistry::FillUsage(proto::ClusterMap* map) const {
@@ -84,11 +195,13 @@ std::vector<proto::Target> ServerRegistry::StateChanges(const proto::ClusterMap&
   for (const proto::Target& target : map.targets()) {
     const auto found = targets_.find(TargetId(target.id()));
     const int64_t heard_ns = found != targets_.end() ? found->second.heard_ns : reset_ns_;
-    const bool alive = now_ns - heard_ns <= lease_ns_;
+    const bool alive = found != targets_.end() ? HasLease(found->second, now_ns) : now_ns - heard_ns <= lease_ns_;
     const bool came_back = alive && found != targets_.end() && found->second.heard_in_person;
     proto::TargetState state = target.state();
     if (state == proto::TARGET_STATE_ONLINE && !alive) state = proto::TARGET_STATE_OFFLINE;
     if (state == proto::TARGET_STATE_OFFLINE && came_back) state = proto::TARGET_STATE_ONLINE;
+    const bool fails = found != targets_.end() && !found->second.usage.failure().empty();
+    if (fails && state != proto::TARGET_STATE_RETIRED) state = proto::TARGET_STATE_FAILED;
     if (state == target.state()) continue;
     proto::Target& change = changes.emplace_back();
     change.set_id(target.id());

@@ -22,6 +22,8 @@
 
 namespace tarn::meta {
 
+class ReplicationKeeper;
+
 struct SelfDescription {
   std::string cluster_id;
   uint64_t member_id = 0;
@@ -44,6 +46,7 @@ struct ServiceContext {
   SessionKeeper* sessions = nullptr;
   PushCoordinator* coherence = nullptr;
   ServerRegistry* servers = nullptr;
+  ReplicationKeeper* replication = nullptr;
   fault::FaultPoints* faults = nullptr;
   // Gives the log a message of another member.
   std::function<void(uint64_t from, std::string message)> receive_message;

@@ -1,0 +1,251 @@
+#include "metaserver/placement/plan_replication.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "metaserver/placement/group_rules.h"
+#include "metaserver/placement/target_chooser.h"
+
+namespace tarn::meta {
+namespace {
+
+size_t GoalOf(const proto::PlacementGroup& group) { return std::max<size_t>(group.replicas(), 1); }
+
+// One thread; plans once.
+class Planner {
+ public:
+  Planner(const ClusterView& view, const ReplicationFacts& facts, const ReplicationPolicy& policy)
+      : view_(view), facts_(facts), policy_(policy), chooser_(view, policy.partners_per_target_max) {}
+
+  proto::ChangeGroupsOp Plan();
+
+ private:
+  struct Shortage {
+    const proto::PlacementGroup* group = nullptr;
+    size_t copies = 0;               // that count
+    std::vector<uint64_t> staying;   // those, and syncing ones that are waited for
+  };
+
+  void CountCopies();
+  // Copies that are made or waited for: is any missing?
+  void LookForShortage(const proto::PlacementGroup& group);
+  bool IsWaitedFor(uint64_t target) const;
+  void AddCopies();
+  void AddCopy(const Shortage& shortage);
+  void EvenOutPrimaries();
+  void EvenOutUsage();
+  bool MoveOneGroup(uint64_t from, uint64_t to);
+  bool MayCopy(uint64_t from, uint64_t to);
+  void Change(const proto::PlacementGroup& group, const Members& members) {
+    *op_.add_changes() = ChangeTo(group, members);
+  }
+
+  const ClusterView& view_;
+  const ReplicationFacts& facts_;
+  const ReplicationPolicy& policy_;
+  TargetChooser chooser_;
+  proto::ChangeGroupsOp op_;
+  std::vector<Shortage> shortages_;
+  std::unordered_map<uint64_t, uint32_t> copies_to_;
+  std::unordered_map<uint64_t, uint32_t> copies_from_;
+  bool all_well_ = true;  // every group is at its goal, and none is syncing
+};
+
+proto::ChangeGroupsOp Planner::Plan() {
+  CountCopies();
+  for (const proto::PlacementGroup& group : view_.map().groups()) {
+    if (group.targets().empty()) continue;
+    auto members = ReplaceLost(view_, group, {});
+    if (!members) members = RemoveSurplus(view_, group, policy_.replace_delay_ms);
+    if (members) {
+      Change(group, *members);
+    } else {
+      LookForShortage(group);
+    }
+  }
+  AddCopies();
+  if (op_.changes().empty() && all_well_) EvenOutPrimaries();
+  if (op_.changes().empty() && all_well_ && facts_.quiet_ms >= policy_.move_pause_ms) EvenOutUsage();
+  return std::move(op_);
+}
+
+void Planner::CountCopies() {
+  for (const proto::PlacementGroup& group : view_.map().groups()) {
+    for (const uint64_t target : group.syncing_targets()) {
+      all_well_ = false;
+      if (!view_.HasLease(target)) continue;
+      ++copies_to_[target];
+      if (!group.targets().empty()) ++copies_from_[group.targets(0)];
+    }
+  }
+}
+
+bool Planner::IsWaitedFor(uint64_t target) const {
+  return view_.TakesCopies(target) && view_.Facts(target).silent_ms < policy_.replace_delay_ms;
+}
+
+void Planner::LookForShortage(const proto::PlacementGroup& group) {
+  Shortage shortage;
+  shortage.group = &group;
+  for (const uint64_t target : group.targets()) {
+    if (!view_.Counts(target)) continue;
+    ++shortage.copies;
+    shortage.staying.push_back(target);
+  }
+  if (shortage.copies < GoalOf(group)) all_well_ = false;
+  for (const uint64_t target : group.syncing_targets()) {
+    if (IsWaitedFor(target)) shortage.staying.push_back(target);
+  }
+  // Without a primary there is nobody to copy from.
+  if (shortage.staying.size() < GoalOf(group) && view_.HasLease(group.targets(0)))
+    shortages_.push_back(std::move(shortage));
+}
+
+void Planner::AddCopies() {
+  // Fewest copies first, then those that lack most.
+  std::ranges::stable_sort(shortages_, {}, [](const Shortage& shortage) {
+    return std::pair(shortage.copies, -static_cast<int64_t>(GoalOf(*shortage.group)));
+  });
+  for (const Shortage& shortage : shortages_) AddCopy(shortage);
+}
+
+bool Planner::MayCopy(uint64_t from, uint64_t to) {
+  return copies_to_[to] < policy_.copies_per_target_max && copies_from_[from] < policy_.copies_per_target_max;
+}
+
+void Planner::AddCopy(const Shortage& shortage) {
+  Members members = MembersOf(*shortage.group);
+  const uint64_t source = members.in_sync.front();
+  std::set<uint64_t> excluded(members.in_sync.begin(), members.in_sync.end());
+  excluded.insert(members.syncing.begin(), members.syncing.end());
+  // If the best one has its hands full the copy waits: a worse place would stay a worse place.
+  const uint64_t target = chooser_.Choose(shortage.staying, excluded, true);
+  if (target == 0 || !MayCopy(source, target)) return;
+  // What was waited for in vain is replaced.
+  std::erase_if(members.syncing, [&](uint64_t each) { return !IsWaitedFor(each) && !view_.HasLease(each); });
+  members.syncing.push_back(target);
+  chooser_.Note(shortage.staying, target);
+  ++copies_to_[target];
+  ++copies_from_[source];
+  Change(*shortage.group, members);
+}
+
+void Planner::EvenOutPrimaries() {
+  std::unordered_map<uint64_t, int64_t> primaries;
+  for (const proto::PlacementGroup& group : view_.map().groups()) {
+    if (!group.targets().empty()) ++primaries[group.targets(0)];
+  }
+  for (const proto::PlacementGroup& group : view_.map().groups()) {
+    if (static_cast<uint32_t>(op_.changes_size()) >= policy_.handovers_max) return;
+    if (group.targets_size() < 2) continue;
+    Members members = MembersOf(group);
+    const uint64_t from = members.in_sync.front();
+    const uint64_t to = *std::ranges::min_element(members.in_sync, {}, [&](uint64_t each) { return primaries[each]; });
+    if (primaries[from] - primaries[to] < 2) continue;
+    std::swap(members.in_sync.front(), *std::ranges::find(members.in_sync, to));
+    --primaries[from];
+    ++primaries[to];
+    Change(group, members);
+  }
+}
+
+void Planner::EvenOutUsage() {
+  std::vector<uint64_t> targets;
+  for (const proto::Target& target : view_.map().targets()) {
+    if (view_.Counts(target.id()) && view_.Facts(target.id()).capacity_bytes != 0) targets.push_back(target.id());
+  }
+  std::ranges::stable_sort(targets, {}, [&](uint64_t target) { return view_.UsedShare(target); });
+  uint32_t moves = 0;
+  for (size_t i = 0; i < targets.size() / 2 && moves < policy_.moves_max; ++i) {
+    const uint64_t from = targets[targets.size() - 1 - i];
+    const uint64_t to = targets[i];
+    if (view_.UsedShare(from) - view_.UsedShare(to) < policy_.used_share_gap) return;
+    if (MoveOneGroup(from, to)) ++moves;
+  }
+}
+
+bool Planner::MoveOneGroup(uint64_t from, uint64_t to) {
+  const TargetFacts& source = view_.Facts(from);
+  const TargetFacts& destination = view_.Facts(to);
+  const double group_bytes = static_cast<double>(source.used_bytes) / std::max<uint32_t>(chooser_.groups_of(from), 1);
+  const double share_from =
+      (static_cast<double>(source.used_bytes) - group_bytes) / static_cast<double>(source.capacity_bytes);
+  const double share_to =
+      (static_cast<double>(destination.used_bytes) + group_bytes) / static_cast<double>(destination.capacity_bytes);
+  if (share_to >= share_from) return false;
+  for (const proto::PlacementGroup& group : view_.map().groups()) {
+    Members members = MembersOf(group);
+    if (std::ranges::find(members.in_sync, from) == members.in_sync.end() || members.Has(to)) continue;
+    const bool spreads = std::ranges::none_of(members.in_sync, [&](uint64_t each) {
+      return each != from && (view_.Node(each) == view_.Node(to) ||
+                              (view_.Zone(each) == view_.Zone(to) && view_.Zone(from) != view_.Zone(to)));
+    });
+    if (!spreads || std::ranges::any_of(op_.changes(), [&](const auto& change) { return change.group() == group.id(); }))
+      continue;
+    members.syncing.push_back(to);
+    Change(group, members);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+proto::ChangeGroupsOp PlanReports(const proto::ClusterMap& map, const ReplicationFacts& facts,
+                                  const std::vector<proto::GroupReport>& reports) {
+  std::map<uint32_t, std::vector<proto::GroupReport>> by_group;
+  for (const proto::GroupReport& report : reports) by_group[report.group()].push_back(report);
+  const ClusterView view(map, facts);
+  proto::ChangeGroupsOp op;
+  for (const proto::PlacementGroup& group : map.groups()) {
+    const auto found = by_group.find(group.id());
+    if (found == by_group.end()) continue;
+    std::erase_if(found->second, [&](const proto::GroupReport& report) { return report.epoch() != group.epoch(); });
+    if (found->second.empty()) continue;
+    if (const auto members = ReplaceLost(view, group, found->second)) *op.add_changes() = ChangeTo(group, *members);
+  }
+  return op;
+}
+
+proto::ChangeGroupsOp PlanReplication(const proto::ClusterMap& map, const ReplicationFacts& facts,
+                                      const ReplicationPolicy& policy) {
+  const ClusterView view(map, facts);
+  return Planner(view, facts, policy).Plan();
+}
+
+Status CheckDrain(const proto::ClusterMap& map, const ReplicationFacts& facts, const std::vector<uint64_t>& leaving) {
+  const ClusterView view(map, facts);
+  const std::set<uint64_t> gone(leaving.begin(), leaving.end());
+  std::set<std::string> nodes;
+  uint64_t room_bytes = 0;
+  uint64_t needed_bytes = 0;
+  for (const proto::Target& target : map.targets()) {
+    const TargetFacts& known = view.Facts(target.id());
+    if (gone.contains(target.id())) {
+      needed_bytes += known.used_bytes;
+    } else if (view.Counts(target.id())) {
+      nodes.insert(view.Node(target.id()));
+      room_bytes += known.available_bytes;
+    }
+  }
+  size_t copies = 0;
+  for (const proto::PlacementGroup& group : map.groups()) {
+    const Members members = MembersOf(group);
+    if (std::ranges::any_of(gone, [&](uint64_t target) { return members.Has(target); }))
+      copies = std::max(copies, GoalOf(group));
+  }
+  if (nodes.size() < copies) {
+    return Status(StatusCode::kNoSpace, "there is data of " + std::to_string(copies) + " copies, and only " +
+                                            std::to_string(nodes.size()) + " node(s) would be left for them");
+  }
+  if (room_bytes < needed_bytes) {
+    return Status(StatusCode::kNoSpace, "the other nodes have room for " + std::to_string(room_bytes) +
+                                            " bytes more, and " + std::to_string(needed_bytes) + " are to be moved");
+  }
+  return Status::Ok();
+}
+
+}  // namespace tarn::meta

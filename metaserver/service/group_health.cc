@@ -1,0 +1,56 @@
+#include "metaserver/service/group_health.h"
+
+#include <algorithm>
+
+namespace tarn::meta {
+
+proto::RepairProgress SumRepair(const proto::ClusterMap& map, const ReplicationFacts& facts,
+                                const std::vector<proto::SyncProgress>& syncs) {
+  const ClusterView view(map, facts);
+  proto::RepairProgress repair;
+  for (const proto::PlacementGroup& group : map.groups()) {
+    const auto with_lease =
+        std::ranges::count_if(group.targets(), [&](uint64_t target) { return view.HasLease(target); });
+    // One that lost its only target for good holds nothing that could come back.
+    const bool is_gone = std::ranges::all_of(group.targets(), [&](uint64_t target) { return view.IsRetired(target); });
+    if (is_gone) continue;
+    if (with_lease == 0) {
+      repair.set_groups_unavailable(repair.groups_unavailable() + 1);
+    } else if (with_lease < static_cast<int64_t>(group.replicas())) {
+      repair.set_groups_degraded(repair.groups_degraded() + 1);
+    } else if (!group.syncing_targets().empty()) {
+      repair.set_groups_moving(repair.groups_moving() + 1);
+    }
+  }
+  for (const proto::SyncProgress& sync : syncs) {
+    repair.set_bytes_done(repair.bytes_done() + sync.bytes_done());
+    repair.set_bytes_total(repair.bytes_total() + std::max(sync.bytes_total(), sync.bytes_done()));
+  }
+  return repair;
+}
+
+std::string JudgeHealth(const proto::ClusterMap& map, const proto::RepairProgress& repair,
+                        std::vector<std::string>* problems) {
+  size_t durable_online = 0;
+  bool degraded = repair.groups_degraded() != 0;
+  for (const proto::Target& target : map.targets()) {
+    const bool serves =
+        target.state() == proto::TARGET_STATE_ONLINE || target.state() == proto::TARGET_STATE_DRAINING;
+    if (serves && target.target_class() == proto::TARGET_CLASS_DURABLE) ++durable_online;
+    const bool offline = target.state() == proto::TARGET_STATE_OFFLINE;
+    if (!offline && target.state() != proto::TARGET_STATE_FAILED) continue;
+    degraded = true;
+    problems->push_back("target " + std::to_string(target.id()) + " at " + target.address() +
+                        (offline ? " is offline" : " fails: its disk is to be replaced"));
+  }
+  if (durable_online == 0) problems->push_back("no chunk server with a durable target is online");
+  if (map.group_sets().empty()) problems->push_back("there are no placement groups yet");
+  if (repair.groups_degraded() != 0)
+    problems->push_back(std::to_string(repair.groups_degraded()) + " placement group(s) have fewer copies than they should");
+  if (repair.groups_unavailable() != 0)
+    problems->push_back(std::to_string(repair.groups_unavailable()) + " placement group(s) have no copy that can be reached");
+  if (durable_online == 0 || map.group_sets().empty() || repair.groups_unavailable() != 0) return "unavailable";
+  return degraded ? "degraded" : "ok";
+}
+
+}  // namespace tarn::meta

@@ -1,0 +1,41 @@
+// What operators do with nodes and their targets: list, drain, take back, retire, scrub.
+//
+// Thread-safe; what changes the map waits for the log.
+#pragma once
+
+#include <string>
+
+#include "common/base/status.h"
+#include "metaserver/service/service_context.h"
+#include "proto/admin.pb.h"
+
+namespace tarn::meta {
+
+class NodeAdmin {
+ public:
+  // The context outlives it.
+  explicit NodeAdmin(ServiceContext* context) : context_(context) {}
+
+  Status List(proto::ListNodesReply* reply) const;
+  // Copies are moved off the node's targets from now on. kInvalidArgument: no such node; kNoSpace: see DrainNodeRequest.
+  Status Drain(const proto::DrainNodeRequest& request, proto::DrainNodeReply* reply) const;
+  // Its targets take copies again; those that fail or are retired stay so.
+  Status Uncordon(const proto::UncordonNodeRequest& request, proto::UncordonNodeReply* reply) const;
+  // For good. kInvalidArgument: no such target; kBusy: it is the last in-sync member of a group.
+  Status Retire(const proto::RetireTargetRequest& request, proto::RetireTargetReply* reply) const;
+  // kInvalidArgument: no such target.
+  Status StartScrub(const proto::StartScrubRequest& request) const;
+  Status ScrubStatus(proto::ScrubStatusReply* reply) const;
+
+  // The placement groups that volumes of so many copies need are there. kNoSpace: there are fewer nodes than copies.
+  Status MakeGroupsFor(uint32_t replicas) const;
+
+ private:
+  // kInvalidArgument: there is none.
+  Result<proto::NodeInfo> Describe(const std::string& name) const;
+  Status SetStates(const proto::NodeInfo& node, proto::TargetState from, proto::TargetState to) const;
+
+  ServiceContext* const context_;
+};
+
+}  // namespace tarn::meta

@@ -1,0 +1,138 @@
+#include "metaserver/service/replication_keeper.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "metaserver/service/group_health.h"
+#include "metaserver/state/group_members.h"
+
+namespace tarn::meta {
+namespace {
+
+// A plan reads the whole map. It also follows every change of the map's version by the next step.
+constexpr int64_t kPlanIntervalNs = 250'000'000;
+constexpr int64_t kMeasureIntervalNs = 1'000'000'000;
+constexpr int kChangesLoggedMax = 8;
+
+std::string ListOf(const google::protobuf::RepeatedField<uint64_t>& targets) {
+  std::string text;
+  for (const uint64_t target : targets) text += (text.empty() ? "" : ",") + std::to_string(target);
+  return text.empty() ? "-" : text;
+}
+
+void LogChanges(const proto::ChangeGroupsOp& op) {
+  for (int i = 0; i < std::min(op.changes_size(), kChangesLoggedMax); ++i) {
+    const auto& change = op.changes(i);
+    spdlog::info("placement group changes group={} epoch={} in_sync={} syncing={}", change.group(),
+                 change.expected_epoch() + 1, ListOf(change.targets()), ListOf(change.syncing_targets()));
+  }
+  if (op.changes_size() > kChangesLoggedMax)
+    spdlog::info("placement groups change in the same way: {} more", op.changes_size() - kChangesLoggedMax);
+}
+
+std::vector<proto::GroupReport> ReportsOfPrimary(const proto::ClusterMap& map,
+                                                 const proto::ReportGroupsRequest& request) {
+  std::vector<proto::GroupReport> reports;
+  for (const proto::GroupReport& report : request.reports()) {
+    const proto::PlacementGroup* group = FindGroup(map, report.group());
+    if (group == nullptr || group->epoch() != report.epoch() || group->targets().empty()) continue;
+    const proto::Target* primary = FindTarget(map, group->targets(0));
+    if (primary == nullptr || primary->server_id() != request.server_id() ||
+        primary->incarnation() != request.incarnation()) {
+      continue;
+    }
+    if (report.kind() == proto::GroupReport::KIND_FAILED) {
+      spdlog::warn("a primary reports a member group={} epoch={} target={}: {}", report.group(), report.epoch(),
+                   report.target(), report.reason());
+    }
+    reports.push_back(report);
+  }
+  return reports;
+}
+
+}  // namespace
+
+ReplicationFacts ReplicationKeeper::CollectFacts(const proto::ClusterMap& map, std::shared_ptr<LapsedTargets>* claim) {
+  ReplicationFacts facts;
+  facts.targets = context_->servers->Facts(claim);
+  const int64_t now_ns = context_->clock->MonotonicNs();
+  MutexLock lock(mutex_);
+  if (map.version() > map_version_seen_) {
+    for (const proto::PlacementGroup& group : map.groups()) {
+      EpochSeen& seen = epochs_[group.id()];
+      if (seen.epoch == group.epoch()) continue;
+      seen = {group.epoch(), map.version()};
+      changed_ns_ = now_ns;
+    }
+    map_version_seen_ = map.version();
+  }
+  facts.epoch_since.reserve(epochs_.size());
+  for (const auto& [group, seen] : epochs_) facts.epoch_since[group] = seen.since;
+  facts.quiet_ms = (now_ns - changed_ns_) / 1'000'000;
+  return facts;
+}
+
+void ReplicationKeeper::Step() {
+  if (in_flight_.load(std::memory_order_acquire) || !context_->replicator->HoldsLease()) return;
+  const int64_t now_ns = context_->clock->MonotonicNs();
+  if (now_ns < next_plan_ns_) return;
+  next_plan_ns_ = now_ns + kPlanIntervalNs;
+  if (now_ns >= next_measure_ns_) {
+    next_measure_ns_ = now_ns + kMeasureIntervalNs;
+    meter_.Update(now_ns, context_->servers->Syncs());
+  }
+  const auto map = context_->state->cluster_map();
+  if (map->groups().empty()) return;
+  std::shared_ptr<LapsedTargets> claim;
+  const ReplicationFacts facts = CollectFacts(*map, &claim);
+  proto::Mutation mutation;
+  *mutation.mutable_change_groups() = PlanReplication(*map, facts, policy_);
+  if (mutation.change_groups().changes().empty()) return;
+  LogChanges(mutation.change_groups());
+  in_flight_.store(true, std::memory_order_release);
+  std::vector<proto::Mutation> mutations;
+  mutations.push_back(std::move(mutation));
+  context_->proposer->Submit(std::move(mutations),
+                             [this, claim](const Status& status, std::span<proto::MutationReply> replies) {
+                               if (!status.ok()) {
+                                 spdlog::warn("cannot change placement groups: {}", status.ToString());
+                               } else if (replies[0].status() != 0) {
+                                 spdlog::error("a plan for placement groups is refused: {}", replies[0].message());
+                               }
+                               in_flight_.store(false, std::memory_order_release);
+                             });
+}
+
+Status ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request) {
+  const auto map = context_->state->cluster_map();
+  const std::vector<proto::GroupReport> reports = ReportsOfPrimary(*map, request);
+  if (reports.empty()) return Status::Ok();
+  std::shared_ptr<LapsedTargets> claim;
+  const ReplicationFacts facts = CollectFacts(*map, &claim);
+  proto::Mutation mutation;
+  *mutation.mutable_change_groups() = PlanReports(*map, facts, reports);
+  if (mutation.change_groups().changes().empty()) return Status::Ok();
+  LogChanges(mutation.change_groups());
+  return context_->proposer->SubmitAndWait(std::move(mutation)).status();
+}
+
+proto::RepairProgress ReplicationKeeper::Progress() const {
+  ReplicationFacts facts;
+  facts.targets = context_->servers->Facts();
+  proto::RepairProgress repair = SumRepair(*context_->state->cluster_map(), facts, context_->servers->Syncs());
+  meter_.FillRate(&repair);
+  return repair;
+}
+
+Status ReplicationKeeper::CheckDrain(const std::vector<uint64_t>& leaving) const {
+  const auto map = context_->state->cluster_map();
+  ReplicationFacts facts;
+  facts.targets = context_->servers->Facts();
+  return meta::CheckDrain(*map, facts, leaving);
+}
+
+}  // namespace tarn::meta

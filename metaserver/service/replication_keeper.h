@@ -1,0 +1,66 @@
+// The leader's part in the replication of data: collects what is known of targets, plans (placement/plan_replication.h)
+// and proposes what becomes of placement groups.
+//
+// The periodic plan has at most one command in flight; a primary's reports are decided at once, beside it: a command is
+// passed over for groups that have changed meanwhile.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "metaserver/placement/plan_replication.h"
+#include "metaserver/service/repair_meter.h"
+#include "metaserver/service/service_context.h"
+#include "proto/admin.pb.h"
+#include "proto/cluster.pb.h"
+
+namespace tarn::meta {
+
+// Step is called from one thread and never blocks; the rest is thread-safe.
+class ReplicationKeeper {
+ public:
+  // The context outlives the last callback of its proposer, and so does this object.
+  ReplicationKeeper(ServiceContext* context, const ReplicationPolicy& policy) : context_(context), policy_(policy) {}
+  ReplicationKeeper(const ReplicationKeeper&) = delete;
+  ReplicationKeeper& operator=(const ReplicationKeeper&) = delete;
+
+  void Step();
+  // Decides about the reports of a primary's server and waits until what follows is in the map. Reports by anybody but
+  // the group's primary, or about another epoch than the present one, are passed over.
+  Status Decide(const proto::ReportGroupsRequest& request);
+  // What is being repaired or moved, how fast of late.
+  proto::RepairProgress Progress() const;
+  // kNoSpace, saying why: the other targets could not take what is on these.
+  Status CheckDrain(const std::vector<uint64_t>& leaving) const;
+
+ private:
+  struct EpochSeen {
+    uint64_t epoch = 0;
+    uint64_t since = 0;  // map version
+  };
+
+  // What is known now, for this map; targets whose lease is over stay so as long as the claim lives.
+  ReplicationFacts CollectFacts(const proto::ClusterMap& map, std::shared_ptr<LapsedTargets>* claim);
+
+  ServiceContext* const context_;
+  const ReplicationPolicy policy_;
+
+  // Step's thread.
+  int64_t next_plan_ns_ = 0;
+  int64_t next_measure_ns_ = 0;
+
+  std::atomic<bool> in_flight_{false};
+  RepairMeter meter_;
+
+  Mutex mutex_;
+  uint64_t map_version_seen_ GUARDED_BY(mutex_) = 0;
+  int64_t changed_ns_ GUARDED_BY(mutex_) = 0;  // when the members of a group changed last
+  std::unordered_map<uint32_t, EpochSeen> epochs_ GUARDED_BY(mutex_);
+};
+
+}  // namespace tarn::meta
