@@ -1,9 +1,10 @@
-// Requests to chunk servers: finds the server of a chunk, keeps connections, retries, checks every sum.
+// Requests to chunk servers: finds the members of a chunk's group, keeps connections, retries, checks every sum.
 //
-// A request is repeated after a lost connection, a time-out, a stale epoch (with a fresh cluster map) or a busy server,
-// until it has been tried for the retry deadline; then it fails with a text that names chunk, target and address.
-// Writes and truncates carry a number per session and target, so that a repeat has no second effect. What a server
-// refuses for a reason of its own (kNoSpace, kStaleTruncate, kFenced ...) is passed on at once.
+// Reads go to any in-sync member, the one on this node first; everything else goes to the primary. A request is
+// repeated after a lost connection, a time-out, a stale epoch (with a fresh cluster map) or a busy server, until it has
+// been tried for the retry deadline; then it fails with a text that names chunk, target and address. Writes and
+// truncates carry a number per session and group, so that a repeat has no second effect, whoever is the primary by
+// then. What a server refuses for a reason of its own (kNoSpace, kStaleTruncate, kFenced ...) is passed on at once.
 //
 // Thread-safe. Callbacks run on an event loop's thread, or on the caller's before the call returns (closed); none is
 // lost.
@@ -30,6 +31,11 @@ struct ChunkClientOptions {
   int64_t request_timeout_ms = 10'000;  // of one attempt
   std::string peer_name;
   std::string token;
+  // This client's: copies on it are read first. Empty: unknown.
+  std::string node;
+  // A read without an answer is asked for at another member after this time at the latest; a server that answers nobody
+  // for so long is taken for silent.
+  int64_t hedge_ms = 300;
   // Of the writes under way to one server; more wait in the order in which they came. Bounded so that a read is not
   // held up behind the whole write buffer.
   uint64_t server_write_bytes_max = 16 << 20;
@@ -46,10 +52,19 @@ struct ChunkReference {
   uint64_t data_generation = 0;
 };
 
+// Holds as long as this target is the group's primary under this incarnation.
 struct WriteAck {
+  GroupId group;
   TargetId target;
   Incarnation incarnation;
   bool durable = false;
+};
+
+// Of the groups that a commit was asked for. Those in neither list: nothing is known, ask again.
+struct CommitOutcome {
+  Incarnation incarnation;       // of the target; not set if it was not asked
+  std::vector<GroupId> covered;  // what this incarnation acknowledged is on stable storage of all in-sync members
+  std::vector<GroupId> moved;    // another target is primary: what this one acknowledged must be sent to it again
 };
 
 struct StoredChunk {
@@ -64,6 +79,7 @@ class ChunkClient {
     std::atomic<uint64_t> bytes_read{0};
     std::atomic<uint64_t> bytes_written{0};
     std::atomic<uint64_t> checksum_failures{0};
+    std::atomic<uint64_t> second_reads{0};  // asked for at another member while one was slow
   };
 
   // `loops` outlive Close; there is at least one.
@@ -74,18 +90,17 @@ class ChunkClient {
   ChunkClient& operator=(const ChunkClient&) = delete;
 
   // Fills all of `destination`: what the chunk does not have is zeros. `offset` and the length are multiples of 4096,
-  // at most 4 MiB. `destination` stays alive until the callback. kCorruption if a sum does not hold, even read again at
-  // the source.
+  // at most 4 MiB. `destination` stays alive until the callback. kCorruption if no member has bytes whose sums hold,
+  // even read again at the source.
   void Read(const ChunkReference& chunk, uint64_t offset, std::span<uint8_t> destination, StatusCallback done);
   // `bytes` (at most 4 MiB) stay alive and unchanged until the callback.
   void Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes, bool durable,
              Callback<WriteAck> done);
   // Cuts the chunk as the reference says.
   void Truncate(const ChunkReference& chunk, Callback<WriteAck> done);
-  // Everything this target acknowledged before is on stable storage. The answer is its incarnation: what another one
-  // acknowledged is not.
-  void CommitTarget(TargetId target, Callback<Incarnation> done);
-  // The chunks of a data id on the target of a column.
+  // Everything this target acknowledged before as the primary of these groups is brought to stable storage.
+  void CommitTarget(TargetId target, std::vector<GroupId> groups, Callback<CommitOutcome> done);
+  // The chunks of a data id on the primary of a column.
   void ListChunks(const FileLayout& layout, uint32_t column, DataId data, Callback<std::vector<StoredChunk>> done);
 
   // Fails everything, in flight or later, with kCancelled, and returns when the last callback has. Not on a loop's

@@ -1,9 +1,8 @@
 #include "client/data/chunk_operation.h"
 
 #include <algorithm>
+#include <utility>
 
-#include "proto/cluster.pb.h"
-#include "proto/hello.pb.h"
 #include "proto/types.pb.h"
 
 namespace tarn::client {
@@ -12,174 +11,25 @@ namespace {
 constexpr int64_t kDelayMinMs = 2;
 constexpr int64_t kDelayMaxMs = 500;
 
-// Worth another attempt whatever was asked.
+}  // namespace
+
 bool IsTransient(StatusCode code) {
   return code == StatusCode::kUnavailable || code == StatusCode::kTimeout || code == StatusCode::kResourceExhausted;
 }
 
-}  // namespace
+std::string ChunkText(const ChunkReference& chunk) { return ToString(ChunkId{chunk.data, chunk.chunk_index}); }
 
-// ---- Core ----
-
-ChunkClient::Core::Core(const ChunkClientOptions& client_options, std::vector<rpc::EventLoop*> event_loops,
-                        std::shared_ptr<MetadataGate> metadata_gate, std::shared_ptr<const Clock> system_clock)
-    : options(client_options),
-      loops(std::move(event_loops)),
-      metadata(std::move(metadata_gate)),
-      clock(std::move(system_clock)) {}
-
-std::shared_ptr<const PlacementRoutes> ChunkClient::Core::Routes() {
-  std::shared_ptr<const proto::ClusterMap> map;
-  {
-    MetadataGate::Use use(*metadata);
-    if (!use) return nullptr;
-    map = use->cluster_map();
-  }
-  MutexLock lock(mutex_);
-  if (routes_ == nullptr || map_ != map) {
-    routes_ = std::make_shared<PlacementRoutes>(*map);
-    map_ = std::move(map);
-  }
-  return routes_;
+void FillAddress(const ChunkReference& chunk, const Route& route, proto::ChunkAddress* address) {
+  address->set_target(route.target.value());
+  address->set_group(route.group.value());
+  address->set_epoch(route.epoch.value());
+  address->set_data_id(chunk.data.value());
+  address->set_chunk_index(chunk.chunk_index);
 }
 
-std::shared_ptr<ServerLink> ChunkClient::Core::LinkTo(const std::string& address, LinkPurpose purpose) {
-  {
-    MutexLock lock(mutex_);
-    const auto found = links_.find(address);
-    if (found != links_.end()) return Choose(found->second, purpose);
-  }
-  proto::HelloRequest hello;
-  hello.set_role(proto::PEER_ROLE_CLIENT);
-  hello.set_peer_name(options.peer_name);
-  hello.set_token(options.token);
-  {
-    MetadataGate::Use use(*metadata);
-    if (!use) return nullptr;
-    hello.set_session(use->session().value());
-    hello.set_cluster_id(use->cluster_map()->cluster_id());
-  }
-  MutexLock lock(mutex_);
-  if (closed()) return nullptr;
-  const auto [entry, is_new] = links_.try_emplace(address);
-  ServerLinks& links = entry->second;
-  if (!is_new) return Choose(links, purpose);
-  links.first_loop = (links_.size() - 1) % loops.size();
-  const auto make = [&](rpc::EventLoop* loop) {
-    const rpc::FrameClientOptions client_options{.address = address, .push_handler = {}};
-    return std::make_shared<ServerLink>(
-        [loop, client_options, hello] { return rpc::FrameClient::Create(loop, client_options, hello); },
-        clock->MonotonicNs());
-  };
-  // A link connects when it is first used.
-  for (rpc::EventLoop* loop : loops) links.reads.push_back(make(loop));
-  links.writes = make(loops[links.first_loop]);
-  return Choose(links, purpose);
-}
-
-std::shared_ptr<ServerLink> ChunkClient::Core::Choose(const ServerLinks& links, LinkPurpose purpose) const {
-  if (purpose == LinkPurpose::kWrite) return links.writes;
-  for (size_t i = 0; i < loops.size(); ++i) {
-    if (loops[i]->InLoopThread()) return links.reads[i];
-  }
-  return links.reads[(links.first_loop + 1) % loops.size()];
-}
-
-bool ChunkClient::Core::HasRoom(const WriteGate& gate, uint64_t bytes) const {
-  if (gate.writes == 0) return true;
-  return gate.writes < options.server_writes_max && gate.bytes + bytes <= options.server_write_bytes_max;
-}
-
-bool ChunkClient::Core::AdmitWrite(const std::string& address, uint64_t bytes, const ChunkOperationPtr& operation) {
-  MutexLock lock(mutex_);
-  WriteGate& gate = write_gates_[address];
-  if (closed() || (gate.waiting.empty() && HasRoom(gate, bytes))) {
-    gate.bytes += bytes;
-    ++gate.writes;
-    return true;
-  }
-  gate.waiting.emplace_back(operation, bytes);
-  return false;
-}
-
-void ChunkClient::Core::LeaveWrite(const std::string& address, uint64_t bytes) {
-  std::vector<ChunkOperationPtr> admitted;
-  {
-    MutexLock lock(mutex_);
-    WriteGate& gate = write_gates_[address];
-    gate.bytes -= bytes;
-    --gate.writes;
-    while (!gate.waiting.empty() && HasRoom(gate, gate.waiting.front().second)) {
-      gate.bytes += gate.waiting.front().second;
-      ++gate.writes;
-      admitted.push_back(std::move(gate.waiting.front().first));
-      gate.waiting.pop_front();
-    }
-  }
-  for (const ChunkOperationPtr& operation : admitted) operation->Admitted();
-}
-
-uint64_t ChunkClient::Core::BeginSequence(TargetId target) {
-  MutexLock lock(mutex_);
-  return sequences_[target].Begin();
-}
-
-void ChunkClient::Core::EndSequence(TargetId target, uint64_t sequence) {
-  MutexLock lock(mutex_);
-  sequences_[target].End(sequence);
-}
-
-uint64_t ChunkClient::Core::AckedThrough(TargetId target) {
-  MutexLock lock(mutex_);
-  return sequences_[target].acked_through();
-}
-
-bool ChunkClient::Core::Park(const ChunkOperationPtr& operation) {
-  MutexLock lock(mutex_);
-  if (closed()) return false;
-  parked_.insert(operation);
-  return true;
-}
-
-bool ChunkClient::Core::Unpark(const ChunkOperationPtr& operation) {
-  MutexLock lock(mutex_);
-  return parked_.erase(operation) > 0;
-}
-
-void ChunkClient::Core::OperationBegins() { operations_.fetch_add(1); }
-
-void ChunkClient::Core::OperationOver() {
-  // Either this sees that the client is closed, or AwaitOperations, which comes after, sees that nothing is left.
-  if (operations_.fetch_sub(1) > 1 || !closed_.load()) return;
-  MutexLock lock(operations_mutex_);
-  operations_over_.NotifyAll();
-}
-
-void ChunkClient::Core::AwaitOperations() {
-  MutexLock lock(operations_mutex_);
-  while (operations_.load() > 0) operations_over_.Wait(lock);
-}
-
-void ChunkClient::Core::Close() {
-  std::vector<std::shared_ptr<ServerLink>> links;
-  std::vector<ChunkOperationPtr> stopped;
-  {
-    MutexLock lock(mutex_);
-    closed_.store(true);
-    for (const auto& [address, server] : links_) {
-      links.insert(links.end(), server.reads.begin(), server.reads.end());
-      links.push_back(server.writes);
-    }
-    stopped.assign(parked_.begin(), parked_.end());
-    parked_.clear();
-    for (auto& [address, gate] : write_gates_) {
-      for (const auto& [operation, bytes] : gate.waiting) stopped.push_back(operation);
-      gate.waiting.clear();
-    }
-  }
-  for (const auto& link : links) link->Close();
-  const Status cancelled(StatusCode::kCancelled, "the client is shutting down");
-  for (const ChunkOperationPtr& operation : stopped) operation->Fail(cancelled);
+void FillTruncate(const ChunkReference& chunk, proto::TruncateView* view) {
+  view->set_generation(chunk.truncate_generation);
+  view->set_truncated_chunk_bytes(chunk.truncated_chunk_bytes);
 }
 
 // ---- ChunkOperation ----
@@ -194,76 +44,29 @@ void ChunkOperation::End(const Status& status) {
   core_->OperationOver();
 }
 
-void ChunkOperation::Attempt() {
-  const auto routes = core_->Routes();
-  if (core_->closed() || routes == nullptr) return Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
-  Result<Route> route = FindRoute(*routes);
-  if (!route.ok()) return AwaitMap(0, route.status());
-  route_ = std::move(*route);
-  if (!Admit()) return;
-  link_ = core_->LinkTo(route_.address, purpose());
-  if (link_ == nullptr) return Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
-  const int64_t now_ns = core_->clock->MonotonicNs();
-  if (first_attempt_ns_ == 0) first_attempt_ns_ = now_ns;
-  ServerLink::Connection connection = link_->Get(now_ns);
-  if (connection.client == nullptr) {
-    return RetryAfter(connection.wait_ms,
-                      last_error_.ok() ? Status(StatusCode::kUnavailable, "no connection") : last_error_);
-  }
-  ++attempts_;
-  core_->counters.requests.fetch_add(1, std::memory_order_relaxed);
-  sent_ns_ = now_ns;
-  client_ = std::move(connection.client);
-  // Whoever answers may end the operation and let go of client_ while the call is still returning.
-  const std::shared_ptr<rpc::FrameClient> client = client_;
-  Send(*client,
-       rpc::CallOptions{.timeout_ms = core_->options.request_timeout_ms, .payload = {}, .payload_destination = {}});
-}
+void ChunkOperation::Fail(const Status& status) { End(status.WithContext(Where())); }
 
-rpc::ReplyCallback ChunkOperation::MakeReplyCallback() {
-  return [self = shared_from_this()](const rpc::Reply& reply) { self->OnReply(reply); };
-}
-
-void ChunkOperation::OnReply(const rpc::Reply& reply) {
-  const StatusCode code = reply.status.code();
-  if (code == StatusCode::kTimeout) {
-    link_->NoteTimeout(client_, sent_ns_);
-  } else if (code != StatusCode::kUnavailable && code != StatusCode::kCancelled) {
-    link_->NoteAnswer(core_->clock->MonotonicNs());
-  }
-  client_ = nullptr;
-  if (core_->closed()) return Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
-  if (reply.status.ok()) {
-    const Status verdict = OnGood(reply);
-    if (verdict.code() == StatusCode::kUnavailable) return RetryAfter(0, verdict);
-    return verdict.ok() ? End(verdict) : Fail(verdict);
-  }
-  if (code == StatusCode::kStaleEpoch) return AwaitMap(rpc::ParseErrorDetail(reply).map_version(), reply.status);
-  if (code == StatusCode::kUnavailable && attempts_ % 4 == 0) {
-    // The server may have moved: have a newer map at hand for one of the next attempts.
-    MetadataGate::Use use(*core_->metadata);
-    if (use) use->RefreshClusterMap(0, [](const Status&) {});
-  }
-  if (IsTransient(code)) return RetryAfter(NextDelayMs(), reply.status);
-  if (RetryAfterRefusal(reply.status)) return RetryAfter(0, reply.status);
-  Fail(reply.status);
-}
+void ChunkOperation::FailClosed() { Fail(Status(StatusCode::kCancelled, "the client is shutting down")); }
 
 std::string ChunkOperation::Where() const {
   if (route_.address.empty()) return Describe();
   return Describe() + " at target " + std::to_string(route_.target.value()) + " (" + route_.address + ")";
 }
 
-void ChunkOperation::Fail(const Status& status) { End(status.WithContext(Where())); }
+void ChunkOperation::NoteAttempt(int64_t now_ns) {
+  if (first_attempt_ns_ == 0) first_attempt_ns_ = now_ns;
+  ++attempts_;
+  core_->counters.requests.fetch_add(1, std::memory_order_relaxed);
+}
 
 void ChunkOperation::AwaitMap(uint64_t version, const Status& reason) {
   const ChunkOperationPtr self = shared_from_this();
   last_error_ = reason;
   if (Expired(core_->clock->MonotonicNs())) return RetryAfter(0, reason);
-  if (!core_->Park(self)) return Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
+  if (!core_->Park(self)) return FailClosed();
   MetadataGate::Use use(*core_->metadata);
   if (!use) {
-    if (core_->Unpark(self)) Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
+    if (core_->Unpark(self)) FailClosed();
     return;
   }
   use->RefreshClusterMap(version, [self, reason](const Status& status) {
@@ -295,13 +98,77 @@ void ChunkOperation::RetryAfter(int64_t delay_ms, const Status& reason) {
     return Fail(Status(code, reason.message() + " (given up after " + std::to_string(waited_ms) + " ms, " +
                                  std::to_string(attempts_) + " attempts)"));
   }
-  const ChunkOperationPtr self = shared_from_this();
-  if (!core_->Park(self)) return Fail(Status(StatusCode::kCancelled, "the client is shutting down"));
-  // The parking place owns the operation; a timer that is never run must not keep it.
-  core_->TimerLoop()->PostAfter(delay_ms, [weak = std::weak_ptr<ChunkOperation>(self)] {
+  if (!core_->Park(shared_from_this())) return FailClosed();
+  AttemptAfter(delay_ms);
+}
+
+// The parking place owns the operation; a timer that is never run must not keep it.
+void ChunkOperation::AttemptAfter(int64_t delay_ms) {
+  loop()->PostAfter(delay_ms, [weak = weak_from_this()] {
     const ChunkOperationPtr operation = weak.lock();
     if (operation != nullptr && operation->core_->Unpark(operation)) operation->Attempt();
   });
+}
+
+// ---- UnaryOperation ----
+
+void UnaryOperation::Attempt() {
+  const auto routes = core_->Routes();
+  if (core_->closed() || routes == nullptr) return FailClosed();
+  Result<Route> route = FindRoute(*routes);
+  if (!route.ok()) return AwaitMap(0, route.status());
+  route_ = std::move(*route);
+  if (!Admit()) return;
+  const auto server = core_->ServerAt(route_.address);
+  if (server == nullptr) return FailClosed();
+  link_ = server->writes;
+  const int64_t now_ns = core_->clock->MonotonicNs();
+  ServerLink::Connection connection = link_->Get(now_ns);
+  if (connection.client == nullptr) {
+    core_->WantNewerMap();
+    return RetryAfter(connection.wait_ms,
+                      last_error_.ok() ? Status(StatusCode::kUnavailable, "no connection") : last_error_);
+  }
+  NoteAttempt(now_ns);
+  sent_ns_ = now_ns;
+  client_ = std::move(connection.client);
+  link_->NoteSent(now_ns);
+  core_->WatchServers();
+  // Whoever answers may end the operation and let go of client_ while the call is still returning.
+  const std::shared_ptr<rpc::FrameClient> client = client_;
+  Send(*client,
+       rpc::CallOptions{.timeout_ms = core_->options.request_timeout_ms, .payload = {}, .payload_destination = {}});
+}
+
+rpc::ReplyCallback UnaryOperation::MakeReplyCallback() {
+  return [self = std::static_pointer_cast<UnaryOperation>(shared_from_this())](const rpc::Reply& reply) {
+    self->OnReply(reply);
+  };
+}
+
+void UnaryOperation::OnReply(const rpc::Reply& reply) {
+  const StatusCode code = reply.status.code();
+  const bool answered =
+      code != StatusCode::kTimeout && code != StatusCode::kUnavailable && code != StatusCode::kCancelled;
+  link_->NoteOver(core_->clock->MonotonicNs(), answered);
+  if (code == StatusCode::kTimeout) link_->NoteTimeout(client_, sent_ns_);
+  client_ = nullptr;
+  if (core_->closed()) return FailClosed();
+  if (reply.status.ok()) {
+    const Status verdict = OnGood(reply);
+    if (verdict.code() == StatusCode::kUnavailable) return RetryAfter(0, verdict);
+    return verdict.ok() ? End(verdict) : Fail(verdict);
+  }
+  if (code == StatusCode::kStaleEpoch) return AwaitMap(rpc::ParseErrorDetail(reply).map_version(), reply.status);
+  // Only a primary is asked, so this one is it no longer.
+  if (code == StatusCode::kAskPrimary) return AwaitMap(0, reply.status);
+  if (IsTransient(code)) {
+    // The server may have moved, or another one have taken over.
+    if (code != StatusCode::kResourceExhausted) core_->WantNewerMap();
+    return RetryAfter(NextDelayMs(), reply.status);
+  }
+  if (RetryAfterRefusal(reply.status)) return RetryAfter(0, reply.status);
+  Fail(reply.status);
 }
 
 }  // namespace tarn::client

@@ -61,6 +61,10 @@ struct DataPlaneOptions {
   // How these connections introduce themselves.
   std::string peer_name;
   std::string token;
+  // Copies on this node are read first. Empty: unknown.
+  std::string node;
+  // A read without an answer is asked for at another copy after this time, or sooner if reads are usually fast.
+  int64_t hedge_ms = 300;
   int64_t request_timeout_ms = 10'000;  // of one attempt, then it is repeated
   int64_t flush_age_ms = 1'000;         // unwritten data goes to the servers at this age at the latest
   const Clock* clock = nullptr;         // null: the system's; otherwise it outlives the data plane
@@ -128,6 +132,7 @@ class DataPlane {
     uint64_t bytes_read = 0;
     uint64_t bytes_written = 0;
     uint64_t checksum_failures = 0;
+    uint64_t second_reads = 0;  // asked for at another copy because one was slow
     uint64_t dirty_bytes = 0;
   };
   virtual Counters counters() const = 0;

@@ -87,6 +87,7 @@ class DataPlaneImpl final : public DataPlane {
                     .bytes_read = counters.bytes_read.load(),
                     .bytes_written = counters.bytes_written.load(),
                     .checksum_failures = counters.checksum_failures.load(),
+                    .second_reads = counters.second_reads.load(),
                     .dirty_bytes = core_->unacknowledged_bytes()};
   }
 

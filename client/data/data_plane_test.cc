@@ -196,8 +196,7 @@ TEST_F(DataPlaneTest, OverlappingWritesReachTheServersInOrder) {
 TEST_F(DataPlaneTest, AStaleEpochFetchesTheMapAndTriesAgain) {
   Start();
   const auto data = NewFile();
-  for (const auto& server : cluster->servers) server->SetEpoch(2, 2);
-  cluster->metadata->SetNewerMap(cluster->MakeMap(2, 2));
+  for (size_t i = 0; i < cluster->servers.size(); ++i) cluster->ChangeMembers(i, cluster->MembersAt(i));
   const auto bytes = Pattern(100'000, 9);
   ASSERT_TRUE(WriteAll(*data, 0, bytes).ok());
   ASSERT_TRUE(Flush(*data).ok());

@@ -33,7 +33,8 @@ namespace tarn::client {
 
 // A target that took (a piece of) an extent, not durably.
 struct PieceAck {
-  TargetId target;
+  GroupId group;
+  TargetId target;  // its primary
   Incarnation incarnation;
   uint64_t stamp = 0;  // of the plane's clock of acknowledgements
 };

@@ -53,7 +53,7 @@ class InodeDataImpl final : public InodeData,
   bool dirty() const override;
 
   // ---- CommitListener ----
-  void OnTargetCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation) override;
+  void OnTargetCommitted(TargetId target, uint64_t stamp, const Result<CommitOutcome>& outcome) override;
 
   // ---- For the plane ----
   // Buffers as much as there is room for, from the front; how much that was.

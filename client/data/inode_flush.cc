@@ -243,24 +243,35 @@ void InodeDataImpl::OnCommitted(uint64_t age, const Result<Attributes>& attribut
   core_->OnRoom();
 }
 
-void InodeDataImpl::OnTargetCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation) {
+void InodeDataImpl::OnTargetCommitted(TargetId target, uint64_t stamp, const Result<CommitOutcome>& outcome) {
+  const auto is_in = [](const std::vector<GroupId>& groups, GroupId group) {
+    return std::find(groups.begin(), groups.end(), group) != groups.end();
+  };
+  std::vector<GroupId> more;
   {
     MutexLock lock(mutex_);
     targets_requested_.erase(target);
     bool forgotten = false;
-    bool more = false;
     for (const ExtentPtr& extent : extents_.Unstable()) {
       bool outdated = false;
       bool lost = false;
       std::erase_if(extent->acks, [&](const PieceAck& ack) {
         if (ack.target != target) return false;
-        if (!incarnation.ok()) lost |= ack.stamp <= stamp;
-        if (incarnation.ok() && ack.incarnation != *incarnation) outdated = true;
-        if (ack.stamp > stamp) more = true;
-        return incarnation.ok() && ack.incarnation == *incarnation && ack.stamp <= stamp;
+        if (!outcome.ok()) {
+          lost |= ack.stamp <= stamp;
+          return false;
+        }
+        const bool asked = is_in(outcome->covered, ack.group);
+        if (is_in(outcome->moved, ack.group) || (asked && ack.incarnation != outcome->incarnation)) {
+          outdated = true;
+          return false;
+        }
+        if (asked && ack.stamp <= stamp) return true;
+        more.push_back(ack.group);
+        return false;
       });
       if (lost) {
-        LoseExtent(extent, incarnation.status());
+        LoseExtent(extent, outcome.status());
       } else if (outdated) {
         forgotten = true;
         extents_.SendAgain(extent);
@@ -276,7 +287,7 @@ void InodeDataImpl::OnTargetCommitted(TargetId target, uint64_t stamp, const Res
       }
       extents_.WantSend(extents_.last_age());
     }
-    if (more) core_->commits->Add(target, shared_from_this());
+    for (const GroupId group : more) core_->commits->Add(target, group, shared_from_this());
     Account();
   }
   Advance();

@@ -151,7 +151,7 @@ void InodeDataImpl::OnPieceSent(const ExtentPtr& extent, const Result<WriteAck>&
       if (extent->failure.ok()) extent->failure = ack.status();
     } else if (!ack->durable) {
       extent->all_durable = false;
-      extent->acks.push_back(PieceAck{ack->target, ack->incarnation, core_->commits->NextStamp()});
+      extent->acks.push_back(PieceAck{ack->group, ack->target, ack->incarnation, core_->commits->NextStamp()});
     }
     if (--extent->pieces_in_flight > 0) return;
     OnSendOver(extent);
@@ -177,7 +177,7 @@ void InodeDataImpl::OnSendOver(const ExtentPtr& extent) {
   if (extent->send_again) return extents_.SendAgain(extent);
   acknowledged_end_ = std::max(acknowledged_end_, extent->range.end());
   // First the listener, then the state that a sync request looks at: its commit must not end unheard.
-  for (const PieceAck& ack : extent->acks) core_->commits->Add(ack.target, shared_from_this());
+  for (const PieceAck& ack : extent->acks) core_->commits->Add(ack.target, ack.group, shared_from_this());
   extents_.Acknowledge(extent);
   if (extent->state == SlabState::kUnstable) RemoveIfSettled(extent);
 }

@@ -1,5 +1,7 @@
 #include "client/data/placement_routes.h"
 
+#include <algorithm>
+
 #include "proto/cluster.pb.h"
 
 namespace tarn::client {
@@ -18,14 +20,28 @@ PlacementRoutes::PlacementRoutes(const proto::ClusterMap& map)
     groups.reserve(static_cast<size_t>(set.groups_size()));
     for (const uint32_t group : set.groups()) groups.emplace_back(group);
   }
+  std::unordered_map<TargetId, const proto::Target*> targets;
+  for (const proto::Target& target : map.targets()) {
+    targets[TargetId(target.id())] = &target;
+    addresses_[TargetId(target.id())] = target.address();
+  }
   for (const proto::PlacementGroup& group : map.groups()) {
     if (group.targets_size() == 0) continue;
-    groups_[GroupId(group.id())] = Group{Epoch(group.epoch()), TargetId(group.targets(0))};
+    GroupRoute& route = groups_[GroupId(group.id())];
+    route.group = GroupId(group.id());
+    route.epoch = Epoch(group.epoch());
+    for (const uint64_t id : group.targets()) {
+      GroupMember member{.target = TargetId(id), .address = {}, .node = {}};
+      if (const auto found = targets.find(member.target); found != targets.end()) {
+        member.address = found->second->address();
+        member.node = found->second->node();
+      }
+      route.members.push_back(std::move(member));
+    }
   }
-  for (const proto::Target& target : map.targets()) addresses_[TargetId(target.id())] = target.address();
 }
 
-Result<Route> PlacementRoutes::OfColumn(const FileLayout& layout, uint32_t column) const {
+Result<const GroupRoute*> PlacementRoutes::OfColumn(const FileLayout& layout, uint32_t column) const {
   const auto set = group_sets_.find(layout.group_set);
   if (set == group_sets_.end() || set->second.empty()) {
     return Lacking("group set " + std::to_string(layout.group_set.value()), map_version_);
@@ -33,10 +49,15 @@ Result<Route> PlacementRoutes::OfColumn(const FileLayout& layout, uint32_t colum
   const GroupId id = set->second[GroupIndexOfColumn(layout, column, static_cast<uint32_t>(set->second.size()))];
   const auto group = groups_.find(id);
   if (group == groups_.end()) return Lacking("target for group " + std::to_string(id.value()), map_version_);
-  Result<Route> route = OfTarget(group->second.primary);
+  return &group->second;
+}
+
+Result<Route> PlacementRoutes::ToPrimary(const FileLayout& layout, uint32_t column) const {
+  ASSIGN_OR_RETURN(const GroupRoute* const group, OfColumn(layout, column));
+  Result<Route> route = OfTarget(group->primary().target);
   if (route.ok()) {
-    route->group = id;
-    route->epoch = group->second.epoch;
+    route->group = group->group;
+    route->epoch = group->epoch;
   }
   return route;
 }
@@ -47,6 +68,23 @@ Result<Route> PlacementRoutes::OfTarget(TargetId target) const {
     return Lacking("address of target " + std::to_string(target.value()), map_version_);
   }
   return Route{.group = {}, .epoch = {}, .target = target, .address = address->second};
+}
+
+bool PlacementRoutes::IsPrimary(TargetId target, GroupId group) const {
+  const auto found = groups_.find(group);
+  return found != groups_.end() && found->second.primary().target == target;
+}
+
+std::vector<std::string> PlacementRoutes::AddressesLeftBy(const PlacementRoutes& newer) const {
+  std::vector<std::string> left;
+  for (const auto& [id, group] : groups_) {
+    const auto now = newer.groups_.find(id);
+    if (now != newer.groups_.end() && now->second.primary().address == group.primary().address) continue;
+    left.push_back(group.primary().address);
+  }
+  std::sort(left.begin(), left.end());
+  left.erase(std::unique(left.begin(), left.end()), left.end());
+  return left;
 }
 
 }  // namespace tarn::client

@@ -1,4 +1,4 @@
-// Which chunk server to ask for a chunk: the cluster map, indexed.
+// Which chunk servers to ask for a chunk: the cluster map, indexed.
 //
 // Immutable after construction.
 #pragma once
@@ -19,10 +19,26 @@ class ClusterMap;
 
 namespace tarn::client {
 
+struct GroupMember {
+  TargetId target;
+  std::string address;  // empty: the map does not say (yet)
+  std::string node;
+};
+
+// Who may be asked for the chunks of a group in this epoch.
+struct GroupRoute {
+  GroupId group;
+  Epoch epoch;
+  std::vector<GroupMember> members;  // the in-sync ones, the primary first; never empty
+
+  const GroupMember& primary() const { return members.front(); }
+};
+
+// Where one request goes.
 struct Route {
   GroupId group;
   Epoch epoch;
-  TargetId target;  // the group's primary
+  TargetId target;
   std::string address;
 };
 
@@ -33,21 +49,24 @@ class PlacementRoutes {
   uint64_t map_version() const { return map_version_; }
   const std::string& cluster_id() const { return cluster_id_; }
 
-  // kUnavailable, saying what the map lacks, if it does not (yet) name the group set, the group or its target.
-  Result<Route> OfColumn(const FileLayout& layout, uint32_t column) const;
+  // kUnavailable, saying what the map lacks, if it does not (yet) name the group set or a member of the group. The
+  // answer lives as long as this object.
+  Result<const GroupRoute*> OfColumn(const FileLayout& layout, uint32_t column) const;
+  // To the primary; kUnavailable also if its address is not known.
+  Result<Route> ToPrimary(const FileLayout& layout, uint32_t column) const;
   // Where a target is served now; group and epoch are not set.
   Result<Route> OfTarget(TargetId target) const;
+  // False also for a group that the map does not name.
+  bool IsPrimary(TargetId target, GroupId group) const;
+
+  // Addresses of servers that were asked as the primary of a group by these routes, and are not by the newer ones.
+  std::vector<std::string> AddressesLeftBy(const PlacementRoutes& newer) const;
 
  private:
-  struct Group {
-    Epoch epoch;
-    TargetId primary;
-  };
-
   uint64_t map_version_ = 0;
   std::string cluster_id_;
   std::unordered_map<GroupSetVersion, std::vector<GroupId>> group_sets_;
-  std::unordered_map<GroupId, Group> groups_;
+  std::unordered_map<GroupId, GroupRoute> groups_;
   std::unordered_map<TargetId, std::string> addresses_;
 };
 

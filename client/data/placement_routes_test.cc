@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "client/data/target_sequences.h"
+#include "client/data/group_sequences.h"
 #include "proto/cluster.pb.h"
 
 namespace tarn::client {
@@ -30,7 +30,7 @@ TEST(PlacementRoutes, AColumnLeadsToThePrimaryOfItsGroup) {
   const PlacementRoutes routes(ExampleMap());
   const FileLayout layout{
       .group_set = GroupSetVersion(1), .seed = 4, .stripe_unit_bytes = 4096, .width = 2, .chunk_size_bytes = 4096};
-  const auto route = routes.OfColumn(layout, 0);
+  const auto route = routes.ToPrimary(layout, 0);
   ASSERT_TRUE(route.ok());
   EXPECT_EQ(route->group, GroupId(2));
   EXPECT_EQ(route->epoch, Epoch(12));
@@ -48,8 +48,8 @@ TEST(PlacementRoutes, SaysWhatTheMapLacks) {
   EXPECT_EQ(routes.OfTarget(TargetId(55)).status().code(), StatusCode::kUnavailable);
 }
 
-TEST(TargetSequences, AckedThroughStopsBeforeTheFirstOpenNumber) {
-  TargetSequences sequences;
+TEST(GroupSequences, AckedThroughStopsBeforeTheFirstOpenNumber) {
+  GroupSequences sequences;
   EXPECT_EQ(sequences.Begin(), 1u);
   EXPECT_EQ(sequences.Begin(), 2u);
   EXPECT_EQ(sequences.Begin(), 3u);

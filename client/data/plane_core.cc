@@ -14,6 +14,8 @@ ChunkClientOptions MakeChunkOptions(const DataPlaneOptions& options) {
   chunk_options.request_timeout_ms = options.request_timeout_ms;
   chunk_options.peer_name = options.peer_name;
   chunk_options.token = options.token;
+  chunk_options.node = options.node;
+  chunk_options.hedge_ms = options.hedge_ms;
   return chunk_options;
 }
 

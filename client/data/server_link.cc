@@ -17,8 +17,15 @@ ServerLink::Connection ServerLink::Get(int64_t now_ns) {
   return {client_, 0};
 }
 
-void ServerLink::NoteAnswer(int64_t now_ns) {
+void ServerLink::NoteSent(int64_t now_ns) {
   MutexLock lock(mutex_);
+  if (calls_under_way_++ == 0) waiting_since_ns_ = now_ns;
+}
+
+void ServerLink::NoteOver(int64_t now_ns, bool answered) {
+  MutexLock lock(mutex_);
+  --calls_under_way_;
+  if (!answered) return;
   last_answer_ns_ = now_ns;
   backoff_ms_ = kBackoffMinMs;
 }
@@ -34,6 +41,25 @@ void ServerLink::NoteTimeout(const std::shared_ptr<rpc::FrameClient>& client, in
 int64_t ServerLink::last_answer_ns() const {
   MutexLock lock(mutex_);
   return last_answer_ns_;
+}
+
+bool ServerLink::busy() const {
+  MutexLock lock(mutex_);
+  return calls_under_way_ > 0;
+}
+
+int64_t ServerLink::SilentNs(int64_t now_ns) const {
+  MutexLock lock(mutex_);
+  return calls_under_way_ == 0 ? 0 : now_ns - std::max(waiting_since_ns_, last_answer_ns_);
+}
+
+void ServerLink::BreakIfWaitingSince(int64_t since_ns) {
+  std::shared_ptr<rpc::FrameClient> client;
+  {
+    MutexLock lock(mutex_);
+    if (calls_under_way_ > 0 && waiting_since_ns_ <= since_ns) client = client_;
+  }
+  if (client != nullptr) client->Close();
 }
 
 void ServerLink::Close() {

@@ -29,11 +29,19 @@ class ServerLink {
   };
   Connection Get(int64_t now_ns);
 
-  // The server answered, whatever it said.
-  void NoteAnswer(int64_t now_ns);
+  // Around each call: it is sent, and it is over.
+  void NoteSent(int64_t now_ns);
+  // `answered`: by the server, whatever it said.
+  void NoteOver(int64_t now_ns, bool answered);
   // A call that was sent at `sent_ns` timed out. A connection on which nothing came since is taken for dead.
   void NoteTimeout(const std::shared_ptr<rpc::FrameClient>& client, int64_t sent_ns);
   int64_t last_answer_ns() const;
+  bool busy() const;
+  // For how long calls have waited while nothing came; 0 if none waits.
+  int64_t SilentNs(int64_t now_ns) const;
+  // Ends the connection, so that its calls can go elsewhere, if calls that were waiting at `since_ns` already still
+  // are.
+  void BreakIfWaitingSince(int64_t since_ns);
 
   // Fails what is in flight; no connection is made any more.
   void Close();
@@ -49,6 +57,8 @@ class ServerLink {
   int64_t not_before_ns_ GUARDED_BY(mutex_) = 0;
   int64_t backoff_ms_ GUARDED_BY(mutex_) = kBackoffMinMs;
   int64_t last_answer_ns_ GUARDED_BY(mutex_);
+  uint32_t calls_under_way_ GUARDED_BY(mutex_) = 0;
+  int64_t waiting_since_ns_ GUARDED_BY(mutex_) = 0;  // since when there was always one under way
   bool closed_ GUARDED_BY(mutex_) = false;
 };
 

@@ -1,12 +1,16 @@
 #include "client/data/target_commits.h"
 
+#include <utility>
 #include <vector>
 
 namespace tarn::client {
 
-void TargetCommits::Add(TargetId target, const std::shared_ptr<CommitListener>& listener) {
+void TargetCommits::Add(TargetId target, GroupId group, const std::shared_ptr<CommitListener>& listener) {
   MutexLock lock(mutex_);
-  if (!closed_) targets_[target].listeners.insert(listener);
+  if (closed_) return;
+  Target& state = targets_[target];
+  state.listeners.insert(listener);
+  state.groups.insert(group);
 }
 
 void TargetCommits::Request(TargetId target) {
@@ -47,18 +51,26 @@ void TargetCommits::Close() {
 
 void TargetCommits::Begin(TargetId target) {
   const uint64_t stamp = last_stamp_.load();
-  chunks_->CommitTarget(target, [self = shared_from_this(), target, stamp](const Result<Incarnation>& incarnation) {
-    self->OnCommitted(target, stamp, incarnation);
-  });
+  std::vector<GroupId> groups;
+  {
+    MutexLock lock(mutex_);
+    Target& state = targets_[target];
+    groups.assign(state.groups.begin(), state.groups.end());
+    state.groups.clear();
+  }
+  chunks_->CommitTarget(target, std::move(groups),
+                        [self = shared_from_this(), target, stamp](const Result<CommitOutcome>& outcome) {
+                          self->OnCommitted(target, stamp, outcome);
+                        });
 }
 
-void TargetCommits::OnCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation) {
+void TargetCommits::OnCommitted(TargetId target, uint64_t stamp, const Result<CommitOutcome>& outcome) {
   std::unordered_set<std::shared_ptr<CommitListener>> listeners;
   {
     MutexLock lock(mutex_);
     listeners.swap(targets_[target].listeners);
   }
-  for (const auto& listener : listeners) listener->OnTargetCommitted(target, stamp, incarnation);
+  for (const auto& listener : listeners) listener->OnTargetCommitted(target, stamp, outcome);
   bool again = false;
   {
     MutexLock lock(mutex_);

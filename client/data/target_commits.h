@@ -1,8 +1,8 @@
 // Brings acknowledged writes to stable storage: at most one commit per target at a time, shared by all inodes that wait
 // for it.
 //
-// Acknowledgements are stamped when they arrive; a commit covers those stamped before it was sent, if the target still
-// has the incarnation that gave them. Thread-safe.
+// Acknowledgements are stamped when they arrive; a commit covers those stamped before it was sent, of the groups that
+// it was sent for, if the target is still their primary and has the incarnation that gave them. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -21,10 +21,10 @@ namespace tarn::client {
 class CommitListener {
  public:
   virtual ~CommitListener() = default;
-  // What `target` acknowledged up to `stamp` under this incarnation is on stable storage; what another incarnation
-  // acknowledged is not. An error: nothing is known, and the retries are over. A listener that has more to wait for
-  // adds itself again.
-  virtual void OnTargetCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation) = 0;
+  // Of the groups covered: what `target` acknowledged up to `stamp` under this incarnation is on stable storage; what
+  // another incarnation acknowledged is not. Of the groups moved: what it acknowledged counts for nothing. An error:
+  // nothing is known, and the retries are over. A listener that has more to wait for adds itself again.
+  virtual void OnTargetCommitted(TargetId target, uint64_t stamp, const Result<CommitOutcome>& outcome) = 0;
 };
 
 class TargetCommits : public std::enable_shared_from_this<TargetCommits> {
@@ -36,8 +36,9 @@ class TargetCommits : public std::enable_shared_from_this<TargetCommits> {
 
   // For an acknowledgement that has just arrived.
   uint64_t NextStamp() { return last_stamp_.fetch_add(1) + 1; }
-  // The listener holds acknowledged, unstable data of this target: it hears of the next commits.
-  void Add(TargetId target, const std::shared_ptr<CommitListener>& listener);
+  // The listener holds data of this group that this target, its primary, has acknowledged and not made stable: it hears
+  // of the next commit, which asks for that group as well.
+  void Add(TargetId target, GroupId group, const std::shared_ptr<CommitListener>& listener);
   // Commits what was acknowledged so far. If a commit is under way, another one follows it.
   void Request(TargetId target);
   // All targets that have listeners.
@@ -50,10 +51,11 @@ class TargetCommits : public std::enable_shared_from_this<TargetCommits> {
     bool under_way = false;
     bool again = false;
     std::unordered_set<std::shared_ptr<CommitListener>> listeners;
+    std::unordered_set<GroupId> groups;
   };
 
   void Begin(TargetId target);
-  void OnCommitted(TargetId target, uint64_t stamp, const Result<Incarnation>& incarnation);
+  void OnCommitted(TargetId target, uint64_t stamp, const Result<CommitOutcome>& outcome);
 
   ChunkClient* const chunks_;
   std::atomic<uint64_t> last_stamp_{0};

@@ -1,5 +1,6 @@
 #include "client/data/truncate_job.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "client/data/data_view.h"
@@ -7,7 +8,8 @@
 namespace tarn::client {
 namespace {
 
-// A target that restarts between cut and commit makes another round necessary; one that always does is broken.
+// A target that restarts between cut and commit, or is replaced, makes another round necessary; one that always does is
+// broken.
 constexpr uint32_t kRoundsMax = 16;
 
 }  // namespace
@@ -78,8 +80,11 @@ void TruncateJob::Cut() {
       const bool superseded = ack.status().code() == StatusCode::kStaleTruncate;
       if (ack.ok() && !ack->durable) {
         MutexLock lock(self->mutex_);
-        const auto [known, inserted] = self->not_durable_.emplace(ack->target, ack->incarnation);
-        if (!inserted && known->second != ack->incarnation) self->forgotten_ = true;
+        const auto [known, inserted] = self->not_durable_.try_emplace(ack->target, Cutter{ack->incarnation, {}});
+        Cutter& cutter = known->second;
+        if (cutter.incarnation != ack->incarnation) self->forgotten_ = true;
+        if (std::find(cutter.groups.begin(), cutter.groups.end(), ack->group) == cutter.groups.end())
+          cutter.groups.push_back(ack->group);
       }
       self->PartOver(superseded ? Status::Ok() : ack.status(), &TruncateJob::Commit);
     });
@@ -87,17 +92,18 @@ void TruncateJob::Cut() {
 }
 
 void TruncateJob::Commit() {
-  std::map<TargetId, Incarnation> targets;
+  std::map<TargetId, Cutter> targets;
   {
     MutexLock lock(mutex_);
     targets = not_durable_;
     parts_left_ = targets.size();
   }
   if (targets.empty()) return Report();
-  for (const auto& [target, incarnation] : targets) {
+  for (const auto& [target, cutter] : targets) {
     core_->chunks.CommitTarget(
-        target, [self = shared_from_this(), incarnation = incarnation](const Result<Incarnation>& committed) {
-          if (committed.ok() && *committed != incarnation) {
+        target, cutter.groups,
+        [self = shared_from_this(), incarnation = cutter.incarnation](const Result<CommitOutcome>& committed) {
+          if (committed.ok() && (!committed->moved.empty() || committed->incarnation != incarnation)) {
             MutexLock lock(self->mutex_);
             self->forgotten_ = true;
           }

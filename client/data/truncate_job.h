@@ -40,8 +40,12 @@ class TruncateJob : public std::enable_shared_from_this<TruncateJob> {
   Mutex mutex_;
   uint64_t parts_left_ GUARDED_BY(mutex_) = 0;
   Status status_ GUARDED_BY(mutex_);
-  std::vector<uint32_t> chunks_ GUARDED_BY(mutex_);                 // to be cut
-  std::map<TargetId, Incarnation> not_durable_ GUARDED_BY(mutex_);  // who cut, and as which incarnation
+  std::vector<uint32_t> chunks_ GUARDED_BY(mutex_);  // to be cut
+  struct Cutter {
+    Incarnation incarnation;
+    std::vector<GroupId> groups;
+  };
+  std::map<TargetId, Cutter> not_durable_ GUARDED_BY(mutex_);  // who cut without making it durable
   bool forgotten_ GUARDED_BY(mutex_) = false;
   uint32_t rounds_ GUARDED_BY(mutex_) = 0;
 };

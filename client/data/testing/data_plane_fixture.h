@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,7 @@ inline std::vector<uint8_t> Pattern(size_t length, uint64_t seed) {
 
 struct FakeClusterOptions {
   size_t servers = 2;
+  size_t replicas = 1;
   FileLayout layout{.group_set = GroupSetVersion(1),
                     .seed = 0,
                     .stripe_unit_bytes = 64 << 10,
@@ -40,10 +42,10 @@ struct FakeClusterOptions {
   bool forgets_at_restart = true;
 };
 
-// Group i + 1 lies on server i.
+// Group i + 1 lies on server i, its primary, and on the `replicas` - 1 servers after it. Server i is on node "node-i".
 class FakeCluster {
  public:
-  explicit FakeCluster(const FakeClusterOptions& options) : layout(options.layout) {
+  explicit FakeCluster(const FakeClusterOptions& options) : layout(options.layout), replicas_(options.replicas) {
     for (size_t i = 0; i < 2; ++i) {
       auto loop = rpc::EventLoop::Start("client-" + std::to_string(i));
       EXPECT_TRUE(loop.ok());
@@ -55,27 +57,64 @@ class FakeCluster {
                                                                      .forgets_at_restart = options.forgets_at_restart,
                                                                      .loop_threads = options.server_loop_threads}));
     }
+    for (size_t i = 0; i < options.servers; ++i) groups_.push_back(FakeGroup{.epoch = 1, .members = HomeOf(i)});
     metadata = std::make_unique<FakeMetadata>(loops[0].get(), options.layout);
-    metadata->SetMap(MakeMap(1, 1));
+    metadata->SetMap(MakeMap());
+    if (replicas_ > 1) TellServers();
+  }
+  // They refer to each other while they serve.
+  ~FakeCluster() {
+    for (const auto& server : servers) server->Stop();
   }
 
-  proto::ClusterMap MakeMap(uint64_t version, uint64_t epoch) const {
+  proto::ClusterMap MakeMap() const {
     proto::ClusterMap map;
-    map.set_version(version);
+    map.set_version(map_version_);
     auto* set = map.add_group_sets();
     set->set_version(1);
-    for (const auto& server : servers) {
-      const auto id = static_cast<uint32_t>(server->target().value());
+    for (size_t i = 0; i < servers.size(); ++i) {
       auto* target = map.add_targets();
-      target->set_id(id);
-      target->set_address(server->address());
+      target->set_id(servers[i]->target().value());
+      target->set_address(servers[i]->address());
+      target->set_node("node-" + std::to_string(i));
       auto* group = map.add_groups();
-      group->set_id(id);
-      group->set_epoch(epoch);
-      group->add_targets(id);
-      set->add_groups(id);
+      group->set_id(GroupAt(i).value());
+      group->set_epoch(groups_[i].epoch);
+      for (const FakeChunkServer* member : groups_[i].members) group->add_targets(member->target().value());
+      set->add_groups(GroupAt(i).value());
     }
     return map;
+  }
+
+  static GroupId GroupAt(size_t index) { return GroupId(static_cast<uint32_t>(index) + 1); }
+  const std::vector<FakeChunkServer*>& MembersAt(size_t index) const { return groups_[index].members; }
+
+  // A new epoch with these members. The servers know it at once, clients get the map when they ask for it.
+  void ChangeMembers(size_t index, const std::vector<FakeChunkServer*>& members) {
+    ++groups_[index].epoch;
+    groups_[index].members = members;
+    ++map_version_;
+    TellServers();
+    metadata->SetNewerMap(MakeMap());
+  }
+  // A new epoch without this server in each of its groups that have another member.
+  void RemoveFromGroups(const FakeChunkServer& server) {
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      std::vector<FakeChunkServer*> members = groups_[i].members;
+      if (std::erase(members, &server) > 0 && !members.empty()) ChangeMembers(i, members);
+    }
+  }
+  // It has come back empty-handed: gets everything and is a member again.
+  void ReturnToGroups(FakeChunkServer& server) {
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      std::vector<FakeChunkServer*> members = groups_[i].members;
+      const std::vector<FakeChunkServer*> home = HomeOf(i);
+      if (std::find(home.begin(), home.end(), &server) == home.end()) continue;
+      if (std::find(members.begin(), members.end(), &server) != members.end()) continue;
+      members.front()->BringUpToDate(GroupAt(i), server);
+      members.push_back(&server);
+      ChangeMembers(i, members);
+    }
   }
 
   std::vector<rpc::EventLoop*> LoopPointers() const {
@@ -84,20 +123,23 @@ class FakeCluster {
     return pointers;
   }
 
+  size_t GroupIndexOf(const Attributes& file, uint32_t chunk_index) const {
+    return GroupIndexOfColumn(file.layout, ColumnOfChunk(file.layout, chunk_index),
+                              static_cast<uint32_t>(servers.size()));
+  }
+  // The primary.
   FakeChunkServer& ServerOf(const Attributes& file, uint32_t chunk_index) {
-    const uint32_t group =
-        GroupIndexOfColumn(file.layout, ColumnOfChunk(file.layout, chunk_index), static_cast<uint32_t>(servers.size()));
-    return *servers[group];
+    return *groups_[GroupIndexOf(file, chunk_index)].members.front();
   }
 
-  // What the servers hold of the file, up to its committed size.
-  std::vector<uint8_t> StoredBytes(InodeId inode, bool after_restart) {
+  // What the servers hold of the file, up to its committed size: each chunk's member of that number.
+  std::vector<uint8_t> StoredBytes(InodeId inode, bool after_restart, size_t member = 0) {
     const Attributes file = metadata->Get(inode);
     std::vector<uint8_t> bytes(file.size_bytes);
     if (!file.data.valid()) return bytes;
     for (const ChunkPiece& piece : SplitRange(file.layout, {0, file.size_bytes})) {
-      const std::vector<uint8_t> chunk =
-          ServerOf(file, piece.chunk_index).ChunkBytes({file.data, piece.chunk_index}, after_restart);
+      const std::vector<uint8_t> chunk = groups_[GroupIndexOf(file, piece.chunk_index)].members[member]->ChunkBytes(
+          {file.data, piece.chunk_index}, after_restart);
       for (uint64_t i = 0; i < piece.length && piece.chunk_offset + i < chunk.size(); ++i) {
         bytes[piece.file_offset + i] = chunk[piece.chunk_offset + i];
       }
@@ -128,6 +170,22 @@ class FakeCluster {
   std::vector<std::unique_ptr<rpc::EventLoop>> loops;
   std::vector<std::unique_ptr<FakeChunkServer>> servers;
   std::unique_ptr<FakeMetadata> metadata;
+
+ private:
+  std::vector<FakeChunkServer*> HomeOf(size_t index) const {
+    std::vector<FakeChunkServer*> home;
+    for (size_t i = 0; i < replicas_; ++i) home.push_back(servers[(index + i) % servers.size()].get());
+    return home;
+  }
+  void TellServers() {
+    for (const auto& server : servers) {
+      for (size_t i = 0; i < groups_.size(); ++i) server->SetGroup(GroupAt(i), groups_[i], map_version_);
+    }
+  }
+
+  const size_t replicas_;
+  uint64_t map_version_ = 1;
+  std::vector<FakeGroup> groups_;  // that are to be, as the map has them
 };
 
 class DataPlaneFixture : public testing::Test {
@@ -140,6 +198,9 @@ class DataPlaneFixture : public testing::Test {
     options.flush_age_ms = 60'000;  // never by itself, unless the test wants it
     return options;
   }
+
+  // Three servers, each chunk on all of them.
+  static FakeClusterOptions ThreeCopies() { return FakeClusterOptions{.servers = 3, .replicas = 3}; }
 
   void Start(const DataPlaneOptions& options = DefaultOptions(), const FakeClusterOptions& cluster_options = {}) {
     cluster = std::make_unique<FakeCluster>(cluster_options);

@@ -23,6 +23,8 @@ Status Refusal(FakeAction action) {
       return Status(StatusCode::kNoSpace, "scripted: the disk is full");
     case FakeAction::kUnavailable:
       return Status(StatusCode::kUnavailable, "scripted");
+    case FakeAction::kAskPrimary:
+      return Status(StatusCode::kAskPrimary, "scripted");
     default:
       return Status::Ok();
   }
@@ -43,6 +45,7 @@ FakeRequest Parse(rpc::Method method, const std::string& bytes, size_t payload_b
     Describe(message, &request);
     request.offset = message.offset_bytes();
     request.length = message.length_bytes();
+    request.verify_at_source = message.verify_at_source();
   } else if (method == rpc::Method::kWriteChunk) {
     proto::WriteChunkRequest message;
     CHECK(message.ParseFromString(bytes), "a write request");
@@ -87,12 +90,31 @@ void FakeChunkServer::Listen() {
   CHECK(server.ok(), server.status().ToString());
   server_ = std::move(*server);
   address_ = server_->address();
+  running_ = true;
 }
 
-void FakeChunkServer::SetEpoch(uint64_t epoch, uint64_t map_version) {
+void FakeChunkServer::SetGroup(GroupId id, const FakeGroup& group, uint64_t map_version) {
   MutexLock lock(mutex_);
-  epoch_ = epoch;
+  groups_[id] = group;
+  syncing_.erase(id);
   map_version_ = map_version;
+}
+
+void FakeChunkServer::BringUpToDate(GroupId id, FakeChunkServer& follower) {
+  // In one piece with what is served here. Nobody else holds two of these locks.
+  MutexLock lock(mutex_);
+  MutexLock follower_lock(follower.mutex_);
+  for (Chunks* chunks : {&follower.chunks_, &follower.durable_}) {
+    std::erase_if(*chunks, [&](const auto& entry) { return entry.second.group == id; });
+    for (const auto& [chunk, content] : chunks_) {
+      if (content.group == id) (*chunks)[chunk] = content;
+    }
+  }
+  std::erase_if(follower.windows_, [&](const auto& entry) { return entry.first.second == id; });
+  for (const auto& [window, state] : windows_) {
+    if (window.second == id) follower.windows_[window] = state;
+  }
+  syncing_[id].push_back(&follower);
 }
 
 void FakeChunkServer::SetScript(FakeScript script) {
@@ -110,6 +132,7 @@ void FakeChunkServer::Release() {
 }
 
 void FakeChunkServer::Stop() {
+  running_ = false;
   server_ = nullptr;
   MutexLock lock(mutex_);
   held_.clear();
@@ -162,7 +185,9 @@ void FakeChunkServer::OnRequest(rpc::Request request, std::unique_ptr<rpc::Respo
     counts_.commits += held.method == rpc::Method::kCommitTarget;
     counts_.truncates += held.method == rpc::Method::kTruncateChunk;
     changed_.NotifyAll();
-    if (script_) action = script_(Parse(held.method, held.message, held.payload.size()));
+    const FakeRequest parsed = Parse(held.method, held.message, held.payload.size());
+    counts_.source_checks += parsed.verify_at_source;
+    if (script_) action = script_(parsed);
     if (action == FakeAction::kHold) {
       held_.push_back(std::move(held));
       return;
@@ -222,15 +247,40 @@ void FakeChunkServer::Answer(Held& request, const google::protobuf::MessageLite&
   }
 }
 
-Status FakeChunkServer::CheckAddress(const proto::ChunkAddress& address) {
+Status FakeChunkServer::CheckAddress(const proto::ChunkAddress& address, bool of_primary) {
   if (address.target() != options_.target.value()) return Status(StatusCode::kInvalidArgument, "another target");
-  if (address.epoch() != epoch_) return Status(StatusCode::kStaleEpoch, "epoch " + std::to_string(address.epoch()));
   if (address.data_id() == 0) return Status(StatusCode::kInvalidArgument, "no data id");
+  const GroupId id(address.group());
+  const auto found = groups_.find(id);
+  const uint64_t epoch = found == groups_.end() ? FakeGroup().epoch : found->second.epoch;
+  if (address.epoch() != epoch) return Status(StatusCode::kStaleEpoch, "epoch " + std::to_string(address.epoch()));
+  if (of_primary && !IsPrimary(id)) return Status(StatusCode::kStaleEpoch, "not the primary");
+  if (found == groups_.end()) return Status::Ok();
+  const auto& members = found->second.members;
+  if (std::find(members.begin(), members.end(), this) == members.end())
+    return Status(StatusCode::kStaleEpoch, "not a member");
   return Status::Ok();
 }
 
-Result<bool> FakeChunkServer::Admit(uint64_t session, uint64_t sequence, uint64_t acked_through) {
-  Window& window = windows_[session];
+bool FakeChunkServer::IsPrimary(GroupId group) const {
+  const auto found = groups_.find(group);
+  return found == groups_.end() || found->second.members.front() == this;
+}
+
+Result<std::vector<FakeChunkServer*>> FakeChunkServer::FollowersOf(GroupId group) {
+  std::vector<FakeChunkServer*> followers;
+  if (const auto found = groups_.find(group); found != groups_.end()) followers = found->second.members;
+  std::erase(followers, this);
+  for (const FakeChunkServer* follower : followers) {
+    if (!follower->running_) return Status(StatusCode::kUnavailable, "a member does not acknowledge");
+  }
+  if (const auto found = syncing_.find(group); found != syncing_.end())
+    followers.insert(followers.end(), found->second.begin(), found->second.end());
+  return followers;
+}
+
+Result<bool> FakeChunkServer::Admit(const WindowId& id, uint64_t sequence, uint64_t acked_through) {
+  Window& window = windows_[id];
   window.acked_through = std::max(window.acked_through, acked_through);
   window.applied.erase(window.applied.begin(), window.applied.upper_bound(window.acked_through));
   if (sequence <= window.acked_through)
@@ -278,7 +328,7 @@ Status FakeChunkServer::Read(Held& request, FakeAction action) {
   Buffer payload;
   {
     MutexLock lock(mutex_);
-    RETURN_IF_ERROR(CheckAddress(message.chunk()));
+    RETURN_IF_ERROR(CheckAddress(message.chunk(), /*of_primary=*/false));
     if (action == FakeAction::kRot && message.verify_at_source())
       return Status(StatusCode::kCorruption, "scripted: the stored byte is rotten");
     const auto found = chunks_.find(IdOf(message.chunk()));
@@ -307,34 +357,46 @@ Status FakeChunkServer::Read(Held& request, FakeAction action) {
   return Status::Ok();
 }
 
+Status FakeChunkServer::ApplyWrite(const proto::WriteChunkRequest& message, std::span<const uint8_t> payload) {
+  const ChunkId id = IdOf(message.chunk());
+  const uint64_t begin = message.offset_bytes();
+  const uint64_t end = begin + payload.size();
+  Chunk& chunk = chunks_[id];
+  chunk.group = GroupId(message.chunk().group());
+  RETURN_IF_ERROR(ApplyView(chunk, message.truncate()));
+  const uint64_t old_size = chunk.bytes.size();
+  if (chunk.bytes.size() < end) chunk.bytes.resize(end);
+  std::memcpy(chunk.bytes.data() + begin, payload.data(), payload.size());
+  UpdateSums(chunk, std::min(old_size, begin), end);
+  ++chunk.version;
+  not_durable_.insert(id);
+  return Status::Ok();
+}
+
 Status FakeChunkServer::Write(Held& request, FakeAction action) {
   proto::WriteChunkRequest message;
   CHECK(message.ParseFromString(request.message), "a write request");
-  const uint64_t begin = message.offset_bytes();
-  const uint64_t end = begin + request.payload.size();
-  if (FindBadPiece(begin, request.payload.span(), message.piece_sums()))
+  if (FindBadPiece(message.offset_bytes(), request.payload.span(), message.piece_sums()))
     return Status(StatusCode::kCorruption, "the payload's sums do not hold");
   proto::WriteChunkReply reply;
+  std::vector<FakeChunkServer*> followers;
   {
     MutexLock lock(mutex_);
-    RETURN_IF_ERROR(CheckAddress(message.chunk()));
-    ASSIGN_OR_RETURN(const bool first, Admit(message.session(), message.sequence(), message.acked_through()));
+    RETURN_IF_ERROR(CheckAddress(message.chunk(), /*of_primary=*/true));
+    const WindowId window{message.session(), GroupId(message.chunk().group())};
+    ASSIGN_OR_RETURN(followers, FollowersOf(window.second));
+    ASSIGN_OR_RETURN(const bool first, Admit(window, message.sequence(), message.acked_through()));
     const ChunkId id = IdOf(message.chunk());
     if (first) {
-      Chunk& chunk = chunks_[id];
-      const Status status = ApplyView(chunk, message.truncate());
+      const Status status = ApplyWrite(message, request.payload.span());
       if (!status.ok()) {
-        windows_[message.session()].applied.erase(message.sequence());
+        windows_[window].applied.erase(message.sequence());
         return status;
       }
-      const uint64_t old_size = chunk.bytes.size();
-      if (chunk.bytes.size() < end) chunk.bytes.resize(end);
-      std::memcpy(chunk.bytes.data() + begin, request.payload.data(), request.payload.size());
-      UpdateSums(chunk, std::min(old_size, begin), end);
-      ++chunk.version;
-      not_durable_.insert(id);
       ++counts_.writes_applied;
       counts_.bytes_written += request.payload.size();
+    } else {
+      followers.clear();
     }
     if (message.durable()) MakeDurable();
     reply.set_version(chunks_[id].version);
@@ -343,6 +405,7 @@ Status FakeChunkServer::Write(Held& request, FakeAction action) {
     reply.set_incarnation(incarnation_);
     changed_.NotifyAll();
   }
+  for (FakeChunkServer* follower : followers) follower->Follow(message, request.payload.span());
   Answer(request, reply, Buffer(), action);
   return Status::Ok();
 }
@@ -351,31 +414,72 @@ Status FakeChunkServer::Truncate(Held& request, FakeAction action) {
   proto::TruncateChunkRequest message;
   CHECK(message.ParseFromString(request.message), "a truncate request");
   proto::TruncateChunkReply reply;
+  std::vector<FakeChunkServer*> followers;
   {
     MutexLock lock(mutex_);
-    RETURN_IF_ERROR(CheckAddress(message.chunk()));
-    ASSIGN_OR_RETURN(const bool first, Admit(message.session(), message.sequence(), 0));
+    RETURN_IF_ERROR(CheckAddress(message.chunk(), /*of_primary=*/true));
+    const WindowId window{message.session(), GroupId(message.chunk().group())};
+    ASSIGN_OR_RETURN(followers, FollowersOf(window.second));
+    ASSIGN_OR_RETURN(const bool first, Admit(window, message.sequence(), 0));
     const ChunkId id = IdOf(message.chunk());
     if (first) {
-      RETURN_IF_ERROR(ApplyView(chunks_[id], message.truncate()));
+      Chunk& chunk = chunks_[id];
+      chunk.group = window.second;
+      RETURN_IF_ERROR(ApplyView(chunk, message.truncate()));
       not_durable_.insert(id);
+    } else {
+      followers.clear();
     }
     reply.set_incarnation(incarnation_);
   }
+  for (FakeChunkServer* follower : followers) follower->Follow(message);
   Answer(request, reply, Buffer(), action);
   return Status::Ok();
+}
+
+void FakeChunkServer::Follow(const proto::WriteChunkRequest& message, std::span<const uint8_t> payload) {
+  MutexLock lock(mutex_);
+  windows_[{message.session(), GroupId(message.chunk().group())}].applied.insert(message.sequence());
+  CHECK(ApplyWrite(message, payload).ok(), "a member has what its primary has");
+  if (message.durable()) MakeDurable();
+}
+
+void FakeChunkServer::Follow(const proto::TruncateChunkRequest& message) {
+  MutexLock lock(mutex_);
+  const GroupId group(message.chunk().group());
+  windows_[{message.session(), group}].applied.insert(message.sequence());
+  Chunk& chunk = chunks_[IdOf(message.chunk())];
+  chunk.group = group;
+  CHECK(ApplyView(chunk, message.truncate()).ok(), "a member has what its primary has");
+  not_durable_.insert(IdOf(message.chunk()));
+}
+
+void FakeChunkServer::FollowCommit() {
+  MutexLock lock(mutex_);
+  MakeDurable();
 }
 
 Status FakeChunkServer::Commit(Held& request, FakeAction action) {
   proto::CommitTargetRequest message;
   CHECK(message.ParseFromString(request.message), "a commit request");
   proto::CommitTargetReply reply;
+  std::set<FakeChunkServer*> followers;
   {
     MutexLock lock(mutex_);
     if (message.target() != options_.target.value()) return Status(StatusCode::kInvalidArgument, "another target");
+    for (const uint32_t id : message.groups()) {
+      const GroupId group(id);
+      if (!IsPrimary(group)) {
+        reply.add_not_primary(id);
+        continue;
+      }
+      ASSIGN_OR_RETURN(const std::vector<FakeChunkServer*> members, FollowersOf(group));
+      followers.insert(members.begin(), members.end());
+    }
     MakeDurable();
     reply.set_incarnation(incarnation_);
   }
+  for (FakeChunkServer* follower : followers) follower->FollowCommit();
   Answer(request, reply, Buffer(), action);
   return Status::Ok();
 }

@@ -1,15 +1,18 @@
 // A chunk server in memory that speaks the data protocol over real sockets, for tests and benchmarks: what was not
 // committed is lost by a restart, and a script decides what goes wrong.
 //
-// Its rules are those of the protocol (proto/data.proto): epochs, truncate views, sums, sequence windows. It is strict
-// where a real server might be lenient, so that a client's mistake shows as an error or as wrong bytes. Thread-safe.
+// Its rules are those of the protocol (proto/data.proto): epochs, members, truncate views, sums, sequence windows. It
+// is strict where a real server might be lenient, so that a client's mistake shows as an error or as wrong bytes.
+// Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,7 +25,9 @@
 
 namespace tarn::proto {
 class ChunkAddress;
+class TruncateChunkRequest;
 class TruncateView;
+class WriteChunkRequest;
 }  // namespace tarn::proto
 
 namespace tarn::client {
@@ -35,6 +40,7 @@ enum class FakeAction : uint8_t {
   kStaleEpoch,   // refused
   kNoSpace,      // refused
   kUnavailable,  // refused
+  kAskPrimary,   // refused
   kFlipByte,     // served; a read's payload has a byte changed on the way (also the sum check at the source passes)
   kRot,          // served; as if the stored byte had changed: the check at the source finds it
   kHold,         // waits for Release
@@ -49,8 +55,17 @@ struct FakeRequest {
   uint64_t length = 0;
   uint64_t sequence = 0;
   bool durable = false;
+  bool verify_at_source = false;
 };
 using FakeScript = std::function<FakeAction(const FakeRequest&)>;
+
+class FakeChunkServer;
+
+// A placement group: the first member is the primary. They outlive each other's last request.
+struct FakeGroup {
+  uint64_t epoch = 1;
+  std::vector<FakeChunkServer*> members;
+};
 
 class FakeChunkServer {
  public:
@@ -62,7 +77,8 @@ class FakeChunkServer {
   };
   struct Counts {
     uint64_t reads = 0;
-    uint64_t writes = 0;  // that came in, repeats included
+    uint64_t source_checks = 0;  // of the reads
+    uint64_t writes = 0;         // that came in, repeats included
     uint64_t writes_applied = 0;
     uint64_t commits = 0;
     uint64_t truncates = 0;
@@ -78,7 +94,10 @@ class FakeChunkServer {
   const std::string& address() const { return address_; }
   TargetId target() const { return options_.target; }
 
-  void SetEpoch(uint64_t epoch, uint64_t map_version);
+  // Of groups that it was not told of it is the only member, in epoch 1.
+  void SetGroup(GroupId id, const FakeGroup& group, uint64_t map_version);
+  // This primary gives `follower` all it has of the group, stable, and every write from now on.
+  void BringUpToDate(GroupId id, FakeChunkServer& follower);
   // Asked, on the server's thread, for every request. Null: everything is served.
   void SetScript(FakeScript script);
   // Serves what was held, in the order it came.
@@ -106,11 +125,13 @@ class FakeChunkServer {
     std::string sums;  // of its blocks
     uint64_t generation = 0;
     uint64_t version = 0;
+    GroupId group;
   };
   struct Window {
     uint64_t acked_through = 0;
     std::set<uint64_t> applied;
   };
+  using WindowId = std::pair<uint64_t, GroupId>;  // of a session
   using Chunks = std::map<ChunkId, Chunk>;
   struct Held {
     rpc::Method method;
@@ -128,9 +149,18 @@ class FakeChunkServer {
   Status Commit(Held& request, FakeAction action);
   Status StatData(Held& request, FakeAction action);
 
-  Status CheckAddress(const proto::ChunkAddress& address) REQUIRES(mutex_);
+  // Reads may be asked of any member, everything else of the primary.
+  Status CheckAddress(const proto::ChunkAddress& address, bool of_primary) REQUIRES(mutex_);
+  bool IsPrimary(GroupId group) const REQUIRES(mutex_);
+  // Who gets what this primary does. kUnavailable if one of them does not run.
+  Result<std::vector<FakeChunkServer*>> FollowersOf(GroupId group) REQUIRES(mutex_);
+  // What the primary has done, at another member.
+  void Follow(const proto::WriteChunkRequest& message, std::span<const uint8_t> payload);
+  void Follow(const proto::TruncateChunkRequest& message);
+  void FollowCommit();
+  Status ApplyWrite(const proto::WriteChunkRequest& message, std::span<const uint8_t> payload) REQUIRES(mutex_);
   // False: a repeat of something done.
-  Result<bool> Admit(uint64_t session, uint64_t sequence, uint64_t acked_through) REQUIRES(mutex_);
+  Result<bool> Admit(const WindowId& id, uint64_t sequence, uint64_t acked_through) REQUIRES(mutex_);
   Status ApplyView(Chunk& chunk, const proto::TruncateView& view) REQUIRES(mutex_);
   void UpdateSums(Chunk& chunk, uint64_t begin, uint64_t end) REQUIRES(mutex_);
   void MakeDurable() REQUIRES(mutex_);
@@ -144,9 +174,11 @@ class FakeChunkServer {
   Chunks chunks_ GUARDED_BY(mutex_);
   Chunks durable_ GUARDED_BY(mutex_);
   std::set<ChunkId> not_durable_ GUARDED_BY(mutex_);
-  std::map<uint64_t, Window> windows_ GUARDED_BY(mutex_);
+  std::map<WindowId, Window> windows_ GUARDED_BY(mutex_);
+  std::map<GroupId, FakeGroup> groups_ GUARDED_BY(mutex_);
+  std::map<GroupId, std::vector<FakeChunkServer*>> syncing_ GUARDED_BY(mutex_);
+  std::atomic<bool> running_{false};
   uint64_t incarnation_ GUARDED_BY(mutex_) = 1000;
-  uint64_t epoch_ GUARDED_BY(mutex_) = 1;
   uint64_t map_version_ GUARDED_BY(mutex_) = 1;
   FakeScript script_ GUARDED_BY(mutex_);
   Counts counts_ GUARDED_BY(mutex_);

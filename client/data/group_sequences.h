@@ -1,6 +1,6 @@
-// The numbers of the writes to one target: rising from 1, with the highest one up to which all are over.
+// The numbers of the writes to one placement group: rising from 1, with the highest one up to which all are over.
 //
-// The server remembers the results above that mark, so that a repeat is answered and not applied, and refuses what
+// They are the same for every attempt, whichever primary is asked. Its primary remembers the results above that mark, so that a repeat is answered and not applied, and refuses what
 // comes late below it. Pure bookkeeping. Thread-compatible.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace tarn::client {
 
-class TargetSequences {
+class GroupSequences {
  public:
   uint64_t Begin() {
     over_.push_back(false);
