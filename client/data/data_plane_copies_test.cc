@@ -108,7 +108,7 @@ TEST_F(DataPlaneCopiesTest, ASilentMemberLosesItsReadsAndIsAvoided) {
   server(1).SetScript(
       [](const FakeRequest& request) { return IsRead(request) ? FakeAction::kIgnore : FakeAction::kServe; });
   ExpectReads(*data);
-  EXPECT_EQ(plane->counters().second_reads, 1u);
+  EXPECT_GE(plane->counters().second_reads, 1u);
   for (int i = 0; i < 20; ++i) ExpectReads(*data);
   EXPECT_EQ(server(1).counts().reads, 1u);
 }

@@ -270,7 +270,7 @@ void ReadOperation::CheckSlow(int64_t now_ns) {
   // From a server that answers nobody a request goes to one that answers: that is no more work for anybody. Otherwise
   // it is work done twice, which is bounded.
   const bool moves =
-      silent && !next.avoided && next.server->reads[loop_index_]->SilentNs(now_ns) < core_->hedges.delay_max_ns();
+      silent && !next.avoided && next.server->reads[loop_index_]->AnswersWithin(now_ns, core_->hedges.delay_max_ns());
   if (!moves && !core_->hedges.TakeToken()) return;
   if (active == calls_.size()) Withdraw(calls_[0].sent_ns < calls_[1].sent_ns ? calls_[0] : calls_[1]);
   core_->counters.second_reads.fetch_add(1, std::memory_order_relaxed);

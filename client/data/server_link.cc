@@ -53,6 +53,11 @@ int64_t ServerLink::SilentNs(int64_t now_ns) const {
   return calls_under_way_ == 0 ? 0 : now_ns - std::max(waiting_since_ns_, last_answer_ns_);
 }
 
+bool ServerLink::AnswersWithin(int64_t now_ns, int64_t limit_ns) const {
+  MutexLock lock(mutex_);
+  return calls_under_way_ == 0 || now_ns - last_answer_ns_ < limit_ns;
+}
+
 void ServerLink::BreakIfWaitingSince(int64_t since_ns) {
   std::shared_ptr<rpc::FrameClient> client;
   {

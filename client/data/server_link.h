@@ -39,6 +39,8 @@ class ServerLink {
   bool busy() const;
   // For how long calls have waited while nothing came; 0 if none waits.
   int64_t SilentNs(int64_t now_ns) const;
+  // It has answered within this time, or nothing was asked of it.
+  bool AnswersWithin(int64_t now_ns, int64_t limit_ns) const;
   // Ends the connection, so that its calls can go elsewhere, if calls that were waiting at `since_ns` already still
   // are.
   void BreakIfWaitingSince(int64_t since_ns);
