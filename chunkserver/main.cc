@@ -13,6 +13,8 @@
 
 #include "chunkserver/options.h"
 #include "chunkserver/service/chunk_server.h"
+#include "chunkserver/service/delayed_responder.h"
+#include "chunkserver/service/peer_service.h"
 #include "chunkserver/store/segment_log.h"
 #include "common/base/clock.h"
 #include "common/base/random.h"
@@ -21,7 +23,9 @@
 
 namespace {
 
-constexpr std::array kFaultNames = {tarn::store::kFaultSkipSync, tarn::store::kFaultSyncError, tarn::store::kFaultWriteError, tarn::store::kFaultReadError, tarn::store::kFaultCrashAfterData};
+constexpr std::array kFaultNames = {tarn::store::kFaultSkipSync,  tarn::store::kFaultSyncError,       tarn::store::kFaultWriteError,
+                                    tarn::store::kFaultReadError, tarn::store::kFaultCrashAfterData,  tarn::chunk::kFaultDelayAnswer,
+                                    tarn::chunk::kFaultDropReplicateAck};
 
 int Complain(const tarn::Status& status) {
   std::fprintf(stderr, "tarn-chunkserver: %s\n", status.message().c_str());
@@ -95,6 +99,8 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   server_options.node = options.node.empty() ? HostName() : options.node;
   server_options.zone = options.zone;
   server_options.loop_threads = options.loop_threads;
+  server_options.replication.copy_bytes_per_second = options.copy_rate;
+  server_options.fault_delay_ms = options.fault_delay_ms;
   server_options.software_version = TARN_VERSION;
   server_options.on_failure = EndAfterFailure;
   spdlog::info("starts version={} dir={} listen={} meta={} node={} zone={} cache_mib={}", TARN_VERSION, JoinList(options.directories), options.listen, options.meta,

@@ -44,8 +44,11 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false));
   Add(app, "cache-bytes", options.cache_bytes, "Memory for the index, of all directories together (suffixes k, m, g)")->transform(CLI::AsSizeValue(false));
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
+  Add(app, "copy-rate", options.copy_rate, "Bytes per second that each target sends to bring other copies up to date (suffixes k, m, g); 0: no bound")
+      ->transform(CLI::AsSizeValue(false));
   app.add_flag("--rebuild-index", options.rebuild_index, "Make the index anew from the segments");
   Add(app, "fault", options.fault, "Fault points for tests, for example store.write_error=once");
+  Add(app, "fault-delay-ms", options.fault_delay_ms, "How late service.delay_answer makes an answer");
   app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
   try {
     app.parse(argc, argv);

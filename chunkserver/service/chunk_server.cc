@@ -4,79 +4,139 @@
 
 #include <utility>
 
+#include "chunkserver/service/delayed_responder.h"
+#include "chunkserver/service/target_executor.h"
 #include "proto/hello.pb.h"
 
 namespace tarn::chunk {
 namespace {
 
 constexpr size_t kPooledBytesMax = 64u << 20;
-// Of payloads that wait for the disk, of all connections together: four of them at full stretch. More are refused and come again.
+// Of payloads that wait for the disk or for other members, of all connections together: four of them at full stretch. More are refused and
+// come again. Clients and chunk servers have as much each.
 constexpr uint64_t kWriteBytesHeldMax = 4 * rpc::kUnansweredBytesMax;
 
 }  // namespace
 
+ChunkServer::ChunkServer(const ChunkServerOptions& options, const store::StoreEnvironment& environment)
+    : options_(options),
+      environment_(environment),
+      incarnation_(environment.random->NextNonZero()),
+      buffers_(BufferPool::Create(kPooledBytesMax)),
+      write_budget_(kWriteBytesHeldMax),
+      peer_budget_(kWriteBytesHeldMax) {}
+
 Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions& options, const store::StoreEnvironment& environment) {
-  std::unique_ptr<ChunkServer> server(new ChunkServer());
-  server->incarnation_ = environment.random->NextNonZero();
-  ASSIGN_OR_RETURN(server->targets_, TargetSet::Open(options.targets, environment));
-  server->view_ = std::make_unique<ClusterView>(server->targets_.get(), [](const ClusterView::MapPtr&) {});
-  server->buffers_ = BufferPool::Create(kPooledBytesMax);
-  ASSIGN_OR_RETURN(server->loop_, rpc::EventLoop::Start("metadata-link"));
-  server->write_budget_ = std::make_unique<WriteBudget>(kWriteBytesHeldMax);
-
-  rpc::FrameServerOptions frame_options;
-  frame_options.listen = options.listen;
-  frame_options.loop_threads = options.loop_threads;
-  frame_options.thread_name = "data";
-  frame_options.buffers = server->buffers_;
-  // The port is taken before the link tells anyone of it; no request passes before the link has a map.
-  ChunkServer* raw = server.get();
-  const auto hello = [raw, version = options.software_version](const proto::HelloRequest& request, proto::HelloReply* reply) {
-    const ServerIdentity identity = raw->targets_->identity();
-    if (!request.cluster_id().empty() && !identity.cluster_id.empty() && request.cluster_id() != identity.cluster_id) {
-      return Status(StatusCode::kPermission, "this chunk server belongs to another cluster");
-    }
-    reply->set_role(proto::PEER_ROLE_CHUNKSERVER);
-    reply->set_cluster_id(identity.cluster_id);
-    reply->set_server_id(identity.server.value());
-    reply->set_incarnation(raw->incarnation_);
-    reply->set_software_version(version);
-    return Status::Ok();
-  };
-  const auto handle = [raw](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
-    if (!raw->serving_) return responder->Fail(Status(StatusCode::kUnavailable, "the chunk server is starting"));
-    raw->service_->Handle(std::move(request), std::move(responder));
-  };
-  ASSIGN_OR_RETURN(server->frames_, rpc::FrameServer::Start(frame_options, hello, handle));
-
-  MetadataLinkOptions link_options;
-  link_options.metaservers = options.metaservers;
-  link_options.advertise = options.advertise.empty() ? server->frames_->address() : options.advertise;
-  link_options.node = options.node;
-  link_options.zone = options.zone;
-  link_options.software_version = options.software_version;
-  link_options.incarnation = server->incarnation_;
-  link_options.pid = static_cast<uint64_t>(getpid());
-  link_options.on_registered = [] {};
-  link_options.on_lease = [](int64_t, int64_t) {};
-  link_options.on_failure = options.on_failure;
-  server->link_ = MetadataLink::Start(std::move(link_options), server->targets_.get(), server->view_.get(), server->loop_.get(), environment.clock);
+  std::unique_ptr<ChunkServer> server(new ChunkServer(options, environment));
+  TargetSetOptions targets = options.targets;
+  ASSIGN_OR_RETURN(server->targets_, TargetSet::Open(targets, environment));
+  server->view_ = std::make_unique<ClusterView>(server->targets_.get(), [targets = server->targets_.get()](const ClusterView::MapPtr& map) { targets->AdoptMap(map); });
+  ASSIGN_OR_RETURN(server->link_loop_, rpc::EventLoop::Start("metadata-link"));
+  ASSIGN_OR_RETURN(server->peer_loop_, rpc::EventLoop::Start("peers"));
+  // The port is taken before the link tells anyone of it; no request passes before the services are there.
+  RETURN_IF_ERROR(server->Listen());
+  server->MakeLink();
+  server->network_ = std::make_unique<FramePeerNetwork>(server->view_.get(), server->peer_loop_.get(), environment.clock, [raw = server.get()] {
+    proto::HelloRequest hello;
+    hello.set_role(proto::PEER_ROLE_CHUNKSERVER);
+    hello.set_peer_name("tarn-chunkserver " + raw->address());
+    hello.set_cluster_id(raw->targets_->identity().cluster_id);
+    return hello;
+  });
+  server->peer_service_ = std::make_unique<PeerService>(server->targets_.get(), &server->peer_budget_, environment.faults);
   server->service_ = std::make_unique<DataService>(DataServiceParts{.targets = server->targets_.get(),
                                                                     .view = server->view_.get(),
                                                                     .link = server->link_.get(),
                                                                     .buffers = server->buffers_.get(),
-                                                                    .write_budget = server->write_budget_.get(),
-                                                                    .incarnation = server->incarnation_});
+                                                                    .write_budget = &server->write_budget_,
+                                                                    .incarnation = server->incarnation_.value()});
   server->serving_ = true;
+  server->link_->Start();
   return server;
 }
 
-// The link may still run requests that waited for a map, and those go to the workers: so the source of requests ends first, then the link, then the workers.
+Status ChunkServer::Listen() {
+  rpc::FrameServerOptions options;
+  options.listen = options_.listen;
+  options.loop_threads = options_.loop_threads;
+  options.thread_name = "data";
+  options.buffers = buffers_;
+  ASSIGN_OR_RETURN(frames_, rpc::FrameServer::Start(
+                                options, [this](const proto::HelloRequest& request, proto::HelloReply* reply) { return AnswerHello(request, reply); },
+                                [this](rpc::Request request, std::unique_ptr<rpc::Responder> responder) { Handle(std::move(request), std::move(responder)); }));
+  return Status::Ok();
+}
+
+Status ChunkServer::AnswerHello(const proto::HelloRequest& request, proto::HelloReply* reply) const {
+  const ServerIdentity identity = targets_->identity();
+  if (!request.cluster_id().empty() && !identity.cluster_id.empty() && request.cluster_id() != identity.cluster_id) {
+    return Status(StatusCode::kPermission, "this chunk server belongs to another cluster");
+  }
+  reply->set_role(proto::PEER_ROLE_CHUNKSERVER);
+  reply->set_cluster_id(identity.cluster_id);
+  reply->set_server_id(identity.server.value());
+  reply->set_incarnation(incarnation_.value());
+  reply->set_software_version(options_.software_version);
+  return Status::Ok();
+}
+
+void ChunkServer::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+  if (!serving_) return responder->Fail(Status(StatusCode::kUnavailable, "the chunk server is starting"));
+  if (environment_.faults->Fires(kFaultDelayAnswer)) {
+    responder = std::make_unique<DelayedResponder>(std::move(responder), link_loop_.get(), options_.fault_delay_ms);
+  }
+  if (PeerService::Serves(request.method)) {
+    peer_service_->Handle(std::move(request), std::move(responder));
+  } else {
+    service_->Handle(std::move(request), std::move(responder));
+  }
+}
+
+void ChunkServer::MakeLink() {
+  MetadataLinkOptions options;
+  options.metaservers = options_.metaservers;
+  options.advertise = options_.advertise.empty() ? frames_->address() : options_.advertise;
+  options.node = options_.node;
+  options.zone = options_.zone;
+  options.software_version = options_.software_version;
+  options.incarnation = incarnation_.value();
+  options.pid = static_cast<uint64_t>(getpid());
+  options.on_registered = [this] { StartReplication(); };
+  options.on_lease = [this](int64_t sent_ns, int64_t lease_ms) { targets_->ExtendLeases(sent_ns, lease_ms); };
+  options.on_failure = options_.on_failure;
+  link_ = std::make_unique<MetadataLink>(std::move(options), targets_.get(), view_.get(), link_loop_.get(), environment_.clock);
+
+  GroupReporterOptions reporter;
+  reporter.leader.metaservers = options_.metaservers;
+  reporter.leader.peer_name = "tarn-chunkserver " + frames_->address() + " reports";
+  reporter.leader.check_cluster = [this](const std::string& cluster_id, const std::string& address) { return link_->CheckCluster(cluster_id, address); };
+  reporter.incarnation = incarnation_.value();
+  reporter.want_map = [this](uint64_t version) { link_->WantMap(version); };
+  reporter_ = std::make_unique<GroupReporter>(std::move(reporter), targets_.get(), view_.get(), link_loop_.get(), environment_.clock);
+}
+
+void ChunkServer::StartReplication() {
+  for (const auto& target : targets_->targets()) {
+    if (target->store() == nullptr || !target->id().valid() || target->replication() != nullptr) continue;
+    auto executor = std::make_unique<TargetExecutor>(options_.change_threads, peer_loop_.get(), environment_.clock);
+    auto engine = replication::TargetReplication::Create(options_.replication, target->id(), target->store(), network_.get(), reporter_.get(), executor.get());
+    engine->SetIncarnation(incarnation_);
+    target->StartReplication(std::move(executor), std::move(engine));
+  }
+}
+
+// First what brings requests and maps, then what they wait for; then the threads that still run their tasks and callbacks; and only when no
+// such can come any more, what these would have used.
 void ChunkServer::StopServing() {
   frames_.reset();
-  link_.reset();
+  if (link_ != nullptr) link_->Stop();
+  if (reporter_ != nullptr) reporter_->Stop();
+  targets_->StopReplication();
+  if (network_ != nullptr) network_->Close();
   targets_->StopWorkers();
-  service_.reset();
+  peer_loop_.reset();
+  link_loop_.reset();
+  targets_->EndReplication();
 }
 
 ChunkServer::~ChunkServer() {

@@ -1,4 +1,4 @@
-// A chunk server: the stores of its targets, the data service in front of them, and the link to the metadata server.
+// A chunk server: its targets, the services in front of them, the link to the metadata server and the connections to other chunk servers.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,10 @@
 
 #include "chunkserver/service/cluster_view.h"
 #include "chunkserver/service/data_service.h"
+#include "chunkserver/service/group_reporter.h"
 #include "chunkserver/service/metadata_link.h"
+#include "chunkserver/service/peer_network.h"
+#include "chunkserver/service/peer_service.h"
 #include "chunkserver/service/target_set.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/rpc/event_loop.h"
@@ -26,6 +29,9 @@ struct ChunkServerOptions {
   std::string zone;
   std::string software_version;
   uint32_t loop_threads = 1;
+  uint32_t change_threads = 8;  // for each target: writes of clients and of other members, copies
+  replication::ReplicationOptions replication;
+  int64_t fault_delay_ms = 0;  // of kFaultDelayAnswer
   std::function<void(Status)> on_failure;  // see MetadataLinkOptions
 };
 
@@ -44,20 +50,34 @@ class ChunkServer {
   const std::string& address() const { return frames_->address(); }
 
  private:
-  ChunkServer() = default;
+  ChunkServer(const ChunkServerOptions& options, const store::StoreEnvironment& environment);
+  Status Listen();
+  void MakeLink();
+  void Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
+  Status AnswerHello(const proto::HelloRequest& request, proto::HelloReply* reply) const;
+  // On the link's thread, when the targets have their ids.
+  void StartReplication();
   void StopServing();
 
-  // In the order of their making; each uses those above it.
-  uint64_t incarnation_ = 0;
-  std::atomic<bool> serving_ = false;  // requests that come before the service is there are refused
+  const ChunkServerOptions options_;
+  const store::StoreEnvironment environment_;
+  const Incarnation incarnation_;
+  std::atomic<bool> serving_ = false;  // requests that come before everything is there are refused
+
+  // In the order of their making; each uses those above it. StopServing ends them.
   std::unique_ptr<TargetSet> targets_;
   std::unique_ptr<ClusterView> view_;
   std::shared_ptr<BufferPool> buffers_;
-  std::unique_ptr<rpc::EventLoop> loop_;
-  std::unique_ptr<WriteBudget> write_budget_;
-  std::unique_ptr<MetadataLink> link_;
-  std::unique_ptr<DataService> service_;
+  WriteBudget write_budget_;
+  WriteBudget peer_budget_;
+  std::unique_ptr<rpc::EventLoop> link_loop_;  // connections to metadata servers
+  std::unique_ptr<rpc::EventLoop> peer_loop_;  // connections to other chunk servers, timers of replication
   std::unique_ptr<rpc::FrameServer> frames_;
+  std::unique_ptr<MetadataLink> link_;
+  std::unique_ptr<GroupReporter> reporter_;
+  std::unique_ptr<FramePeerNetwork> network_;
+  std::unique_ptr<PeerService> peer_service_;
+  std::unique_ptr<DataService> service_;
 };
 
 }  // namespace tarn::chunk

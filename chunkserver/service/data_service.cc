@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "chunkserver/replication/target_replication.h"
 #include "chunkserver/store/chunk_reader.h"
 #include "proto/metadata.pb.h"
 
@@ -50,6 +51,20 @@ void FailStaleEpoch(rpc::Responder& responder, uint64_t map_version) {
   responder.Fail(Status(StatusCode::kStaleEpoch, detail.message()), detail);
 }
 
+void FailChange(const replication::ChangeAnswer& answer, rpc::Responder& responder) {
+  proto::ErrorDetail detail;
+  detail.set_map_version(answer.map_version);
+  responder.Fail(answer.status, detail);
+}
+
+void FailNotAdmitted(const replication::ReadVerdict& verdict, rpc::Responder& responder) {
+  switch (verdict.code) {
+    case StatusCode::kStaleEpoch: return FailStaleEpoch(responder, verdict.map_version);
+    case StatusCode::kAskPrimary: return responder.Fail(Status(verdict.code, "this copy may not answer now, the group's primary does"));
+    default: return responder.Fail(Status(verdict.code, "this copy may not answer now"));
+  }
+}
+
 // Parses into a message that outlives the handler; null if it was answered with the reason.
 template <typename Message>
 std::shared_ptr<Message> ParseOrFail(const rpc::Request& request, rpc::Responder& responder) {
@@ -76,8 +91,7 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
       return;
     case rpc::Method::kTruncateChunk:
       if (const auto message = ParseOrFail<proto::TruncateChunkRequest>(request, *responder)) {
-        WithCurrentGroup(message->chunk(), responder,
-                         [=, this](HostedTarget& target) { OnWorker(target, responder, [=, this, &target] { Truncate(target, *message, responder); }); });
+        WithCurrentGroup(message->chunk(), responder, [=, this](HostedTarget& target) { Truncate(target, message, responder); });
       }
       return;
     case rpc::Method::kCommitTarget:
@@ -102,26 +116,35 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   google::protobuf::Arena arena(options);
   auto* const message = google::protobuf::Arena::CreateMessage<proto::ReadChunkRequest>(&arena);
   if (Status status = rpc::ParseRequest(request, message); !status.ok()) return responder->Fail(status);
-  store::ReadRequest read;
-  read.chunk = ChunkOf(message->chunk());
-  read.offset = message->offset_bytes();
-  read.length = message->length_bytes();
-  read.view = ViewOf(message->truncate());
-  const bool verify = message->verify_at_source();
+  ReadCall read;
+  read.request.chunk = ChunkOf(message->chunk());
+  read.request.offset = message->offset_bytes();
+  read.request.length = message->length_bytes();
+  read.request.view = ViewOf(message->truncate());
+  read.group = GroupId(message->chunk().group());
+  read.epoch = Epoch(message->chunk().epoch());
+  read.verify_at_source = message->verify_at_source();
   if (parts_.view->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) {
     HostedTarget* const target = FindOrFail(TargetId(message->chunk().target()), *responder);
-    if (target != nullptr) Read(*target, read, verify, responder);
+    if (target != nullptr) Read(*target, read, responder);
     return;
   }
-  WithCurrentGroup(message->chunk(), responder, [=, this](HostedTarget& target) { Read(target, read, verify, responder); });
+  WithCurrentGroup(message->chunk(), responder, [=, this](HostedTarget& target) { Read(target, read, responder); });
 }
 
 HostedTarget* DataService::FindOrFail(TargetId id, rpc::Responder& responder) {
   HostedTarget* const target = parts_.targets->Find(id);
   if (target == nullptr) {
     responder.Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
-  } else if (target->store() == nullptr) {
+    return nullptr;
+  }
+  // A client asks another copy then, and does not wait for this one.
+  if (target->store() == nullptr) {
     responder.Fail(Status(StatusCode::kIoError, "the disk of that target fails"));
+    return nullptr;
+  }
+  if (target->replication() == nullptr) {
+    responder.Fail(Status(StatusCode::kUnavailable, "the chunk server is registering"));
     return nullptr;
   }
   return target;
@@ -149,11 +172,13 @@ void DataService::OnWorker(HostedTarget& target, const ResponderPtr& responder, 
   if (!target.workers()->Submit(std::move(work))) responder->Fail(Status(StatusCode::kResourceExhausted, "too many requests wait for the disk"));
 }
 
-void DataService::Read(HostedTarget& target, const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder) {
-  if (verify_at_source) {
-    OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, responder); });
-  } else if (!ReadCached(target, read, responder)) {
-    OnWorker(target, responder, [=, this, &target] { ReadBlocking(target, read, responder); });
+void DataService::Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder) {
+  const replication::ReadVerdict verdict = target.replication()->AdmitRead(read.group, read.epoch, read.request.chunk);
+  if (verdict.code != StatusCode::kOk) return FailNotAdmitted(verdict, *responder);
+  if (read.verify_at_source) {
+    OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/true, responder); });
+  } else if (!ReadCached(target, read.request, responder)) {
+    OnWorker(target, responder, [=, this, &target] { ReadBlocking(target, read.request, responder); });
   }
 }
 
@@ -192,10 +217,19 @@ void DataService::ReadBlocking(HostedTarget& target, const store::ReadRequest& r
   responder->Reply(ReplyOf(*plan), std::move(bytes));
 }
 
-void DataService::ReadVerified(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
+void DataService::ReadVerified(HostedTarget& target, const ReadCall& read, bool may_repair, const ResponderPtr& responder) {
   std::vector<uint8_t> bytes;
-  const Result<store::ReadPlan> plan = target.store()->ReadVerified(read, &bytes);
-  if (!plan.ok()) return responder->Fail(plan.status());
+  const Result<store::ReadPlan> plan = target.store()->ReadVerified(read.request, &bytes);
+  if (!plan.ok()) {
+    const Status damage = plan.status();
+    if (damage.code() != StatusCode::kCorruption || !may_repair) return responder->Fail(damage);
+    target.replication()->RepairChunk(read.group, read.request.chunk, [=, this, &target](const Status& repaired) {
+      target.NoteDamage(repaired.ok());
+      if (!repaired.ok()) return responder->Fail(damage);
+      OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/false, responder); });
+    });
+    return;
+  }
   Buffer payload = parts_.buffers->Allocate(bytes.size());
   if (!bytes.empty()) std::memcpy(payload.data(), bytes.data(), bytes.size());
   responder->Reply(ReplyOf(*plan), std::move(payload));
@@ -205,48 +239,51 @@ void DataService::AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& re
   auto share = parts_.write_budget->Admit(payload.size());
   if (share == nullptr) return responder->Fail(Status(StatusCode::kResourceExhausted, "too many bytes of writes wait for the disk"));
   const auto admitted = std::make_shared<WritePayload>(std::move(share), std::move(payload));
-  WithCurrentGroup(request->chunk(), responder,
-                   [=, this](HostedTarget& target) { OnWorker(target, responder, [=, this, &target] { Write(target, *request, *admitted, responder); }); });
+  WithCurrentGroup(request->chunk(), responder, [=, this](HostedTarget& target) { Write(target, request, admitted, responder); });
 }
 
-void DataService::Write(HostedTarget& target, const proto::WriteChunkRequest& request, const WritePayload& payload, const ResponderPtr& responder) {
-  const SessionId session(request.session());
-  if (parts_.view->groups()->IsFenced(session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
-  store::WriteRequest write;
-  write.chunk = ChunkOf(request.chunk());
-  write.writer = {session, Sequence(request.sequence()), Sequence(request.acked_through())};
-  write.offset = request.offset_bytes();
-  write.payload = payload.bytes.span();
-  write.piece_sums = request.piece_sums();
-  write.view = ViewOf(request.truncate());
-  const Result<store::WriteOutcome> outcome = target.store()->Write(write);
-  if (!outcome.ok()) return responder->Fail(outcome.status());
-  proto::WriteChunkReply reply;
-  reply.set_version(outcome->version);
-  reply.set_chunk_bytes(outcome->chunk_bytes);
-  reply.set_incarnation(parts_.incarnation);
-  if (!request.durable()) return responder->Reply(reply);
-  reply.set_durable(true);
-  target.store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+void DataService::Write(HostedTarget& target, const std::shared_ptr<proto::WriteChunkRequest>& request, std::shared_ptr<WritePayload> payload,
+                        const ResponderPtr& responder) {
+  const std::span<const uint8_t> bytes = payload->bytes.span();
+  target.replication()->Write({.request = request, .payload = bytes, .holder = std::move(payload)}, [=, this](const replication::ChangeAnswer& answer) {
+    if (!answer.status.ok()) return FailChange(answer, *responder);
+    proto::WriteChunkReply reply;
+    reply.set_version(answer.outcome.stamp.version);
+    reply.set_chunk_bytes(answer.outcome.chunk_bytes);
+    reply.set_durable(answer.durable);
+    reply.set_incarnation(parts_.incarnation);
+    responder->Reply(reply);
+  });
 }
 
 // Answered when durable: the client then tells the metadata server that the cut is done, which nobody may have to take back.
-void DataService::Truncate(HostedTarget& target, const proto::TruncateChunkRequest& request, const ResponderPtr& responder) {
-  const store::WriterIdentity writer{SessionId(request.session()), Sequence(request.sequence()), Sequence()};
-  if (parts_.view->groups()->IsFenced(writer.session)) return responder->Fail(Status(StatusCode::kFenced, "the session is fenced"));
-  if (Status status = target.store()->Truncate(ChunkOf(request.chunk()), writer, ViewOf(request.truncate())); !status.ok()) return responder->Fail(status);
-  proto::TruncateChunkReply reply;
-  reply.set_durable(true);
-  reply.set_incarnation(parts_.incarnation);
-  target.store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+void DataService::Truncate(HostedTarget& target, const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder) {
+  target.replication()->Truncate(request, [=, this](const replication::ChangeAnswer& answer) {
+    if (!answer.status.ok()) return FailChange(answer, *responder);
+    proto::TruncateChunkReply reply;
+    reply.set_durable(answer.durable);
+    reply.set_incarnation(parts_.incarnation);
+    responder->Reply(reply);
+  });
 }
 
 void DataService::Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder) {
   HostedTarget* const target = FindOrFail(TargetId(request.target()), *responder);
   if (target == nullptr) return;
-  proto::CommitTargetReply reply;
-  reply.set_incarnation(parts_.incarnation);
-  target->store()->WhenDurable([reply, responder](Status status) { status.ok() ? responder->Reply(reply) : responder->Fail(status); });
+  const auto answer = [incarnation = parts_.incarnation, responder](const Status& status, const std::vector<GroupId>& not_primary) {
+    if (!status.ok()) return responder->Fail(status);
+    proto::CommitTargetReply reply;
+    reply.set_incarnation(incarnation);
+    for (const GroupId group : not_primary) reply.add_not_primary(group.value());
+    responder->Reply(reply);
+  };
+  if (request.this_target_only()) {
+    target->store()->WhenDurable([answer](const Status& status) { answer(status, {}); });
+    return;
+  }
+  std::vector<GroupId> groups;
+  for (const uint32_t group : request.groups()) groups.emplace_back(group);
+  target->replication()->Commit(groups, answer);
 }
 
 void DataService::StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder) {

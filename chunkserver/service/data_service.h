@@ -1,7 +1,8 @@
 // The data protocol (proto/data.proto): answers reads, writes, truncations and commits of the targets of this server.
 //
 // Reads that are in the page cache are answered on the connection's loop thread, small ones by copying, large ones with sendfile(2); everything that may wait for the disk goes
-// to a bounded pool of workers. A request for a group whose map is not here yet waits for one refresh of the map.
+// to a bounded pool of workers. Whether this copy may answer, and every change, is up to the target's replication. A request for a group whose map
+// is not here yet waits for one refresh of the map.
 #pragma once
 
 #include <memory>
@@ -42,6 +43,14 @@ class DataService {
     Buffer bytes;
   };
 
+  // A read, as far as it has been parsed.
+  struct ReadCall {
+    store::ReadRequest request;
+    GroupId group;
+    Epoch epoch;
+    bool verify_at_source = false;
+  };
+
   // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
   void WithCurrentGroup(const proto::ChunkAddress& address, const ResponderPtr& responder, std::function<void(HostedTarget&)> serve);
   // The target if it can be served, else null and the request is answered.
@@ -49,14 +58,16 @@ class DataService {
   static void OnWorker(HostedTarget& target, const ResponderPtr& responder, std::function<void()> work);
 
   void HandleRead(const rpc::Request& request, const ResponderPtr& responder);
-  void Read(HostedTarget& target, const store::ReadRequest& read, bool verify_at_source, const ResponderPtr& responder);
+  void Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   // True if it was answered without waiting.
   bool ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
   void ReadBlocking(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
-  void ReadVerified(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
+  // What is damaged is first brought back from another copy, if there is one.
+  void ReadVerified(HostedTarget& target, const ReadCall& read, bool may_repair, const ResponderPtr& responder);
   void AdmitWrite(const std::shared_ptr<proto::WriteChunkRequest>& request, Buffer payload, const ResponderPtr& responder);
-  void Write(HostedTarget& target, const proto::WriteChunkRequest& request, const WritePayload& payload, const ResponderPtr& responder);
-  void Truncate(HostedTarget& target, const proto::TruncateChunkRequest& request, const ResponderPtr& responder);
+  void Write(HostedTarget& target, const std::shared_ptr<proto::WriteChunkRequest>& request, std::shared_ptr<WritePayload> payload,
+             const ResponderPtr& responder);
+  void Truncate(HostedTarget& target, const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder);
   void Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder);
   void StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder);
 

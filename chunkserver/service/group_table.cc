@@ -21,7 +21,6 @@ GroupTable::GroupTable(const proto::ClusterMap& map, const std::vector<TargetId>
     }
     own_.emplace_back(target, std::move(epochs));
   }
-  for (const proto::FencedSession& fenced : map.fenced_sessions()) fenced_.emplace(fenced.session());
   for (const proto::Target& target : map.targets()) addresses_.emplace(target.id(), target.address());
 }
 

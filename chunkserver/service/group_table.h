@@ -1,11 +1,10 @@
-// The cluster map as a chunk server's hot paths need it: the epochs of the groups on its targets, who is fenced, and where the servers of
-// other targets are. Immutable after construction.
+// The cluster map as a chunk server's hot paths need it: the epochs of the groups on its targets, and where the servers of other
+// targets are. Immutable after construction.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -34,7 +33,6 @@ class GroupTable {
   Verdict Check(const proto::ChunkAddress& address) const {
     return Check(TargetId(address.target()), GroupId(address.group()), Epoch(address.epoch()));
   }
-  bool IsFenced(SessionId session) const { return fenced_.contains(session); }
   // Of the server that has the target; empty if the map does not know it.
   std::string AddressOf(TargetId target) const;
 
@@ -43,7 +41,6 @@ class GroupTable {
 
   uint64_t version_ = 0;
   std::vector<std::pair<TargetId, Epochs>> own_;  // few: searched one by one
-  std::unordered_set<SessionId> fenced_;
   std::unordered_map<TargetId, std::string> addresses_;
 };
 

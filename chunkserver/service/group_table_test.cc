@@ -37,16 +37,13 @@ TEST(GroupTable, BeforeTheRegistrationEveryTargetMayBeOurs) {
   EXPECT_EQ(CheckOf(GroupTable(), 10, 1, 5), Verdict::kTableIsOlder);
 }
 
-TEST(GroupTable, KnowsFencedSessionsAndAddresses) {
+TEST(GroupTable, KnowsTheAddressesOfAllTargets) {
   proto::ClusterMap map;
   map.set_version(1);
-  map.add_fenced_sessions()->set_session(77);
   proto::Target* target = map.add_targets();
   target->set_id(20);
   target->set_address("10.0.0.2:7410");
   const GroupTable table(map, {});
-  EXPECT_TRUE(table.IsFenced(SessionId(77)));
-  EXPECT_FALSE(table.IsFenced(SessionId(78)));
   EXPECT_EQ(table.AddressOf(TargetId(20)), "10.0.0.2:7410");
   EXPECT_EQ(table.AddressOf(TargetId(21)), "");
 }

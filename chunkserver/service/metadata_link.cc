@@ -31,12 +31,6 @@ bool IsFinal(const Status& status) {
 
 }  // namespace
 
-std::unique_ptr<MetadataLink> MetadataLink::Start(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock) {
-  std::unique_ptr<MetadataLink> link(new MetadataLink(std::move(options), targets, view, loop, clock));
-  link->thread_ = StartNamedThread("metadata-link", [raw = link.get()] { raw->Run(); });
-  return link;
-}
-
 MetadataLink::MetadataLink(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock)
     : options_(std::move(options)),
       targets_(targets),
@@ -48,18 +42,25 @@ MetadataLink::MetadataLink(MetadataLinkOptions options, TargetSet* targets, Clus
               loop),
       dead_data_(targets) {}
 
-MetadataLink::~MetadataLink() {
+void MetadataLink::Start() {
+  thread_ = StartNamedThread("metadata-link", [this] { Run(); });
+}
+
+MetadataLink::~MetadataLink() { Stop(); }
+
+void MetadataLink::Stop() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
     changed_.NotifyAll();
   }
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   RunRefreshCallbacks();
 }
 
 void MetadataLink::Refresh(std::function<void()> done) {
   MutexLock lock(mutex_);
+  if (stop_) return;
   refresh_callbacks_.push_back(std::move(done));
   changed_.NotifyAll();
 }
@@ -190,7 +191,7 @@ Status MetadataLink::Heartbeat() {
   request.set_cluster_id(identity.cluster_id);
   request.set_server_id(identity.server.value());
   request.set_incarnation(options_.incarnation);
-  request.set_map_version(view_->groups()->version());
+  request.set_map_version(targets_->SettledMapVersion(view_->groups()->version()));
   FillReports(request.mutable_targets());
   for (proto::TargetReport& report : *request.mutable_targets()) dead_data_.FillReport(&report);
   const int64_t sent_ns = clock_->MonotonicNs();

@@ -50,21 +50,25 @@ struct MetadataLinkOptions {
 class MetadataLink {
  public:
   // The pointers outlive it.
-  static std::unique_ptr<MetadataLink> Start(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock);
+  MetadataLink(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock);
   ~MetadataLink();
   MetadataLink(const MetadataLink&) = delete;
   MetadataLink& operator=(const MetadataLink&) = delete;
 
-  // Asks for the newest map at once; `done` runs on the link's thread after the answer or the failure. It must not block.
+  // Once. What waits for a map is kept until then.
+  void Start();
+  // Joins the thread, runs what waits for a map; later calls do nothing. A call under way is waited for, some seconds at most.
+  void Stop();
+
+  // kPermission, naming a directory, unless the metadata server at the address is of the targets' cluster.
+  Status CheckCluster(const std::string& cluster_id, const std::string& address) const;
+  // Asks for the newest map at once; `done` runs on the link's thread after the answer or the failure. It must not block. After Stop it is dropped.
   void Refresh(std::function<void()> done);
   // A map of at least this version is wanted in the view: asked for until it comes, for some seconds.
   void WantMap(uint64_t version);
 
  private:
-  MetadataLink(MetadataLinkOptions options, TargetSet* targets, ClusterView* view, rpc::EventLoop* loop, const Clock* clock);
-
   void Run();
-  Status CheckCluster(const std::string& cluster_id, const std::string& address) const;
   Status Register();
   Status Heartbeat();
   void FillReports(google::protobuf::RepeatedPtrField<proto::TargetReport>* reports);

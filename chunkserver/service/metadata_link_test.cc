@@ -41,7 +41,8 @@ class MetadataLinkTest : public TargetDirectories {
       failure_ = status;
       changed_.NotifyAll();
     };
-    link_ = MetadataLink::Start(std::move(options), targets_.get(), view_.get(), loop_.get(), &clock_);
+    link_ = std::make_unique<MetadataLink>(std::move(options), targets_.get(), view_.get(), loop_.get(), &clock_);
+    link_->Start();
   }
   static bool Any(const proto::HeartbeatRequest&) { return true; }
 

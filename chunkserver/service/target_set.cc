@@ -44,6 +44,13 @@ void HostedTarget::Open(store::StoreOptions options, const store::StoreEnvironme
   workers_ = WorkerPool::Start("disk", worker_threads_, kWorkerQueueMax);
 }
 
+void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, std::unique_ptr<replication::TargetReplication> engine) {
+  CHECK(engine_ == nullptr, "replication of a target starts once");
+  executor_ = std::move(executor);
+  engine_ = std::move(engine);
+  serving_.store(engine_.get(), std::memory_order_release);
+}
+
 Status HostedTarget::failure() const { return store_ == nullptr ? open_status_ : store_->health(); }
 
 void HostedTarget::FillReport(proto::TargetReport* report) const {
@@ -53,6 +60,11 @@ void HostedTarget::FillReport(proto::TargetReport* report) const {
   // A server that registers again has lost nothing since it did so first.
   report->set_clean_shutdown(store_->was_clean() || registered_);
   report->set_checksum_errors(store_->metrics().checksum_errors);
+  report->mutable_scrub()->set_errors_found(damaged_);
+  report->mutable_scrub()->set_errors_repaired(repaired_);
+  if (replication() != nullptr) {
+    for (proto::SyncProgress& progress : replication()->Progress()) *report->add_syncs() = std::move(progress);
+  }
   if (const Result<store::SpaceReport> space = store_->Space(); space.ok()) {
     report->set_capacity_bytes(space->capacity_bytes);
     report->set_used_bytes(space->used_bytes);
@@ -113,8 +125,44 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Open(const TargetSetOptions& optio
   return refusal;
 }
 
+void TargetSet::StopReplication() {
+  for (const auto& target : targets_) {
+    if (target->engine_ != nullptr) target->engine_->Stop();
+  }
+}
+
 void TargetSet::StopWorkers() {
-  for (const auto& target : targets_) target->workers_.reset();
+  for (const auto& target : targets_) {
+    if (target->executor_ != nullptr) target->executor_->Stop();
+    target->workers_.reset();
+  }
+}
+
+void TargetSet::EndReplication() {
+  for (const auto& target : targets_) {
+    target->serving_ = nullptr;
+    target->engine_.reset();
+    target->executor_.reset();
+  }
+}
+
+void TargetSet::AdoptMap(const std::shared_ptr<const proto::ClusterMap>& map) const {
+  for (const auto& target : targets_) {
+    if (target->replication() != nullptr) target->replication()->AdoptMap(map);
+  }
+}
+
+void TargetSet::ExtendLeases(int64_t sent_ns, int64_t lease_ms) const {
+  for (const auto& target : targets_) {
+    if (target->replication() != nullptr) target->replication()->ExtendLease(sent_ns, lease_ms);
+  }
+}
+
+uint64_t TargetSet::SettledMapVersion(uint64_t version) const {
+  for (const auto& target : targets_) {
+    if (target->replication() != nullptr) version = std::min(version, target->replication()->map_version());
+  }
+  return version;
 }
 
 Status TargetSet::Close() {

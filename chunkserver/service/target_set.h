@@ -1,4 +1,4 @@
-// The targets of a chunk server: one store for each directory, and the threads that wait for its disk.
+// The targets of a chunk server: for each directory a store, the threads that wait for its disk, and its part in the placement groups.
 //
 // A disk that fails stops its own target only. What the server is called is agreed upon by all directories before any of them is opened
 // (directory_identity.h).
@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "chunkserver/replication/target_replication.h"
 #include "chunkserver/service/directory_identity.h"
+#include "chunkserver/service/target_executor.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
@@ -32,10 +34,21 @@ class HostedTarget {
   TargetId id() const { return TargetId(id_.load(std::memory_order_acquire)); }
   // Null: its disk failed when it was opened.
   store::ChunkStore* store() const { return store_.get(); }
-  // For what waits for this disk; a bounded queue. Not where the store is null.
+  // For reads that wait for this disk; a bounded queue. Not where the store is null.
   WorkerPool* workers() const { return workers_.get(); }
+  // Null before the first registration, and where the store is.
+  replication::TargetReplication* replication() const { return serving_.load(std::memory_order_acquire); }
   // Why nothing is written to it any more; ok: it is.
   Status failure() const;
+
+  // Once, when the target has its id. Both live until TargetSet::EndReplication.
+  void StartReplication(std::unique_ptr<TargetExecutor> executor, std::unique_ptr<replication::TargetReplication> engine);
+
+  // Chunks that were found damaged by reads, and brought back from another copy.
+  void NoteDamage(bool repaired) {
+    damaged_.fetch_add(1, std::memory_order_relaxed);
+    if (repaired) repaired_.fetch_add(1, std::memory_order_relaxed);
+  }
 
   // What the metadata server hears of it. Asks the file system for the space.
   void FillReport(proto::TargetReport* report) const;
@@ -56,6 +69,13 @@ class HostedTarget {
 
   std::atomic<uint64_t> id_;
   std::atomic<bool> registered_ = false;  // by this process
+  std::atomic<uint64_t> damaged_ = 0;
+  std::atomic<uint64_t> repaired_ = 0;
+
+  // Made by StartReplication; `serving_` is the engine for everybody else.
+  std::unique_ptr<TargetExecutor> executor_;
+  std::unique_ptr<replication::TargetReplication> engine_;
+  std::atomic<replication::TargetReplication*> serving_ = nullptr;
 };
 
 struct TargetSetOptions {
@@ -74,10 +94,20 @@ class TargetSet {
   TargetSet(const TargetSet&) = delete;
   TargetSet& operator=(const TargetSet&) = delete;
 
+  // The end, in this order. What waits in replication fails; nothing new is begun.
+  void StopReplication();
   // Runs what waits for the disks, and lets nothing more in.
   void StopWorkers();
-  // Closes the stores; the first error. After StopWorkers; nothing follows.
+  // When no callback of loops and connections can come any more.
+  void EndReplication();
+  // Closes the stores; the first error.
   Status Close();
+
+  // For every target that takes part in replication.
+  void AdoptMap(const std::shared_ptr<const proto::ClusterMap>& map) const;
+  void ExtendLeases(int64_t sent_ns, int64_t lease_ms) const;
+  // At most `version`: of the newest map of which no target still applies what it admitted before (docs/replication.md, "Fences").
+  uint64_t SettledMapVersion(uint64_t version) const;
 
   ServerIdentity identity() const;
   std::span<const std::unique_ptr<HostedTarget>> targets() const { return targets_; }

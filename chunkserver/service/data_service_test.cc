@@ -1,0 +1,350 @@
+// The data service over a real connection and a real store, with the verdicts of replication chosen by the test.
+#include "chunkserver/service/data_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "chunkserver/replication/target_replication.h"
+#include "chunkserver/service/peer_service.h"
+#include "chunkserver/service/service_fixture.h"
+#include "common/checksum/block_sums.h"
+#include "common/rpc/frame_client.h"
+#include "proto/data.pb.h"
+#include "proto/types.pb.h"
+
+namespace tarn::chunk {
+namespace {
+
+using replication::ChangeAnswer;
+using replication::ReadVerdict;
+using testing::ElementsAre;
+
+constexpr uint32_t kGroup = 1;
+constexpr uint64_t kEpoch = 5;
+constexpr uint64_t kTarget = 10;  // the first that the fake metadata server gives
+constexpr uint64_t kData = 77;
+
+// Writes go straight to the store. Set up before the first request; the rest is asked for by one thread at a time.
+class FakeReplication final : public replication::TargetReplication {
+ public:
+  explicit FakeReplication(store::ChunkStore* store) : store_(store) {}
+
+  void AdoptMap(std::shared_ptr<const proto::ClusterMap> map) override { map_version_ = map->version(); }
+  void ExtendLease(int64_t, int64_t) override {}
+  void SetIncarnation(Incarnation) override {}
+  ReadVerdict AdmitRead(GroupId group, Epoch epoch, ChunkId) override {
+    EXPECT_EQ(group, GroupId(kGroup));
+    EXPECT_EQ(epoch, Epoch(kEpoch));
+    return verdict;
+  }
+  void Write(replication::ClientWrite write, replication::ChangeCallback done) override {
+    if (!change_answer.status.ok()) return done(change_answer);
+    const auto written = store_->Write({.chunk = {DataId(write.request->chunk().data_id()), write.request->chunk().chunk_index()},
+                                        .writer = {},
+                                        .offset = write.request->offset_bytes(),
+                                        .payload = write.payload,
+                                        .piece_sums = write.request->piece_sums(),
+                                        .view = {}});
+    ChangeAnswer answer{.status = written.status(), .map_version = 0, .outcome = {}, .durable = write.request->durable()};
+    if (written.ok()) answer.outcome = {.base = {}, .stamp = {Epoch(kEpoch), written->version}, .chunk_bytes = written->chunk_bytes, .was_applied = false};
+    done(answer);
+  }
+  void Truncate(std::shared_ptr<const proto::TruncateChunkRequest>, replication::ChangeCallback done) override { done(change_answer); }
+  void Commit(const std::vector<GroupId>& groups, std::function<void(Status, std::vector<GroupId>)> done) override {
+    commits.push_back(groups);
+    done(Status::Ok(), not_primary);
+  }
+  void HandlePeer(rpc::Method method, std::span<const uint8_t>, std::span<const uint8_t> payload, std::shared_ptr<void>,
+                  std::shared_ptr<replication::PeerResponder> responder) override {
+    peer_calls.emplace_back(method, payload.size());
+    responder->Reply(proto::ReplicateReply(), {});
+  }
+  void RepairChunk(GroupId, ChunkId chunk, std::function<void(Status)> done) override { done(repair(chunk)); }
+  std::vector<proto::SyncProgress> Progress() override { return {}; }
+  uint64_t map_version() const override { return map_version_; }
+  void Stop() override {}
+
+  ReadVerdict verdict;
+  ChangeAnswer change_answer;
+  std::vector<GroupId> not_primary;
+  std::function<Status(ChunkId)> repair = [](ChunkId) { return Status(StatusCode::kCorruption, "no other copy"); };
+  std::vector<std::vector<GroupId>> commits;
+  std::vector<std::pair<rpc::Method, size_t>> peer_calls;
+
+ private:
+  store::ChunkStore* const store_;
+  std::atomic<uint64_t> map_version_ = 0;
+};
+
+class DataServiceTest : public TargetDirectories {
+ protected:
+  DataServiceTest() {
+    auto loop = rpc::EventLoop::Start("test");
+    CHECK(loop.ok(), loop.status().ToString());
+    loop_ = *std::move(loop);
+    map_.set_version(1);
+    proto::PlacementGroup* group = map_.add_groups();
+    group->set_id(kGroup);
+    group->set_epoch(kEpoch);
+    group->add_targets(kTarget);
+    meta_.SetMap(map_);
+    targets_ = Open({"a"});
+    view_ = std::make_unique<ClusterView>(targets_.get(), [this](const ClusterView::MapPtr& map) { targets_->AdoptMap(map); });
+    MetadataLinkOptions options;
+    options.metaservers = {meta_.address()};
+    options.advertise = "127.0.0.1:1";
+    options.incarnation = 42;
+    options.on_registered = [this] {
+      auto engine = std::make_unique<FakeReplication>(target().store());
+      replication_ = engine.get();
+      target().StartReplication(std::make_unique<TargetExecutor>(1, loop_.get(), &clock_), std::move(engine));
+    };
+    options.on_lease = [](int64_t, int64_t) {};
+    options.on_failure = [](const Status&) {};
+    link_ = std::make_unique<MetadataLink>(std::move(options), targets_.get(), view_.get(), loop_.get(), &clock_);
+    link_->Start();
+    meta_.WaitForHeartbeat([](const auto& beat) { return beat.map_version() == 1; });
+    service_ = std::make_unique<DataService>(DataServiceParts{.targets = targets_.get(),
+                                                              .view = view_.get(),
+                                                              .link = link_.get(),
+                                                              .buffers = buffers_.get(),
+                                                              .write_budget = &write_budget_,
+                                                              .incarnation = 42});
+    peer_service_ = std::make_unique<PeerService>(targets_.get(), &peer_budget_, &faults_);
+    auto frames = rpc::FrameServer::Start(
+        {}, [](const proto::HelloRequest&, proto::HelloReply*) { return Status::Ok(); },
+        [this](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+          if (PeerService::Serves(request.method)) return peer_service_->Handle(std::move(request), std::move(responder));
+          service_->Handle(std::move(request), std::move(responder));
+        });
+    CHECK(frames.ok(), frames.status().ToString());
+    frames_ = *std::move(frames);
+    client_ = Connect(proto::PEER_ROLE_CLIENT);
+  }
+  ~DataServiceTest() override {
+    client_->Close();
+    frames_.reset();
+    link_->Stop();
+    targets_->StopReplication();
+    targets_->StopWorkers();
+    loop_.reset();
+    targets_->EndReplication();
+  }
+
+  HostedTarget& target() { return *targets_->targets()[0]; }
+  std::shared_ptr<rpc::FrameClient> Connect(proto::PeerRole role) {
+    proto::HelloRequest hello;
+    hello.set_role(role);
+    rpc::FrameClientOptions options;
+    options.address = frames_->address();
+    return rpc::FrameClient::Create(loop_.get(), options, hello);
+  }
+  static proto::ChunkAddress Address(uint64_t epoch = kEpoch) {
+    proto::ChunkAddress address;
+    address.set_target(kTarget);
+    address.set_group(kGroup);
+    address.set_epoch(epoch);
+    address.set_data_id(kData);
+    return address;
+  }
+  Status Read(proto::ReadChunkReply* reply, bool verify = false) {
+    proto::ReadChunkRequest request;
+    *request.mutable_chunk() = Address();
+    request.set_length_bytes(4096);
+    request.set_verify_at_source(verify);
+    return client_->CallAndWait(rpc::Method::kReadChunk, request, reply);
+  }
+  // Of a test that asks with a payload.
+  Status CallWith(rpc::FrameClient& client, rpc::Method method, const google::protobuf::MessageLite& request, const std::string& payload,
+                  google::protobuf::MessageLite* reply) {
+    std::promise<Status> done;
+    const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(payload.data()), payload.size());
+    rpc::CallOptions options;
+    options.payload = bytes;
+    client.Call(method, request, options, [&](const rpc::Reply& answer) { done.set_value(rpc::ParseReply(answer, reply)); });
+    return done.get_future().get();
+  }
+  Status Write(const std::string& bytes, proto::WriteChunkReply* reply) {
+    proto::WriteChunkRequest request;
+    *request.mutable_chunk() = Address();
+    request.set_piece_sums(ComputePieceSums(0, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}));
+    request.set_durable(true);
+    return CallWith(*client_, rpc::Method::kWriteChunk, request, bytes, reply);
+  }
+  uint64_t MapVersionOfStaleEpoch(rpc::Method method, const google::protobuf::MessageLite& request) {
+    std::promise<std::pair<StatusCode, uint64_t>> done;
+    client_->Call(method, request, {}, [&](const rpc::Reply& reply) {
+      done.set_value({reply.status.code(), rpc::ParseErrorDetail(reply).map_version()});
+    });
+    const auto [code, version] = done.get_future().get();
+    EXPECT_EQ(code, StatusCode::kStaleEpoch);
+    return version;
+  }
+
+  FakeMetadataServer meta_;
+  proto::ClusterMap map_;
+  std::unique_ptr<rpc::EventLoop> loop_;
+  std::unique_ptr<TargetSet> targets_;
+  std::unique_ptr<ClusterView> view_;
+  std::unique_ptr<MetadataLink> link_;
+  FakeReplication* replication_ = nullptr;
+  std::shared_ptr<BufferPool> buffers_ = BufferPool::Create(1 << 20);
+  WriteBudget write_budget_{1 << 20};
+  WriteBudget peer_budget_{1 << 20};
+  std::unique_ptr<DataService> service_;
+  std::unique_ptr<PeerService> peer_service_;
+  std::unique_ptr<rpc::FrameServer> frames_;
+  std::shared_ptr<rpc::FrameClient> client_;
+};
+
+TEST_F(DataServiceTest, WhatWasWrittenIsRead) {
+  proto::WriteChunkReply written;
+  ASSERT_TRUE(Write("hello", &written).ok());
+  EXPECT_EQ(written.chunk_bytes(), 5u);
+  EXPECT_EQ(written.version(), 1u);
+  EXPECT_TRUE(written.durable());
+  EXPECT_EQ(written.incarnation(), 42u);
+  proto::ReadChunkReply read;
+  ASSERT_TRUE(Read(&read).ok());
+  EXPECT_EQ(read.chunk_bytes(), 5u);
+  EXPECT_EQ(write_budget_.bytes(), 0u);
+}
+
+TEST_F(DataServiceTest, ACopyThatMayNotAnswerSaysSo) {
+  proto::ReadChunkReply reply;
+  for (const StatusCode code : {StatusCode::kAskPrimary, StatusCode::kUnavailable}) {
+    replication_->verdict = {.code = code, .map_version = 0};
+    EXPECT_EQ(Read(&reply).code(), code);
+  }
+  replication_->verdict = {.code = StatusCode::kStaleEpoch, .map_version = 9};
+  proto::ReadChunkRequest request;
+  *request.mutable_chunk() = Address();
+  request.set_length_bytes(4096);
+  EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kReadChunk, request), 9u);
+}
+
+TEST_F(DataServiceTest, AnOlderEpochIsToldTheMapVersionAndANewerOneWaitsForTheMap) {
+  proto::ReadChunkRequest request;
+  *request.mutable_chunk() = Address(kEpoch - 1);
+  request.set_length_bytes(4096);
+  EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kReadChunk, request), 1u);
+  *request.mutable_chunk() = Address(kEpoch + 1);
+  EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kReadChunk, request), 1u) << "the metadata server has no newer one";
+}
+
+TEST_F(DataServiceTest, AFailedChangeCarriesTheMapVersion) {
+  replication_->change_answer = {.status = Status(StatusCode::kStaleEpoch, "not the primary"), .map_version = 8, .outcome = {}, .durable = false};
+  proto::TruncateChunkRequest request;
+  *request.mutable_chunk() = Address();
+  EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kTruncateChunk, request), 8u);
+}
+
+TEST_F(DataServiceTest, ACommitNamesTheGroupsOfOtherPrimaries) {
+  replication_->not_primary = {GroupId(3)};
+  proto::CommitTargetRequest request;
+  request.set_target(kTarget);
+  request.add_groups(1);
+  request.add_groups(3);
+  proto::CommitTargetReply reply;
+  ASSERT_TRUE(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).ok());
+  EXPECT_THAT(reply.not_primary(), ElementsAre(3));
+  EXPECT_THAT(replication_->commits, ElementsAre(ElementsAre(GroupId(1), GroupId(3))));
+  // A primary's to a member: this copy only.
+  request.set_this_target_only(true);
+  reply.Clear();
+  ASSERT_TRUE(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).ok());
+  EXPECT_EQ(reply.not_primary_size(), 0);
+  EXPECT_EQ(reply.incarnation(), 42u);
+  EXPECT_EQ(replication_->commits.size(), 1u);
+  request.set_target(99);
+  EXPECT_EQ(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).code(), StatusCode::kWrongIncarnation);
+}
+
+TEST_F(DataServiceTest, WhatIsDamagedIsRepairedAndThenRead) {
+  proto::WriteChunkReply written;
+  const std::string bytes(4096, 'x');
+  ASSERT_TRUE(Write(bytes, &written).ok());
+  for (const auto& segment : std::filesystem::directory_iterator(Directory("a") + "/segments")) {
+    std::fstream file(segment.path(), std::ios::in | std::ios::out | std::ios::binary);
+    std::string content(4 << 20, '\0');
+    file.read(content.data(), static_cast<std::streamsize>(content.size()));
+    file.clear();
+    const size_t at = content.find(bytes);
+    if (at == std::string::npos) continue;
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put('y');
+  }
+  proto::ReadChunkReply reply;
+  EXPECT_EQ(Read(&reply, /*verify=*/true).code(), StatusCode::kCorruption) << "there is no other copy";
+  replication_->repair = [&](ChunkId chunk) {
+    const std::span<const uint8_t> good(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+    const std::string sums = ComputePieceSums(0, good);
+    return target().store()->Write({.chunk = chunk, .writer = {}, .offset = 0, .payload = good, .piece_sums = sums, .view = {}}).status();
+  };
+  EXPECT_TRUE(Read(&reply, /*verify=*/true).ok());
+  proto::TargetReport report;
+  target().FillReport(&report);
+  EXPECT_EQ(report.scrub().errors_found(), 2u);
+  EXPECT_EQ(report.scrub().errors_repaired(), 1u);
+}
+
+TEST_F(DataServiceTest, PeerMethodsAreForChunkServers) {
+  proto::ReplicateRequest request;
+  request.mutable_member()->set_target(kTarget);
+  proto::ReplicateReply reply;
+  EXPECT_EQ(client_->CallAndWait(rpc::Method::kReplicate, request, &reply).code(), StatusCode::kPermission);
+  const auto peer = Connect(proto::PEER_ROLE_CHUNKSERVER);
+  EXPECT_TRUE(CallWith(*peer, rpc::Method::kReplicate, request, "1234", &reply).ok());
+  EXPECT_THAT(replication_->peer_calls, ElementsAre(std::pair(rpc::Method::kReplicate, size_t{4})));
+  request.mutable_member()->set_target(99);
+  EXPECT_EQ(peer->CallAndWait(rpc::Method::kReplicate, request, &reply).code(), StatusCode::kWrongIncarnation);
+  EXPECT_EQ(peer->CallAndWait(rpc::Method::kReplicate, proto::ReplicateRequest(), &reply).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(peer_budget_.bytes(), 0u);
+  peer->Close();
+}
+
+TEST_F(DataServiceTest, PeersHaveRoomOfTheirOwn) {
+  auto clients = write_budget_.Admit(1 << 20);  // all that clients may hold
+  proto::WriteChunkReply written;
+  EXPECT_EQ(Write("hello", &written).code(), StatusCode::kResourceExhausted);
+  proto::ReplicateRequest request;
+  request.mutable_member()->set_target(kTarget);
+  proto::ReplicateReply reply;
+  const auto peer = Connect(proto::PEER_ROLE_CHUNKSERVER);
+  EXPECT_TRUE(CallWith(*peer, rpc::Method::kReplicate, request, "1234", &reply).ok());
+  auto peers = peer_budget_.Admit(1 << 20);
+  EXPECT_EQ(CallWith(*peer, rpc::Method::kReplicate, request, "1234", &reply).code(), StatusCode::kResourceExhausted);
+  peer->Close();
+}
+
+TEST(ReceiverOf, FindsTheAddressOfEveryPeerMessage) {
+  proto::ReplicateRequest replicate;
+  replicate.set_order(5);
+  replicate.mutable_write()->set_piece_sums(std::string(300, 's'));
+  replicate.mutable_member()->set_target(7);
+  const std::string text = replicate.SerializeAsString();
+  const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  EXPECT_EQ(ReceiverOf(rpc::Method::kReplicate, bytes), TargetId(7));
+  EXPECT_EQ(ReceiverOf(rpc::Method::kReplicate, bytes.first(3)), std::nullopt) << "cut off";
+  EXPECT_EQ(ReceiverOf(rpc::Method::kReplicate, {}), std::nullopt);
+  // In another order of fields, as another writer may choose.
+  proto::ReplicateRequest address_only;
+  *address_only.mutable_member() = replicate.member();
+  replicate.clear_member();
+  const std::string reordered = replicate.SerializeAsString() + address_only.SerializeAsString();
+  EXPECT_EQ(ReceiverOf(rpc::Method::kReplicate, {reinterpret_cast<const uint8_t*>(reordered.data()), reordered.size()}), TargetId(7));
+  proto::ReadGrantRequest grant;
+  grant.set_target(8);
+  const std::string grant_text = grant.SerializeAsString();
+  EXPECT_EQ(ReceiverOf(rpc::Method::kReadGrant, {reinterpret_cast<const uint8_t*>(grant_text.data()), grant_text.size()}), TargetId(8));
+}
+
+}  // namespace
+}  // namespace tarn::chunk
