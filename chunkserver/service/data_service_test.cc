@@ -129,7 +129,7 @@ class DataServiceTest : public TargetDirectories {
     client_ = Connect(proto::PEER_ROLE_CLIENT);
   }
   ~DataServiceTest() override {
-    client_->Close();
+    client_.reset();
     frames_.reset();
     link_->Stop();
     targets_->StopReplication();
