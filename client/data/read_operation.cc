@@ -312,12 +312,13 @@ void ReadOperation::OnGoodBytes(const Call& call, std::span<const uint8_t> paylo
   if (has_copies()) {
     call.server->health.NoteGood();
     core_->hedges.NoteLatency(core_->clock->MonotonicNs() - call.sent_ns);
-    // Before the destination is touched: the other request may be just being answered into it.
-    for (Call& other : calls_) {
-      if (other.active) Withdraw(other);
-    }
-    CheckBadMembersAtSource();
   }
+  // Before the destination is touched: the other request may be just being answered into it. Also if one member is left
+  // by now: there were two when it was sent.
+  for (Call& other : calls_) {
+    if (other.active) Withdraw(other);
+  }
+  if (has_copies()) CheckBadMembersAtSource();
   if (!payload.empty() && payload.data() != destination_.data()) {
     std::memcpy(destination_.data(), payload.data(), payload.size());
   }
