@@ -20,10 +20,15 @@ constexpr uint64_t kReadCacheShare = 4;
 constexpr uint64_t kPageCacheViewsShare = 64;
 constexpr uint64_t kNamespaceCacheShare = 8;
 
-std::string DefaultClientName() {
+std::string HostName() {
   std::array<char, 256> host{};
-  if (gethostname(host.data(), host.size() - 1) != 0) host = {'?'};
-  return std::string(host.data()) + ":" + std::to_string(getpid());
+  if (gethostname(host.data(), host.size() - 1) != 0) return "";
+  return host.data();
+}
+
+std::string DefaultClientName() {
+  const std::string host = HostName();
+  return (host.empty() ? "?" : host) + ":" + std::to_string(getpid());
 }
 
 Result<VolumeInfo> FindVolume(MetadataClient& metadata, const std::string& name) {
@@ -92,6 +97,9 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   data.read_cache_bytes = options.memory_limit_bytes / kReadCacheShare;
   data.read_ahead_bytes_max = options.read_ahead_bytes_max;
   data.retry_deadline_ms = options.retry_deadline_ms;
+  data.peer_name = channel.client_name;
+  data.token = options.token;
+  data.node = HostName();  // as a chunk server names its node unless it is told otherwise
   data.write_buffer_name = options.write_buffer_name;
   ASSIGN_OR_RETURN(std::unique_ptr<FilesystemImpl> filesystem,
                    FilesystemImpl::Create(std::move(parts), [&](MetadataForData* metadata) {

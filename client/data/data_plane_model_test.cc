@@ -1,5 +1,6 @@
 // Random writes, reads, truncates, flushes and syncs of one file against a byte array, while servers lose replies,
-// restart, refuse and garble. Seeds are fixed; a failure names its own.
+// restart, refuse and garble, with one copy and with several whose members and primaries change. Seeds are fixed; a
+// failure names its own.
 #include <algorithm>
 #include <random>
 
@@ -12,7 +13,7 @@ constexpr uint64_t kSizeMax = 1'500'000;
 
 class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInterface<int> {
  protected:
-  void Prepare() {
+  void Prepare(const FakeClusterOptions& copies) {
     random_.seed(static_cast<uint32_t>(GetParam()));
     fault_random_.seed(static_cast<uint32_t>(GetParam()) + 1000);
     DataPlaneOptions options = DefaultOptions();
@@ -20,7 +21,9 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
     options.flush_age_ms = GetParam() % 3 == 0 ? 3 : 60'000;
     options.write_buffer_bytes = GetParam() % 2 == 0 ? 1 << 20 : 8 << 20;
     options.read_cache_bytes = GetParam() % 4 < 2 ? 1 << 20 : 8 << 20;
-    FakeClusterOptions cluster_options;
+    FakeClusterOptions cluster_options = copies;
+    options.hedge_ms = 10;
+    options.node = GetParam() % 2 == 0 ? "node-0" : "";
     cluster_options.layout.stripe_unit_bytes = GetParam() % 5 == 0 ? 4096 : 64 << 10;
     cluster_options.layout.width = 1 + static_cast<uint32_t>(GetParam()) % 4;
     Start(options, cluster_options);
@@ -32,7 +35,7 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
   FakeAction ChooseFault(const FakeRequest& request) {
     MutexLock lock(fault_mutex_);
     if (fault_random_() % 1000 >= fault_per_mille_) return FakeAction::kServe;
-    switch (fault_random_() % 5) {
+    switch (fault_random_() % 6) {
       case 0:
         return FakeAction::kDropReply;
       case 1:
@@ -41,6 +44,8 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
         return FakeAction::kUnavailable;
       case 3:
         return FakeAction::kIgnore;
+      case 4:
+        return request.method == rpc::Method::kReadChunk ? FakeAction::kAskPrimary : FakeAction::kServe;
       default:
         return request.method == rpc::Method::kReadChunk && flips_ < 1 ? (++flips_, FakeAction::kFlipByte)
                                                                        : FakeAction::kServe;
@@ -63,8 +68,7 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
       case 3:
         return Truncate();
       case 4:
-        cluster->servers[random_() % cluster->servers.size()]->Restart();
-        return;
+        return Fail();
       case 5:
         return WriteInParallel();
       case 6:
@@ -78,6 +82,32 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
         return AppendSomething();
       default:
         return WriteSomething();
+    }
+  }
+
+  // A sole copy comes back under a new incarnation. Of several, one server at a time is away.
+  void Fail() {
+    FakeChunkServer& server = *cluster->servers[random_() % cluster->servers.size()];
+    if (cluster->MembersAt(0).size() + cluster->MembersAt(1).size() == 2 && away_ == nullptr) return server.Restart();
+    if (away_ != nullptr) {
+      away_->Start();
+      cluster->ReturnToGroups(*away_);
+      away_ = nullptr;
+    } else if (random_() % 3 == 0) {
+      ChangePrimaries();
+    } else {
+      server.Stop();
+      cluster->RemoveFromGroups(server);
+      away_ = &server;
+    }
+  }
+
+  // All members are well.
+  void ChangePrimaries() {
+    for (size_t i = 0; i < cluster->servers.size(); ++i) {
+      std::vector<FakeChunkServer*> members = cluster->MembersAt(i);
+      std::rotate(members.begin(), members.begin() + 1, members.end());
+      cluster->ChangeMembers(i, members);
     }
   }
 
@@ -165,7 +195,8 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
     ExpectOk(Sync(*data_), "last sync");
     for (const auto& server : cluster->servers) server->Restart();
     EXPECT_EQ(cluster->metadata->Get(file).size_bytes, model_.size());
-    EXPECT_TRUE(cluster->StoredBytes(file, /*after_restart=*/true) == model_);
+    for (size_t member = 0; member < std::min(cluster->MembersAt(0).size(), cluster->MembersAt(1).size()); ++member)
+      EXPECT_TRUE(cluster->StoredBytes(file, /*after_restart=*/true, member) == model_) << "member " << member;
     EXPECT_EQ(plane->counters().dirty_bytes, 0u);
   }
 
@@ -173,6 +204,7 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
   std::shared_ptr<InodeData> data_;
   std::shared_ptr<ReadAheadState> handle_;
   std::vector<uint8_t> model_;
+  FakeChunkServer* away_ = nullptr;
   uint64_t next_pattern_ = 1;
   uint64_t last_end_ = 0;
   uint64_t last_read_end_ = 0;
@@ -181,16 +213,25 @@ class DataPlaneModelTest : public DataPlaneFixture, public testing::WithParamInt
   std::mt19937 fault_random_ GUARDED_BY(fault_mutex_);
   uint32_t fault_per_mille_ GUARDED_BY(fault_mutex_) = 0;
   uint32_t flips_ GUARDED_BY(fault_mutex_) = 0;
+
+  void Run() {
+    for (int step = 0; step < 150; ++step) {
+      if (step % 30 == 0) SetFaults(step % 60 == 0 ? 0 : 20);
+      Step();
+      ASSERT_FALSE(HasFailure()) << "seed " << GetParam() << " step " << step;
+    }
+    CheckEnd();
+  }
 };
 
 TEST_P(DataPlaneModelTest, AgreesWithAByteArray) {
-  Prepare();
-  for (int step = 0; step < 150; ++step) {
-    if (step % 30 == 0) SetFaults(step % 60 == 0 ? 0 : 20);
-    Step();
-    ASSERT_FALSE(HasFailure()) << "seed " << GetParam() << " step " << step;
-  }
-  CheckEnd();
+  Prepare(FakeClusterOptions{});
+  Run();
+}
+
+TEST_P(DataPlaneModelTest, AgreesWithAByteArrayWhileMembersChange) {
+  Prepare(FakeClusterOptions{.servers = 3, .replicas = 2 + static_cast<size_t>(GetParam()) % 2});
+  Run();
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, DataPlaneModelTest, testing::Range(0, 24));

@@ -48,6 +48,40 @@ TEST(PlacementRoutes, SaysWhatTheMapLacks) {
   EXPECT_EQ(routes.OfTarget(TargetId(55)).status().code(), StatusCode::kUnavailable);
 }
 
+TEST(PlacementRoutes, NamesTheInSyncMembersInTheirOrder) {
+  proto::ClusterMap map = ExampleMap();
+  map.mutable_targets(2)->set_node("c");
+  map.mutable_groups(1)->add_targets(103);
+  map.mutable_groups(1)->add_targets(999);  // not in the map
+  map.mutable_groups(1)->add_syncing_targets(101);
+  const PlacementRoutes routes(map);
+  const FileLayout layout{
+      .group_set = GroupSetVersion(1), .seed = 4, .stripe_unit_bytes = 4096, .width = 2, .chunk_size_bytes = 4096};
+  const auto group = routes.OfColumn(layout, 0);
+  ASSERT_TRUE(group.ok());
+  ASSERT_EQ((*group)->members.size(), 3u);
+  EXPECT_EQ((*group)->primary().target, TargetId(102));
+  EXPECT_EQ((*group)->members[1].address, "127.0.0.1:7003");
+  EXPECT_EQ((*group)->members[1].node, "c");
+  EXPECT_EQ((*group)->members[2].address, "");
+  EXPECT_TRUE(routes.IsPrimary(TargetId(102), GroupId(2)));
+  EXPECT_FALSE(routes.IsPrimary(TargetId(103), GroupId(2)));
+  EXPECT_FALSE(routes.IsPrimary(TargetId(103), GroupId(9)));
+}
+
+TEST(PlacementRoutes, TellsWhichPrimariesWereLeft) {
+  proto::ClusterMap map = ExampleMap();
+  map.mutable_groups(0)->add_targets(102);
+  const PlacementRoutes before(map);
+  EXPECT_THAT(before.AddressesLeftBy(before), testing::IsEmpty());
+  map.mutable_groups(0)->add_targets(103);  // another member leaves the primary what it is
+  map.mutable_groups(0)->set_epoch(20);
+  EXPECT_THAT(before.AddressesLeftBy(PlacementRoutes(map)), testing::IsEmpty());
+  map.mutable_groups(0)->mutable_targets()->SwapElements(0, 1);
+  map.mutable_groups(1)->clear_targets();
+  EXPECT_THAT(before.AddressesLeftBy(PlacementRoutes(map)), testing::ElementsAre("127.0.0.1:7001", "127.0.0.1:7002"));
+}
+
 TEST(GroupSequences, AckedThroughStopsBeforeTheFirstOpenNumber) {
   GroupSequences sequences;
   EXPECT_EQ(sequences.Begin(), 1u);
