@@ -25,8 +25,7 @@ Result<Route> NumberedOperation::FindRoute(const PlacementRoutes& routes) {
 
 uint64_t NumberedOperation::Sequence() {
   if (sequence_ == 0) {
-    // TODO(perf): route_.group, as soon as the servers' windows are per group: one slow group then holds up no other's.
-    numbered_in_ = GroupId();
+    numbered_in_ = route_.group;
     sequence_ = core_->BeginSequence(numbered_in_);
   }
   return sequence_;
