@@ -98,6 +98,7 @@ class Engine final : public TargetReplication {
   void SetIncarnation(Incarnation incarnation) override { ctx_->incarnation = incarnation.value(); }
 
   ReadVerdict AdmitRead(GroupId group, Epoch epoch, ChunkId chunk) override;
+  ReadVerdict AdmitConfirmedRead(GroupId group, Epoch epoch, ChunkId chunk) override;
   void Write(ClientWrite write, ChangeCallback done) override {
     auto change = std::make_shared<ClientChange>();
     change->write = std::move(write.request);
@@ -195,6 +196,13 @@ ReadVerdict Engine::AdmitRead(GroupId group, Epoch epoch, ChunkId chunk) {
   const ReadVerdict verdict = found->second->AdmitRead(epoch, chunk);
   if (found->second->WantsGrant()) grants_->Want(found->second);
   return verdict;
+}
+
+ReadVerdict Engine::AdmitConfirmedRead(GroupId group, Epoch epoch, ChunkId chunk) {
+  const auto table = ctx_->table.load(std::memory_order_acquire);
+  const auto found = table->replicas.find(group);
+  if (found == table->replicas.end()) return {.code = StatusCode::kStaleEpoch, .map_version = table->version};
+  return found->second->AdmitConfirmedRead(epoch, chunk);
 }
 
 void Engine::Submit(std::shared_ptr<ClientChange> change) {

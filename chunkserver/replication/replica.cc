@@ -201,9 +201,20 @@ ReadVerdict Replica::AdmitRead(Epoch epoch, ChunkId chunk) {
   if (NeedsLease() && !ctx->HasLease()) return Verdict(StatusCode::kUnavailable);
   if (role == Role::kPrimary) return serving ? ReadVerdict{} : Verdict(StatusCode::kUnavailable);
   read_wanted_ns.store(now_ns, std::memory_order_relaxed);
-  if (now_ns >= grant_until_ns || unconfirmed.Contains(chunk) || installed.contains(chunk)) return Verdict(StatusCode::kAskPrimary);
+  if (now_ns >= grant_until_ns || !HasSettled(chunk)) return Verdict(StatusCode::kAskPrimary);
   return {};
 }
+
+ReadVerdict Replica::AdmitConfirmedRead(Epoch epoch, ChunkId chunk) {
+  MutexLock lock(mutex);
+  if (view.epoch != epoch || role == Role::kNone) return Verdict(StatusCode::kStaleEpoch);
+  if (role == Role::kSyncing) return Verdict(StatusCode::kAskPrimary);
+  if (NeedsLease() && !ctx->HasLease()) return Verdict(StatusCode::kUnavailable);
+  if (role == Role::kPrimary) return serving ? ReadVerdict{} : Verdict(StatusCode::kUnavailable);
+  return HasSettled(chunk) ? ReadVerdict{} : Verdict(StatusCode::kAskPrimary);
+}
+
+bool Replica::HasSettled(ChunkId chunk) const { return !unconfirmed.Contains(chunk) && !installed.contains(chunk); }
 
 Status Replica::CheckFromPrimary(const proto::GroupAddress& address) const {
   if (view.epoch != Epoch(address.epoch()) || role == Role::kNone) return Status(StatusCode::kStaleEpoch, "another epoch of the group is current");

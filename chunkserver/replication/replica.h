@@ -68,10 +68,14 @@ class Replica : public std::enable_shared_from_this<Replica> {
   void Stop();
 
   ReadVerdict AdmitRead(Epoch epoch, ChunkId chunk);
+  // See TargetReplication.
+  ReadVerdict AdmitConfirmedRead(Epoch epoch, ChunkId chunk);
   // It was asked for a read as a member, and nobody asks for grants.
   bool WantsGrant() const { return read_wanted_ns.load(std::memory_order_relaxed) != 0 && !grants_asked.load(std::memory_order_relaxed); }
 
   // kOk: the sender is this group's primary and this target its member in `address`' epoch. With the lock held.
+  // As a member: every change of the chunk that is here is known to be everywhere.
+  bool HasSettled(ChunkId chunk) const REQUIRES(mutex);
   Status CheckFromPrimary(const proto::GroupAddress& address) const REQUIRES(mutex);
   // Once an epoch for each member; this target is the primary.
   void ReportFailed(TargetId member, const std::string& reason) EXCLUDES(mutex);

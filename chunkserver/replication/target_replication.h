@@ -76,6 +76,9 @@ class TargetReplication {
 
   // Hot: called on the connection's thread for every read, after the epoch was found current; takes no lock that is held for long.
   virtual ReadVerdict AdmitRead(GroupId group, Epoch epoch, ChunkId chunk) = 0;
+  // For a member whose primary does not answer: the metadata leader has said, to a question asked after the read had come, that the epoch is
+  // the group's present one. So everything acknowledged before the read came is here, grant or not.
+  virtual ReadVerdict AdmitConfirmedRead(GroupId group, Epoch epoch, ChunkId chunk) = 0;
   virtual void Write(ClientWrite write, ChangeCallback done) = 0;
   virtual void Truncate(std::shared_ptr<const proto::TruncateChunkRequest> request, ChangeCallback done) = 0;
   // As CommitTargetRequest says. `not_primary` of the groups asked for.

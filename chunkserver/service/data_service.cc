@@ -124,6 +124,7 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   read.group = GroupId(message->chunk().group());
   read.epoch = Epoch(message->chunk().epoch());
   read.verify_at_source = message->verify_at_source();
+  read.primary_is_silent = message->primary_is_silent();
   if (parts_.view->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) {
     HostedTarget* const target = FindOrFail(TargetId(message->chunk().target()), *responder);
     if (target != nullptr) Read(*target, read, responder);
@@ -161,7 +162,7 @@ void DataService::WithCurrentGroup(const proto::ChunkAddress& address, const Res
     case GroupTable::Verdict::kWrongTarget: responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target")); return;
     case GroupTable::Verdict::kTableIsOlder: break;
   }
-  parts_.link->Refresh([=, this, serve = std::move(serve)] {
+  parts_.link->Refresh([=, this, serve = std::move(serve)](const Status& /*refreshed*/) {
     const auto newer = parts_.view->groups();
     if (newer->Check(address) != GroupTable::Verdict::kCurrent) return FailStaleEpoch(*responder, newer->version());
     if (HostedTarget* const target = FindOrFail(id, *responder)) serve(*target);
@@ -174,7 +175,17 @@ void DataService::OnWorker(HostedTarget& target, const ResponderPtr& responder, 
 
 void DataService::Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder) {
   const replication::ReadVerdict verdict = target.replication()->AdmitRead(read.group, read.epoch, read.request.chunk);
-  if (verdict.code != StatusCode::kOk) return FailNotAdmitted(verdict, *responder);
+  if (verdict.code == StatusCode::kOk) return ReadAdmitted(target, read, responder);
+  if (verdict.code != StatusCode::kAskPrimary || !read.primary_is_silent) return FailNotAdmitted(verdict, *responder);
+  parts_.link->Refresh([=, this, &target](const Status& refreshed) {
+    if (!refreshed.ok()) return FailNotAdmitted(verdict, *responder);
+    const replication::ReadVerdict confirmed = target.replication()->AdmitConfirmedRead(read.group, read.epoch, read.request.chunk);
+    if (confirmed.code != StatusCode::kOk) return FailNotAdmitted(confirmed, *responder);
+    ReadAdmitted(target, read, responder);
+  });
+}
+
+void DataService::ReadAdmitted(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder) {
   if (read.verify_at_source) {
     OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/true, responder); });
   } else if (!ReadCached(target, read.request, responder)) {

@@ -49,6 +49,7 @@ class DataService {
     GroupId group;
     Epoch epoch;
     bool verify_at_source = false;
+    bool primary_is_silent = false;
   };
 
   // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
@@ -58,6 +59,7 @@ class DataService {
   static void OnWorker(HostedTarget& target, const ResponderPtr& responder, std::function<void()> work);
 
   void HandleRead(const rpc::Request& request, const ResponderPtr& responder);
+  void ReadAdmitted(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   void Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   // True if it was answered without waiting.
   bool ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);

@@ -44,6 +44,7 @@ class FakeReplication final : public replication::TargetReplication {
     EXPECT_EQ(epoch, Epoch(kEpoch));
     return verdict;
   }
+  ReadVerdict AdmitConfirmedRead(GroupId, Epoch, ChunkId) override { return confirmed_verdict; }
   void Write(replication::ClientWrite write, replication::ChangeCallback done) override {
     if (!change_answer.status.ok()) return done(change_answer);
     const auto written = store_->Write({.chunk = {DataId(write.request->chunk().data_id()), write.request->chunk().chunk_index()},
@@ -72,6 +73,7 @@ class FakeReplication final : public replication::TargetReplication {
   void Stop() override {}
 
   ReadVerdict verdict;
+  ReadVerdict confirmed_verdict;
   ChangeAnswer change_answer;
   std::vector<GroupId> not_primary;
   std::function<Status(ChunkId)> repair = [](ChunkId) { return Status(StatusCode::kCorruption, "no other copy"); };
@@ -153,6 +155,13 @@ class DataServiceTest : public TargetDirectories {
     address.set_epoch(epoch);
     address.set_data_id(kData);
     return address;
+  }
+  Status ReadWithoutPrimary(proto::ReadChunkReply* reply) {
+    proto::ReadChunkRequest request;
+    *request.mutable_chunk() = Address();
+    request.set_length_bytes(4096);
+    request.set_primary_is_silent(true);
+    return client_->CallAndWait(rpc::Method::kReadChunk, request, reply);
   }
   Status Read(proto::ReadChunkReply* reply, bool verify = false) {
     proto::ReadChunkRequest request;
@@ -344,6 +353,19 @@ TEST(ReceiverOf, FindsTheAddressOfEveryPeerMessage) {
   grant.set_target(8);
   const std::string grant_text = grant.SerializeAsString();
   EXPECT_EQ(ReceiverOf(rpc::Method::kReadGrant, {reinterpret_cast<const uint8_t*>(grant_text.data()), grant_text.size()}), TargetId(8));
+}
+
+TEST_F(DataServiceTest, MemberAnswersWithoutItsPrimaryOnceTheEpochIsConfirmed) {
+  proto::WriteChunkReply written;
+  ASSERT_TRUE(Write("hello", &written).ok());
+  replication_->verdict = {.code = StatusCode::kAskPrimary};
+  proto::ReadChunkReply read;
+  EXPECT_EQ(Read(&read).code(), StatusCode::kAskPrimary);
+  ASSERT_TRUE(ReadWithoutPrimary(&read).ok());
+  EXPECT_EQ(read.chunk_bytes(), 5u);
+  // What may not be acknowledged yet is the primary's to tell.
+  replication_->confirmed_verdict = {.code = StatusCode::kAskPrimary};
+  EXPECT_EQ(ReadWithoutPrimary(&read).code(), StatusCode::kAskPrimary);
 }
 
 }  // namespace

@@ -55,10 +55,11 @@ void MetadataLink::Stop() {
     changed_.NotifyAll();
   }
   if (thread_.joinable()) thread_.join();
-  RunRefreshCallbacks();
+  const Status stopped(StatusCode::kCancelled, "the chunk server stops");
+  for (const auto& done : TakeRefreshCallbacks()) done(stopped);
 }
 
-void MetadataLink::Refresh(std::function<void()> done) {
+void MetadataLink::Refresh(std::function<void(const Status&)> done) {
   MutexLock lock(mutex_);
   if (stop_) return;
   refresh_callbacks_.push_back(std::move(done));
@@ -80,13 +81,15 @@ void MetadataLink::Run() {
   while (WaitForNextRound(pause_ms, may_end_early)) {
     pause_ms = kRetryPauseMs;
     may_end_early = false;
+    // Those that come later want an answer to a question that is asked later.
+    const auto waiting = TakeRefreshCallbacks();
     if (const Status connected = leader_.Connect(); !connected.ok()) {
-      RunRefreshCallbacks();
+      for (const auto& done : waiting) done(connected);
       if (connected.code() != StatusCode::kUnavailable) options_.on_failure(connected);
       continue;
     }
     const Status status = registered_ ? Heartbeat() : Register();
-    RunRefreshCallbacks();
+    for (const auto& done : waiting) done(status);
     if (status.ok()) {
       if (StillWantsMap()) continue;
       pause_ms = heartbeat_interval_ms_;
@@ -127,13 +130,9 @@ bool MetadataLink::StillWantsMap() {
   return false;
 }
 
-void MetadataLink::RunRefreshCallbacks() {
-  std::vector<std::function<void()>> callbacks;
-  {
-    MutexLock lock(mutex_);
-    callbacks.swap(refresh_callbacks_);
-  }
-  for (const auto& callback : callbacks) callback();
+std::vector<std::function<void(const Status&)>> MetadataLink::TakeRefreshCallbacks() {
+  MutexLock lock(mutex_);
+  return std::exchange(refresh_callbacks_, {});
 }
 
 Status MetadataLink::CheckCluster(const std::string& cluster_id, const std::string& address) const {

@@ -62,8 +62,9 @@ class MetadataLink {
 
   // kPermission, naming a directory, unless the metadata server at the address is of the targets' cluster.
   Status CheckCluster(const std::string& cluster_id, const std::string& address) const;
-  // Asks for the newest map at once; `done` runs on the link's thread after the answer or the failure. It must not block. After Stop it is dropped.
-  void Refresh(std::function<void()> done);
+  // Asks for the newest map at once. `done` runs on the link's thread; ok: what the view has now is no older than this call. It must not block.
+  // After Stop it is dropped.
+  void Refresh(std::function<void(const Status&)> done);
   // A map of at least this version is wanted in the view: asked for until it comes, for some seconds.
   void WantMap(uint64_t version);
 
@@ -75,7 +76,7 @@ class MetadataLink {
   void Adopt(const proto::ClusterMap& map);
   // False when stopping. An early end when somebody waits for a map, unless the pause is that after a failure.
   bool WaitForNextRound(int64_t pause_ms, bool may_end_early);
-  void RunRefreshCallbacks();
+  std::vector<std::function<void(const Status&)>> TakeRefreshCallbacks();
   // Whether a wanted map is still not here. Gives up after some rounds: the version may never have existed.
   bool StillWantsMap();
 
@@ -94,7 +95,7 @@ class MetadataLink {
   Mutex mutex_;
   CondVar changed_;
   bool stop_ GUARDED_BY(mutex_) = false;
-  std::vector<std::function<void()>> refresh_callbacks_ GUARDED_BY(mutex_);
+  std::vector<std::function<void(const Status&)>> refresh_callbacks_ GUARDED_BY(mutex_);
   uint64_t wanted_version_ GUARDED_BY(mutex_) = 0;
   int wanted_rounds_ GUARDED_BY(mutex_) = 0;  // in which it did not come
 

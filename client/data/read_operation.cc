@@ -207,6 +207,8 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   call.sent_ns = now_ns;
   const MemberNotes* const notes = FindNotes(member.target);
   call.verify = notes != nullptr && notes->bad_answers >= (has_copies() ? 1 : kPlainReadsOfOnlyCopy);
+  const auto primary = choice.member == 0 ? nullptr : core_->ServerAt(group_->primary().address);
+  call.primary_is_silent = primary != nullptr && primary->health.IsAvoided();
   ++calls_in_round_;
   NoteAttempt(now_ns);
   Send(call);
@@ -218,6 +220,7 @@ void ReadOperation::Send(Call& call) {
   auto* request = stack.Make<proto::ReadChunkRequest>();
   FillRead(chunk_, call.route, session_, offset_, destination_.size(), request);
   request->set_verify_at_source(call.verify);
+  request->set_primary_is_silent(call.primary_is_silent);
   const rpc::CallOptions options{
       .timeout_ms = core_->options.request_timeout_ms, .payload = {}, .payload_destination = call.place};
   call.link->NoteSent(call.sent_ns);

@@ -33,6 +33,7 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   struct Call {
     bool active = false;
     bool verify = false;  // asks for a check at the source
+    bool primary_is_silent = false;  // the member is to answer without its primary
     uint32_t number = 0;  // of all calls of this operation: tells a late answer
     Route route;
     std::shared_ptr<ChunkServer> server;

@@ -22,6 +22,8 @@ class ServerHealth {
     return now_ns >= until_ns &&
            avoid_until_ns_.compare_exchange_strong(until_ns, now_ns + kTrialNs, std::memory_order_relaxed);
   }
+  // It failed or was silent, and has answered nobody since.
+  bool IsAvoided() const { return avoid_until_ns_.load(std::memory_order_relaxed) != 0; }
   void NoteBad(int64_t now_ns) { avoid_until_ns_.store(now_ns + kAvoidNs, std::memory_order_relaxed); }
   void NoteGood() {
     if (avoid_until_ns_.load(std::memory_order_relaxed) != 0) avoid_until_ns_.store(0, std::memory_order_relaxed);
