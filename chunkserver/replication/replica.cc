@@ -211,7 +211,9 @@ ReadVerdict Replica::AdmitConfirmedRead(Epoch epoch, ChunkId chunk) {
   if (role == Role::kSyncing) return Verdict(StatusCode::kAskPrimary);
   if (NeedsLease() && !ctx->HasLease()) return Verdict(StatusCode::kUnavailable);
   if (role == Role::kPrimary) return serving ? ReadVerdict{} : Verdict(StatusCode::kUnavailable);
-  return HasSettled(chunk) ? ReadVerdict{} : Verdict(StatusCode::kAskPrimary);
+  // Of two members either the primary, which has all that is here, goes on, or this one takes over: nothing of it is taken back.
+  const bool stays = view.in_sync.size() == 2 && !installed.contains(chunk);
+  return stays || HasSettled(chunk) ? ReadVerdict{} : Verdict(StatusCode::kAskPrimary);
 }
 
 bool Replica::HasSettled(ChunkId chunk) const { return !unconfirmed.Contains(chunk) && !installed.contains(chunk); }
