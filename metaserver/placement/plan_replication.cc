@@ -51,7 +51,7 @@ class Planner {
   std::vector<Shortage> shortages_;
   std::unordered_map<uint64_t, uint32_t> copies_to_;
   std::unordered_map<uint64_t, uint32_t> copies_from_;
-  bool all_well_ = true;  // every group is at its goal, and none is syncing
+  bool all_well_ = true;  // every group that can be helped is at its goal, and none is syncing
 };
 
 proto::ChangeGroupsOp Planner::Plan() {
@@ -95,13 +95,13 @@ void Planner::LookForShortage(const proto::PlacementGroup& group) {
     ++shortage.copies;
     shortage.staying.push_back(target);
   }
+  // Without a primary there is nobody to copy from: it waits, and nothing waits for it.
+  if (!view_.HasLease(group.targets(0))) return;
   if (shortage.copies < GoalOf(group)) all_well_ = false;
   for (const uint64_t target : group.syncing_targets()) {
     if (IsWaitedFor(target)) shortage.staying.push_back(target);
   }
-  // Without a primary there is nobody to copy from.
-  if (shortage.staying.size() < GoalOf(group) && view_.HasLease(group.targets(0)))
-    shortages_.push_back(std::move(shortage));
+  if (shortage.staying.size() < GoalOf(group)) shortages_.push_back(std::move(shortage));
 }
 
 void Planner::AddCopies() {

@@ -275,6 +275,13 @@ TEST_F(PlanReplicationTest, PrimariesAreEvenedOut) {
   EXPECT_EQ(Plan(), "");
 }
 
+TEST_F(PlanReplicationTest, GroupThatIsLostHoldsUpNothing) {
+  for (int i = 0; i < 4; ++i) cluster_.AddGroup(2, {1, 2});
+  cluster_.AddGroup(1, {5});
+  cluster_.Silence(5, kDelayMs);
+  EXPECT_FALSE(PlanReplication(cluster_.map, cluster_.facts, policy_).changes().empty()) << "primaries are evened out";
+}
+
 TEST_F(PlanReplicationTest, EmptierTargetTakesOverFromTheFullestWhenAllIsWell) {
   for (uint64_t id = 2; id <= 5; ++id) cluster_.facts.targets[id].used_bytes = 400;
   cluster_.facts.targets[3].used_bytes = 10;

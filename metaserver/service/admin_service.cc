@@ -24,7 +24,7 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   RETURN_IF_ERROR(context_->CheckLease());
   proto::ClusterMap map = context_->LiveMap();
   std::vector<std::string> problems;
-  *reply->mutable_repair() = context_->replication->Progress();
+  ASSIGN_OR_RETURN(*reply->mutable_repair(), context_->replication->Progress());
   reply->set_health(JudgeHealth(map, reply->repair(), &problems));
   ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
   if (JudgeGroup(progress, &problems) && reply->health() == "ok") reply->set_health("degraded");

@@ -50,12 +50,19 @@ std::map<std::string, proto::NodeInfo> NodesOf(const proto::ClusterMap& map) {
 
 Status NodeAdmin::List(proto::ListNodesReply* reply) const {
   RETURN_IF_ERROR(context_->CheckLease());
-  for (auto& [name, node] : NodesOf(context_->LiveMap())) *reply->add_nodes() = std::move(node);
+  ASSIGN_OR_RETURN(auto nodes, Nodes());
+  for (auto& [name, node] : nodes) *reply->add_nodes() = std::move(node);
   return context_->CheckLease();
 }
 
+Result<std::map<std::string, proto::NodeInfo>> NodeAdmin::Nodes() const {
+  ASSIGN_OR_RETURN(proto::ClusterMap map, context_->MapOfUsedGroups());
+  context_->servers->FillUsage(&map);
+  return NodesOf(map);
+}
+
 Result<proto::NodeInfo> NodeAdmin::Describe(const std::string& name) const {
-  auto nodes = NodesOf(context_->LiveMap());
+  ASSIGN_OR_RETURN(auto nodes, Nodes());
   const auto found = nodes.find(name);
   if (found == nodes.end()) return Status(StatusCode::kInvalidArgument, "there is no node " + name);
   return std::move(found->second);
@@ -110,7 +117,8 @@ Status NodeAdmin::Retire(const proto::RetireTargetRequest& request, proto::Retir
   const std::string name = "target " + std::to_string(request.target());
   if (target == nullptr) return Status(StatusCode::kInvalidArgument, "there is no " + name);
   uint32_t last_of = 0;
-  for (const proto::PlacementGroup& group : map->groups()) {
+  ASSIGN_OR_RETURN(const proto::ClusterMap used, context_->MapOfUsedGroups());
+  for (const proto::PlacementGroup& group : used.groups()) {
     const bool is_member = std::ranges::find(group.targets(), request.target()) != group.targets().end();
     const bool is_elsewhere = std::ranges::any_of(group.targets(), [&](uint64_t each) {
       const proto::Target* other = FindTarget(*map, each);

@@ -3,6 +3,7 @@
 // Thread-safe; what changes the map waits for the log.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "common/base/status.h"
@@ -31,6 +32,7 @@ class NodeAdmin {
   Status MakeGroupsFor(uint32_t replicas) const;
 
  private:
+  Result<std::map<std::string, proto::NodeInfo>> Nodes() const;
   // kInvalidArgument: there is none.
   Result<proto::NodeInfo> Describe(const std::string& name) const;
   Status SetStates(const proto::NodeInfo& node, proto::TargetState from, proto::TargetState to) const;

@@ -120,19 +120,20 @@ Status ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request) {
   return context_->proposer->SubmitAndWait(std::move(mutation)).status();
 }
 
-proto::RepairProgress ReplicationKeeper::Progress() const {
+Result<proto::RepairProgress> ReplicationKeeper::Progress() const {
+  ASSIGN_OR_RETURN(const proto::ClusterMap map, context_->MapOfUsedGroups());
   ReplicationFacts facts;
   facts.targets = context_->servers->Facts();
-  proto::RepairProgress repair = SumRepair(*context_->state->cluster_map(), facts, context_->servers->Syncs());
+  proto::RepairProgress repair = SumRepair(map, facts, context_->servers->Syncs());
   meter_.FillRate(&repair);
   return repair;
 }
 
 Status ReplicationKeeper::CheckDrain(const std::vector<uint64_t>& leaving) const {
-  const auto map = context_->state->cluster_map();
+  ASSIGN_OR_RETURN(const proto::ClusterMap map, context_->MapOfUsedGroups());
   ReplicationFacts facts;
   facts.targets = context_->servers->Facts();
-  return meta::CheckDrain(*map, facts, leaving);
+  return meta::CheckDrain(map, facts, leaving);
 }
 
 }  // namespace tarn::meta

@@ -34,7 +34,7 @@ class ReplicationKeeper {
   // the group's primary, or about another epoch than the present one, are passed over.
   Status Decide(const proto::ReportGroupsRequest& request);
   // What is being repaired or moved, how fast of late.
-  proto::RepairProgress Progress() const;
+  Result<proto::RepairProgress> Progress() const;
   // kNoSpace, saying why: the other targets could not take what is on these.
   Status CheckDrain(const std::vector<uint64_t>& leaving) const;
 

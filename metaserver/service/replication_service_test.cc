@@ -319,6 +319,7 @@ TEST_F(ReplicationServiceTest, TargetWithLastCopiesIsNotRetired) {
     BeatAll();
     return AnyGroupOf(1).id() != 0;
   })) << "groups of one copy, which every target has";
+  ASSERT_EQ(CreateVolume("single", 1).ToString(), "kOk") << "only then is there anything in them";
   grpc::ClientContext call;
   proto::RetireTargetRequest request;
   request.set_target(servers_[0].target());

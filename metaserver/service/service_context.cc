@@ -74,6 +74,20 @@ proto::ClusterMap ServiceContext::LiveMap() const {
   return map;
 }
 
+Result<proto::ClusterMap> ServiceContext::MapOfUsedGroups() const {
+  proto::ClusterMap map = *state->cluster_map();
+  proto::ListVolumesReply volumes;  // those that are being deleted as well
+  RETURN_IF_ERROR(state->ListVolumes(&volumes));
+  auto* groups = map.mutable_groups();
+  groups->erase(std::remove_if(groups->begin(), groups->end(),
+                               [&](const proto::PlacementGroup& group) {
+                                 return std::ranges::find(volumes.volumes(), group.replicas(),
+                                                          &proto::Volume::replicas) == volumes.volumes().end();
+                               }),
+                groups->end());
+  return map;
+}
+
 Status ServiceContext::ListVolumes(proto::ListVolumesReply* reply) const {
   RETURN_IF_ERROR(state->ListVolumes(reply));
   auto* volumes = reply->mutable_volumes();

@@ -63,6 +63,8 @@ struct ServiceContext {
   void FillMetaservers(google::protobuf::RepeatedPtrField<proto::MetaserverMember>* metaservers) const;
   // Those that have a name: not the ones that are being deleted.
   Status ListVolumes(proto::ListVolumesReply* reply) const;
+  // The map without groups of numbers of copies that no volume has: there is nothing in them.
+  Result<proto::ClusterMap> MapOfUsedGroups() const;
   void DescribeSelf(proto::MetaserverMember* member) const;
   // The cluster map with the present usage and roles in it.
   proto::ClusterMap LiveMap() const;
