@@ -51,7 +51,7 @@ class Planner {
   std::vector<Shortage> shortages_;
   std::unordered_map<uint64_t, uint32_t> copies_to_;
   std::unordered_map<uint64_t, uint32_t> copies_from_;
-  bool all_well_ = true;  // every group that can be helped is at its goal, and none is syncing
+  bool all_well_ = true;  // every group that can be helped has its goal, nothing more, and none is syncing
 };
 
 proto::ChangeGroupsOp Planner::Plan() {
@@ -97,7 +97,8 @@ void Planner::LookForShortage(const proto::PlacementGroup& group) {
   }
   // Without a primary there is nobody to copy from: it waits, and nothing waits for it.
   if (!view_.HasLease(group.targets(0))) return;
-  if (shortage.copies < GoalOf(group)) all_well_ = false;
+  // Nor while a member is on its way out: it must not become the primary again.
+  if (shortage.copies < GoalOf(group) || static_cast<size_t>(group.targets_size()) != shortage.copies) all_well_ = false;
   for (const uint64_t target : group.syncing_targets()) {
     if (IsWaitedFor(target)) shortage.staying.push_back(target);
   }

@@ -246,6 +246,15 @@ TEST_F(PlanReplicationTest, DrainingTargetIsReplacedAndThenLeaves) {
   EXPECT_EQ(step(), "");
 }
 
+TEST_F(PlanReplicationTest, PrimaryThatHasHandedOverIsNotThePrimaryAgain) {
+  for (int i = 0; i < 4; ++i) cluster_.AddGroup(2, {1, 2, 3});
+  cluster_.SetState(1, proto::TARGET_STATE_DRAINING);
+  cluster_.Apply(PlanReplication(cluster_.map, cluster_.facts, policy_));
+  for (const auto& group : cluster_.map.groups()) EXPECT_NE(group.targets(0), 1u);
+  EXPECT_TRUE(PlanReplication(cluster_.map, cluster_.facts, policy_).changes().empty())
+      << "not for evening out primaries either, before it has left";
+}
+
 TEST_F(PlanReplicationTest, SurplusMemberLeavesWhereItIsMissedLeast) {
   TestingCluster cluster;
   cluster.AddTarget(1, "a");
