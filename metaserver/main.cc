@@ -119,7 +119,7 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.memory_bytes = MemoryLimit(options);
   server_options.session_lease_ms = options.session_lease_ms;
   server_options.reclaim_delay_ms = options.reclaim_delay_ms;
-  server_options.replace_after_ms = options.replace_after_ms;
+  server_options.replace_delay_ms = options.replace_delay_ms;
   server_options.software_version = TARN_VERSION;
   server_options.faults = faults.get();
   server_options.on_failure = EndAfterFailure;

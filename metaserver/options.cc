@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cctype>
 #include <iostream>
-#include <map>
 
 #include "metaserver/service/memory_budget.h"
 
@@ -56,10 +55,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "session-lease-ms", options.session_lease_ms,
       "A client that is silent for so long has lost its cache, after six times as long its session");
   Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
-  Add(app, "replace-after", options.replace_after_ms,
-      "A chunk server that is silent for so long (suffixes ms, s, m, h) has its copies made elsewhere: longer than a restart of its node takes")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}},
-                                        CLI::AsNumberWithUnit::CASE_SENSITIVE, "TIME"));
+  Add(app, "replace-delay-ms", options.replace_delay_ms,
+      "A chunk server that is silent for so long has its copies made elsewhere: longer than a restart of its node takes");
   Add(app, "fault", options.fault, "Fault points for tests, for example meta.lose_reply=once");
   app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
   try {
@@ -92,7 +89,7 @@ Status ValidateOptions(const Options& options) {
     return refuse("--loop-threads is not from 1 to 64");
   if (options.session_lease_ms < 1000) return refuse("--session-lease-ms is below 1000");
   if (options.reclaim_delay_ms < 0) return refuse("--reclaim-delay-ms is negative");
-  if (options.replace_after_ms < 0) return refuse("--replace-after is negative");
+  if (options.replace_delay_ms < 0) return refuse("--replace-delay-ms is negative");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
   return Status::Ok();
 }

@@ -26,7 +26,7 @@ struct Options {
   uint32_t loop_threads = 1;
   int64_t session_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;
-  int64_t replace_after_ms = 300'000;
+  int64_t replace_delay_ms = 300'000;
   std::string fault;
   bool allow_faults = false;
 };

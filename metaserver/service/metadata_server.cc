@@ -267,7 +267,7 @@ Status MetadataServerImpl::OpenLog() {
   context_.reclaim_delay_ms = options_.reclaim_delay_ms;
   maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
   ReplicationPolicy replication;
-  replication.replace_delay_ms = options_.replace_after_ms;
+  replication.replace_delay_ms = options_.replace_delay_ms;
   replication_keeper_ = std::make_unique<ReplicationKeeper>(&context_, replication);
   context_.replication = replication_keeper_.get();
   group_keeper_ = std::make_unique<GroupKeeper>(&context_);

@@ -33,7 +33,7 @@ struct MetadataServerOptions {
   int64_t session_lease_ms = 5'000;  // of what a session caches; it is closed after six of them
   int64_t target_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;
-  int64_t replace_after_ms = 300'000;  // a silent target's copies are made elsewhere after that
+  int64_t replace_delay_ms = 300'000;  // a silent target's copies are made elsewhere after that
   std::string software_version = "0";
   fault::FaultPoints* faults = nullptr;  // null: none; outlives the server
   // Any thread, once: the log or the state failed. The process must end without waiting for anything.
