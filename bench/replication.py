@@ -155,7 +155,7 @@ def stalls(harness, arguments):
 
 
 def re_protect(harness, arguments):
-    with harness.Cluster(chunkservers=4, replicas=2, metaserver_options=("--replace-after", "1s")) as cluster:
+    with harness.Cluster(chunkservers=4, replicas=2, metaserver_options=("--replace-delay-ms", "1000")) as cluster:
         for number in range(max(1, arguments.megabytes // 256)):
             write_large(f"{cluster.mount_point}/large-{number}", 256)
         make_small(f"{cluster.mount_point}/small", arguments.files)

@@ -182,7 +182,7 @@ class Load:
 
 
 # So that a lost copy is made elsewhere while a test waits.
-QUICK = ("--replace-after", "2s")
+QUICK = ("--replace-delay-ms", "2000")
 
 
 class ReplicationTest(unittest.TestCase):
