@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "chunkserver/store/page_residency.h"
 #include "chunkserver/store/segment_log.h"
 #include "common/base/buffer.h"
 
@@ -79,10 +80,21 @@ Status BlockReader::ReadVerified(ChunkId chunk, const Extent& extent, std::span<
 }
 
 Status BlockReader::ReadFromDisk(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const {
-  RETURN_IF_ERROR(ReadDirect(extent, bytes));
+  RETURN_IF_ERROR(ReadDirect(extent, Pages::kDrop, bytes));
+  Status verified = Verify(chunk, extent, sums, bytes);
+  if (!verified.ok()) metrics_->checksum_errors.fetch_add(1, std::memory_order_relaxed);
+  return verified;
+}
+
+Status BlockReader::Check(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums) const {
+  Buffer bytes(size_t{extent.block_count} * kBlockBytes);
+  RETURN_IF_ERROR(ReadDirect(extent, Pages::kKeep, bytes.span()));
+  return Verify(chunk, extent, sums, bytes.span());
+}
+
+Status BlockReader::Verify(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<const uint8_t> bytes) const {
   const std::optional<uint32_t> bad = FirstBadBlock(sums, bytes);
   if (!bad) return Status::Ok();
-  metrics_->checksum_errors.fetch_add(1, std::memory_order_relaxed);
   ASSIGN_OR_RETURN(Segment* const segment, SegmentOf(extent));
   const uint32_t block = extent.first_block + *bad;
   return Status(StatusCode::kCorruption, "chunk " + ToString(chunk) + " block " + std::to_string(block) + ": the checksum does not hold, " +
@@ -90,18 +102,25 @@ Status BlockReader::ReadFromDisk(ChunkId chunk, const Extent& extent, std::span<
                                              std::to_string(extent.place.FilePosition(block)));
 }
 
-Status BlockReader::ReadDirect(const Extent& extent, std::span<uint8_t> bytes) const {
+Status BlockReader::ReadDirect(const Extent& extent, Pages pages, std::span<uint8_t> bytes) const {
   const ReadLeases::Lease lease = leases_->Take();  // for the descriptor
   ASSIGN_OR_RETURN(Segment* const segment, SegmentOf(extent));
   ASSIGN_OR_RETURN(const int cached, segment->file->Descriptor());
   const FileRange range = BlocksOnDisk(extent);
   // A direct read first writes out what is dirty in its range. (No fdatasync here: it would swallow an error that the log must see.)
   // The clean pages are dropped for the sake of later readers, and where the file system has no direct reads.
-  (void)posix_fadvise(cached, static_cast<off_t>(range.offset), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
+  const auto drop_pages = [&] {
+    (void)posix_fadvise(cached, static_cast<off_t>(range.offset), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
+  };
+  if (pages == Pages::kDrop) drop_pages();
   Buffer blocks(range.length);
   const Result<UniqueFd> direct = segment->file->OpenDirect();
   const int fd = direct.ok() ? direct->get() : cached;
+  if (faults_->Fires(kFaultReadError)) return Status(StatusCode::kIoError, "read " + segment->file->path() + ": injected fault");
+  // Without direct reads, pages that nobody else had wanted go again.
+  const bool leaves_pages = !direct.ok() && pages == Pages::kKeep && !IsInPageCache(cached, range.offset, range.length);
   RETURN_IF_ERROR(PreadZeroFilled(fd, blocks.span(), range.offset, segment->file->path()));
+  if (leaves_pages) drop_pages();
   if (extent.place.is_inline()) {
     std::copy_n(blocks.data() + kInlineDataOffset, kInlineDataBytesMax, bytes.begin());
     std::fill(bytes.begin() + kInlineDataBytesMax, bytes.end(), 0);

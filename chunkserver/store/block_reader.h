@@ -27,10 +27,14 @@ class BlockReader {
   Status ReadVerified(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const;
   // As ReadVerified, but never trusts the page cache.
   Status ReadFromDisk(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<uint8_t> bytes) const;
+  // Whether what lies on the disk is intact. What others have in the page cache stays there. kIoError: it cannot be read.
+  Status Check(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums) const;
 
  private:
   Result<Segment*> SegmentOf(const Extent& extent) const;
-  Status ReadDirect(const Extent& extent, std::span<uint8_t> bytes) const;
+  enum class Pages { kDrop, kKeep };
+  Status ReadDirect(const Extent& extent, Pages pages, std::span<uint8_t> bytes) const;
+  Status Verify(ChunkId chunk, const Extent& extent, std::span<const uint64_t> sums, std::span<const uint8_t> bytes) const;
 
   SegmentTable* const segments_;
   ReadLeases* const leases_;

@@ -13,6 +13,11 @@
 
 namespace tarn::store {
 
+struct DataIdPage {
+  std::vector<DataId> ids;  // in order
+  bool end = false;
+};
+
 // Thread-safe. A change made before the call is seen; one made during it may be or not.
 class ChunkLister {
  public:
@@ -21,6 +26,8 @@ class ChunkLister {
 
   // Reads the group's own entries of the index (41 bytes a chunk) and looks at every chunk that is not indexed.
   Result<InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) const;
+  // The data ids of which any chunk exists here. One seek in the index for each.
+  Result<DataIdPage> ListDataIds(std::optional<DataId> after, size_t entries_max) const;
 
  private:
   ChunkTable* const table_;

@@ -259,7 +259,7 @@ Result<ChunkSums> ChunkReader::Sums(ChunkId chunk_id) const {
   return sums;
 }
 
-Result<std::vector<uint8_t>> ChunkReader::ReadForCopy(ChunkId chunk_id, uint64_t offset, uint64_t length) const {
+Result<std::vector<uint8_t>> ChunkReader::ReadForCopy(ChunkId chunk_id, uint64_t offset, uint64_t length, bool from_disk) const {
   if (offset % kBlockBytes != 0 || length == 0 || length > kWriteBytesMax || offset > kChunkBytesMax - length) {
     return Status(StatusCode::kInvalidArgument, "copy " + std::to_string(length) + " bytes at " + std::to_string(offset) + ": out of bounds");
   }
@@ -281,8 +281,12 @@ Result<std::vector<uint8_t>> ChunkReader::ReadForCopy(ChunkId chunk_id, uint64_t
   const std::span<uint8_t> all(bytes);
   for (const Extent& extent : extents) {
     const size_t from = extent.first_block - range.first;
-    RETURN_IF_ERROR(blocks_->ReadVerified(chunk_id, extent, std::span<const uint64_t>(sums).subspan(from, extent.block_count),
-                                          all.subspan(from * kBlockBytes, size_t{extent.block_count} * kBlockBytes)));
+    const std::span<const uint64_t> extent_sums = std::span<const uint64_t>(sums).subspan(from, extent.block_count);
+    const std::span<uint8_t> extent_bytes = all.subspan(from * kBlockBytes, size_t{extent.block_count} * kBlockBytes);
+    const Status read = from_disk ? blocks_->ReadFromDisk(chunk_id, extent, extent_sums, extent_bytes)
+                                  : blocks_->ReadVerified(chunk_id, extent, extent_sums, extent_bytes);
+    if (from_disk && read.code() == StatusCode::kIoError) return Status(StatusCode::kCorruption, read.message());
+    RETURN_IF_ERROR(read);
   }
   bytes.resize(offset < chunk_bytes ? std::min(length, chunk_bytes - offset) : 0);
   return bytes;

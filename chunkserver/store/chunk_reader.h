@@ -65,9 +65,9 @@ class ChunkReader {
   // Reads past the page cache and verifies. The plan gets no pieces.
   Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) const;
 
-  // For copies. See ReplicaStore.
+  // For copies. See ReplicaStore. `from_disk`: the page cache is not trusted, and what the disk cannot give counts as damaged.
   Result<ChunkSums> Sums(ChunkId chunk) const;
-  Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) const;
+  Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length, bool from_disk) const;
 
  private:
   // Where the answer ends and what it looks like there.

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "chunkserver/store/checkpointer.h"
-#include "chunkserver/store/chunk_lister.h"
+#include "chunkserver/store/damaged_chunks.h"
 #include "chunkserver/store/data_deleter.h"
 #include "chunkserver/store/maintenance.h"
 #include "chunkserver/store/recovery.h"
@@ -43,6 +43,7 @@ class LogStructuredStore final : public ChunkStore {
 
   ~LogStructuredStore() override {
     // Threads first: they use everything else.
+    scrubber_.reset();
     maintenance_.reset();
     committer_.reset();
   }
@@ -61,7 +62,7 @@ class LogStructuredStore final : public ChunkStore {
   Result<ChunkState> StateOf(ChunkId chunk) override;
   Result<ChunkSums> SumsOf(ChunkId chunk) override { return reader_->Sums(chunk); }
   Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) override {
-    return Told(chunk, reader_->ReadForCopy(chunk, offset, length));
+    return Told(chunk, reader_->ReadForCopy(chunk, offset, length, damaged_->Contains(chunk)));
   }
   Result<InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) override {
     return lister_->ListGroup(group, after, entries_max);
@@ -76,7 +77,10 @@ class LogStructuredStore final : public ChunkStore {
   Result<ReadPlan> PlanRead(const ReadRequest& request) override { return Told(request.chunk, reader_->Plan(request)); }
   Status ReadPlanned(const ReadRequest& request, const ReadPlan& plan, std::span<uint8_t> bytes) override;
   Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) override {
-    return Told(request.chunk, reader_->ReadVerified(request, bytes));
+    Result<ReadPlan> read = Told(request.chunk, reader_->ReadVerified(request, bytes));
+    // Now, so that what is repaired next has been counted as damaged.
+    if (read.status().code() == StatusCode::kCorruption) JudgeNow(request.chunk);
+    return read;
   }
   Status DeleteData(std::span<const DataId> data) override { return deleter_->Delete(data); }
   Result<std::vector<ChunkInfo>> StatData(DataId data) override;
@@ -90,13 +94,25 @@ class LogStructuredStore final : public ChunkStore {
   }
   Result<SpaceReport> Space() override;
   const StoreMetrics& metrics() const override { return metrics_; }
+  Result<DataIdPage> ListDataIds(std::optional<DataId> after, size_t entries_max) override { return lister_->ListDataIds(after, entries_max); }
+
+  void StartScrub() override { scrubber_->StartRound(); }
+  ScrubProgress scrub_progress() const override { return scrubber_->progress(); }
+  void OnDamage(std::function<void(ChunkId, GroupId)> listener) override { scrubber_->SetListener(std::move(listener)); }
   Status Maintain() override { return maintenance_->RunOnce(true); }
+  Status Scrub() override { return scrubber_->RunRound(); }
+  Result<bool> ScrubBatch() override { return scrubber_->RunBatch(); }
 
  private:
   Status OpenIndex();
   void Assemble(const FileSystemSpace& space);
   Status Recover();
   uint64_t AvailableOf(const FileSystemSpace& space) const;
+  // Whether it is damaged is found out and counted; a failure of the index is one of the next round, too.
+  void JudgeNow(ChunkId chunk) {
+    scrubber_->Suspect(chunk);
+    (void)scrubber_->RunSuspects();
+  }
   void QueueRewrites(ChunkId chunk_id, uint64_t offset, uint64_t length);
   // Corruption is logged where it is met: someone must act.
   template <typename T>
@@ -132,6 +148,8 @@ class LogStructuredStore final : public ChunkStore {
   std::unique_ptr<DescriptorBound> descriptors_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<Maintenance> maintenance_;
+  std::unique_ptr<DamagedChunks> damaged_;
+  std::unique_ptr<Scrubber> scrubber_;
 };
 
 Status LogStructuredStore::Start() {
@@ -155,7 +173,22 @@ Status LogStructuredStore::Start() {
                                                MaintenanceOptions{.checkpoint_interval_ms = options_.checkpoint_interval_ms,
                                                                   .dirty_bytes_max = options_.dirty_bytes_max,
                                                                   .with_thread = options_.background_maintenance});
-  return Status::Ok();
+  damaged_ = std::make_unique<DamagedChunks>(index_.get());
+  scrubber_ = std::make_unique<Scrubber>(ScrubberParts{.index = index_.get(),
+                                                       .loader = loader_.get(),
+                                                       .blocks = blocks_.get(),
+                                                       .damaged = damaged_.get(),
+                                                       .leases = &leases_,
+                                                       .clock = environment_.clock,
+                                                       .stored_bytes =
+                                                           [this] {
+                                                             const Result<SpaceReport> report = Space();
+                                                             return report.ok() ? report->used_bytes : 0;
+                                                           }},
+                                         ScrubberOptions{.bytes_per_second = options_.scrub_bytes_per_second,
+                                                         .interval_ms = options_.scrub_interval_ms,
+                                                         .with_thread = options_.background_maintenance});
+  return scrubber_->Load();
 }
 
 Status LogStructuredStore::OpenIndex() {
@@ -247,6 +280,7 @@ Status LogStructuredStore::Recover() {
 }
 
 Status LogStructuredStore::Close() {
+  scrubber_->Stop();
   maintenance_->Stop();
   RETURN_IF_ERROR(committer_->Commit());
   RETURN_IF_ERROR(maintenance_->RunOnce(true));
@@ -311,6 +345,7 @@ Status LogStructuredStore::InstallEnd(ChunkId chunk, const ChunkState& state) {
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
   RETURN_IF_ERROR(Told(chunk, writer_->InstallEnd(chunk, state)));
   committer_->NoteWritten();
+  if (damaged_->Contains(chunk)) JudgeNow(chunk);
   return Status::Ok();
 }
 
@@ -366,6 +401,7 @@ Status LogStructuredStore::Told(ChunkId chunk, const Status& status) const {
   const TargetIdentity identity = target_->identity();
   spdlog::error("stored data is damaged or unreadable target={} chunk={} error=\"{}\"", identity.target.value(), ToString(chunk),
                 status.message());
+  scrubber_->Suspect(chunk);
   return status.WithContext("target " + std::to_string(identity.target.value()));
 }
 

@@ -19,9 +19,11 @@
 #include <string>
 #include <vector>
 
+#include "chunkserver/store/chunk_lister.h"
 #include "chunkserver/store/chunk_reader.h"
 #include "chunkserver/store/chunk_writer.h"
 #include "chunkserver/store/replica_store.h"
+#include "chunkserver/store/scrubber.h"
 #include "chunkserver/store/segment_file.h"
 #include "chunkserver/store/store_metrics.h"
 #include "chunkserver/store/target_identity.h"
@@ -44,6 +46,8 @@ struct StoreOptions {
   int64_t checkpoint_interval_ms = 10'000;
   uint64_t dirty_bytes_max = 64u << 20;
   size_t segment_descriptors_max = 4'096;
+  uint64_t scrub_bytes_per_second = 32u << 20;  // 0: only rounds that are asked for
+  int64_t scrub_interval_ms = int64_t{7} * 24 * 3'600'000;
 };
 
 // All outlive the store.
@@ -114,8 +118,19 @@ class ChunkStore : public ReplicaStore {
   virtual Result<SpaceReport> Space() = 0;
   virtual const StoreMetrics& metrics() const = 0;
 
-  // One round of the background work, a checkpoint included. Only without background_maintenance.
+  // See ChunkLister.
+  virtual Result<DataIdPage> ListDataIds(std::optional<DataId> after, size_t entries_max) = 0;
+
+  // See Scrubber.
+  virtual void StartScrub() = 0;
+  virtual ScrubProgress scrub_progress() const = 0;
+  virtual void OnDamage(std::function<void(ChunkId, GroupId)> listener) = 0;
+
+  // One round of the background work, a checkpoint included; a whole round of scrubbing, or its next batch (true: it was the last one).
+  // Only without background_maintenance.
   virtual Status Maintain() = 0;
+  virtual Status Scrub() = 0;
+  virtual Result<bool> ScrubBatch() = 0;
 
  protected:
   ChunkStore() = default;

@@ -29,6 +29,20 @@ struct HeadValue {
 static_assert(sizeof(HeadValue) == 56);
 constexpr size_t kHeadBytesOfVersion1 = offsetof(HeadValue, epoch);
 
+constexpr uint8_t kScrubVersion = 1;
+struct ScrubBytes {
+  uint8_t version = kScrubVersion;
+  uint8_t is_running = 0;
+  uint8_t reserved[6] = {};
+  uint64_t bytes_checked = 0;
+  uint64_t bytes_total = 0;
+  uint64_t errors_found = 0;
+  uint64_t errors_repaired = 0;
+  int64_t last_round_ended_ns = 0;
+  int64_t waits_since_ns = 0;
+};
+static_assert(sizeof(ScrubBytes) == 56);
+
 struct GroupEntryValue {
   uint64_t epoch;
   uint64_t version;
@@ -266,6 +280,18 @@ std::optional<ChunkId> DecodeGroupKey(std::string_view key) {
   return ChunkId{.data = DataId(LoadBigEndian(key.substr(5, 8))), .index = static_cast<uint32_t>(LoadBigEndian(key.substr(13, 4)))};
 }
 
+std::string DamagedKey(ChunkId chunk) {
+  std::string key(1, kDamagedKeyTag);
+  AppendBigEndian(&key, chunk.data.value(), 8);
+  AppendBigEndian(&key, chunk.index, 4);
+  return key;
+}
+
+std::optional<ChunkId> DecodeDamagedKey(std::string_view key) {
+  if (key.size() != 13 || key[0] != kDamagedKeyTag) return std::nullopt;
+  return ChunkId{.data = DataId(LoadBigEndian(key.substr(1, 8))), .index = static_cast<uint32_t>(LoadBigEndian(key.substr(9, 4)))};
+}
+
 std::string NumberKey(char tag, uint64_t number) {
   std::string key(1, tag);
   AppendBigEndian(&key, number, 8);
@@ -328,6 +354,54 @@ Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, Chunk
   value->sums.resize(header.sum_count);
   if (!value->sums.empty()) std::memcpy(value->sums.data(), bytes.data(), bytes.size());
   return Status::Ok();
+}
+
+Result<ChunkHead> DecodeHead(std::string_view bytes) {
+  UnitValueHeader header;
+  ChunkHead head;
+  const bool is_head = TakeStruct(&bytes, &header) && IsKnownIndexVersion(header.version) && header.has_head != 0 &&
+                       TakeHead(header.version, &bytes, &head);
+  if (!is_head) return BadIndexValue("the head of a chunk");
+  return head;
+}
+
+std::string EncodeDamagedValue(GroupId group) {
+  std::string bytes;
+  AppendStruct(&bytes, group.value());
+  return bytes;
+}
+
+Result<GroupId> DecodeDamagedValue(std::string_view bytes) {
+  uint32_t group = 0;
+  if (!TakeStruct(&bytes, &group) || !bytes.empty()) return BadIndexValue("a damaged chunk");
+  return GroupId(group);
+}
+
+std::string EncodeScrub(const ScrubValue& value) {
+  ScrubBytes stored;
+  stored.is_running = value.is_running ? 1 : 0;
+  stored.bytes_checked = value.bytes_checked;
+  stored.bytes_total = value.bytes_total;
+  stored.errors_found = value.errors_found;
+  stored.errors_repaired = value.errors_repaired;
+  stored.last_round_ended_ns = value.last_round_ended_ns;
+  stored.waits_since_ns = value.waits_since_ns;
+  std::string bytes;
+  AppendStruct(&bytes, stored);
+  return bytes + value.position;
+}
+
+Result<ScrubValue> DecodeScrub(std::string_view bytes) {
+  ScrubBytes stored;
+  if (!TakeStruct(&bytes, &stored) || stored.version != kScrubVersion) return BadIndexValue("the scrubbing");
+  return ScrubValue{.is_running = stored.is_running != 0,
+                    .bytes_checked = stored.bytes_checked,
+                    .bytes_total = stored.bytes_total,
+                    .errors_found = stored.errors_found,
+                    .errors_repaired = stored.errors_repaired,
+                    .last_round_ended_ns = stored.last_round_ended_ns,
+                    .waits_since_ns = stored.waits_since_ns,
+                    .position = std::string(bytes)};
 }
 
 std::string EncodeGroupEntry(const GroupEntry& entry) {

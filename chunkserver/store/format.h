@@ -223,6 +223,7 @@ inline constexpr char kDeadKeyTag = 'd';
 inline constexpr char kGroupKeyTag = 'g';
 inline constexpr char kSegmentKeyTag = 's';
 inline constexpr char kTombstoneKeyTag = 't';
+inline constexpr char kDamagedKeyTag = 'x';
 // What a group holds: an entry for each chunk that exists and whose group is known, so that listing a group reads nothing else.
 std::string GroupKeyPrefix(GroupId group);
 std::string GroupKey(GroupId group, ChunkId chunk);
@@ -232,11 +233,32 @@ std::string NumberKey(char tag, uint64_t number);
 std::optional<uint64_t> DecodeNumberKey(char tag, std::string_view key);
 inline constexpr std::string_view kCheckpointKey = "k";
 inline constexpr std::string_view kChunkCountKey = "n";
+inline constexpr std::string_view kScrubKey = "q";
+std::string DamagedKey(ChunkId chunk);
+std::optional<ChunkId> DecodeDamagedKey(std::string_view key);
 
 // `head` belongs to unit 0 and to no other.
 std::string EncodeUnit(uint32_t unit, const UnitValue& value, const ChunkHead* head);
 // kCorruption for bytes that are no such value. `head` may be null.
 Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, ChunkHead* head);
+// The head in a value of unit 0, without looking at the rest.
+Result<ChunkHead> DecodeHead(std::string_view bytes);
+// The group of a chunk that is damaged.
+std::string EncodeDamagedValue(GroupId group);
+Result<GroupId> DecodeDamagedValue(std::string_view bytes);
+// How far scrubbing is.
+struct ScrubValue {
+  bool is_running = false;
+  uint64_t bytes_checked = 0;
+  uint64_t bytes_total = 0;
+  uint64_t errors_found = 0;
+  uint64_t errors_repaired = 0;
+  int64_t last_round_ended_ns = 0;
+  int64_t waits_since_ns = 0;  // the end of the last round, or when the target was first opened
+  std::string position;        // the first key that is not checked yet
+};
+std::string EncodeScrub(const ScrubValue& value);
+Result<ScrubValue> DecodeScrub(std::string_view bytes);
 struct GroupEntry {
   Epoch epoch;
   uint64_t version = 0;

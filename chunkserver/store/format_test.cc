@@ -232,6 +232,8 @@ TEST(IndexFormat, UnitComesBackAsItWas) {
   ASSERT_EQ(unit.extents.size(), 1u);
   EXPECT_EQ(unit.extents[0].place.segment, SegmentNumber(3));
   EXPECT_EQ(unit.sums, SomeUnit().sums);
+  EXPECT_EQ(DecodeHead(bytes)->epoch, Epoch(6));
+  EXPECT_EQ(DecodeHead(std::string_view(bytes).substr(0, 20)).status().code(), StatusCode::kCorruption);
 }
 
 TEST(IndexFormat, AUnitOfVersion1IsStillRead) {
@@ -285,6 +287,17 @@ TEST(IndexFormat, SmallValuesHaveTheirGoldenBytes) {
   EXPECT_EQ(DecodeDeadRanges(EncodeDeadRanges(ranges))->at(1), ranges[1]);
   EXPECT_EQ(Hex(EncodeCheckpoint({.sequence = RecordSequence(9), .next_sequence = RecordSequence(10), .next_segment = SegmentNumber(11)})),
             "02000000" "0b000000" "0900000000000000" "0a00000000000000");
+  const ScrubValue scrub{.is_running = true, .bytes_checked = 1, .bytes_total = 2, .errors_found = 3, .errors_repaired = 4,
+                         .last_round_ended_ns = 5, .waits_since_ns = 6, .position = "at"};
+  EXPECT_EQ(Hex(EncodeScrub(scrub)), "0101000000000000" "0100000000000000" "0200000000000000" "0300000000000000" "0400000000000000"
+                                     "0500000000000000" "0600000000000000" "6174");
+  EXPECT_EQ(DecodeScrub(EncodeScrub(scrub))->position, "at");
+  EXPECT_EQ(DecodeScrub(EncodeScrub(scrub))->errors_repaired, 4u);
+  EXPECT_EQ(DecodeScrub("short").status().code(), StatusCode::kCorruption);
+  EXPECT_EQ(Hex(DamagedKey({DataId(1), 2})), "78" "0000000000000001" "00000002");
+  EXPECT_EQ(DecodeDamagedKey(DamagedKey({DataId(1), 2})), (ChunkId{DataId(1), 2}));
+  EXPECT_EQ(Hex(EncodeDamagedValue(GroupId(5))), "05000000");
+  EXPECT_EQ(*DecodeDamagedValue(EncodeDamagedValue(GroupId(5))), GroupId(5));
   const GroupEntry entry{.epoch = Epoch(1), .version = 2, .bytes = 3};
   EXPECT_EQ(Hex(EncodeGroupEntry(entry)), "0100000000000000" "0200000000000000" "0300000000000000");
   EXPECT_EQ(*DecodeGroupEntry(EncodeGroupEntry(entry)), entry);

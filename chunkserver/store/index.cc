@@ -145,7 +145,9 @@ Status Index::Cursor::status() const { return FromRocks(body_->it->status(), "li
 
 Index::Cursor Index::MakeCursor() const {
   auto body = std::make_unique<Cursor::Body>();
-  body->it.reset(body_->db->NewIterator(rocksdb::ReadOptions()));
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  body->it.reset(body_->db->NewIterator(options));
   return Cursor(std::move(body));
 }
 

@@ -53,7 +53,7 @@ class Index {
   Status ForEach(std::string_view prefix, const std::function<Status(std::string_view key, std::string_view value)>& visit) const;
   Result<uint64_t> ChunkCount() const;
 
-  // A walk in the order of keys, over the index as it was when the cursor was made. One thread.
+  // A walk in the order of keys, over the index as it was when the cursor was made. It puts nothing out of the cache. One thread.
   class Cursor {
    public:
     Cursor(Cursor&&) noexcept;

@@ -85,7 +85,8 @@ class ReplicaStore {
   // A chunk that does not exist has version 0.
   virtual Result<ChunkState> StateOf(ChunkId chunk) = 0;
   virtual Result<ChunkSums> SumsOf(ChunkId chunk) = 0;
-  // Bytes [offset, offset + length) as stored, checked; offset a multiple of the block; cut at the chunk's length.
+  // Bytes [offset, offset + length) as stored, checked; offset a multiple of the block; cut at the chunk's length. Of a chunk that is known to
+  // be damaged the disk is asked, not the page cache, and kCorruption stands also for what it cannot read.
   virtual Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) = 0;
   // The chunks of a group after `after` (default: from the beginning), at most `entries_max`. Chunks that were last changed before their
   // group was known (group 0) are in no list.

@@ -176,5 +176,34 @@ void PlanAndProbe(benchmark::State& state) {
 }
 BENCHMARK(PlanAndProbe);
 
+// The inventory of a group, in pages of 1000; chunks of other groups lie between.
+void ListGroup(benchmark::State& state) {
+  BenchStore store;
+  const Buffer block = RandomBytes(4096);
+  const auto payload = block.span().first(512);
+  const std::string sums = ComputePieceSums(0, payload);
+  const uint64_t chunks = static_cast<uint64_t>(state.range(0));
+  for (uint64_t i = 0; i < 2 * chunks; ++i) {
+    const Result<ChangeOutcome> written =
+        store->ApplyWrite({.chunk = {DataId(1 + i), 0}, .writer = {}, .offset = 0, .payload = payload, .piece_sums = sums, .view = {}},
+                          {.group = GroupId(static_cast<uint32_t>(1 + i % 2)), .epoch = Epoch(1), .base = {}});
+    CHECK(written.ok(), written.status().ToString());
+  }
+  for (auto _ : state) {
+    std::optional<ChunkId> after;
+    uint64_t found = 0;
+    for (bool end = false; !end;) {
+      const Result<InventoryPage> page = store->ListGroup(GroupId(1), after, 1'000);
+      CHECK(page.ok(), page.status().ToString());
+      found += page->chunks.size();
+      if (!page->chunks.empty()) after = page->chunks.back().chunk;
+      end = page->end;
+    }
+    CHECK(found == chunks, "all of the group and nothing else");
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(ListGroup)->Arg(100'000)->Unit(benchmark::kMillisecond)->Iterations(5);
+
 }  // namespace
 }  // namespace tarn::store

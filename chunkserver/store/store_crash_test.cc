@@ -205,6 +205,8 @@ TEST_F(PowerCutTest, WithoutSyncsThingsAreLost) {
 // Everything at once, for the thread sanitizer: writers, overwriters, readers, deletions, checkpoints.
 TEST_F(PowerCutTest, AllOperationsMayRunAtOnce) {
   is_lossy_ = false;
+  options_.scrub_interval_ms = 1;
+  options_.scrub_bytes_per_second = uint64_t{1} << 40;
   Open();
   std::vector<std::thread> threads;
   for (uint64_t thread = 0; thread < 3; ++thread) {
@@ -231,6 +233,7 @@ TEST_F(PowerCutTest, AllOperationsMayRunAtOnce) {
     }
   });
   for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(store_->scrub_progress().errors_found, 0u);
   Close();
   Open();
   for (uint64_t i = 0; i < 150; ++i) {
