@@ -17,7 +17,7 @@ namespace tarn::meta {
 
 struct ReplicationPolicy {
   int64_t replace_delay_ms = 300'000;    // a silent target's copies are made elsewhere after that
-  uint32_t copies_per_target_max = 4;    // groups being copied to a target at a time, and from one
+  uint32_t copies_per_target_max = 16;   // groups being copied to a target at a time, and from one
   uint32_t partners_per_target_max = 12; // a target shares groups with so many others where that is possible
   uint32_t handovers_max = 8;            // primaries evened out in one plan
   // Usage is evened out while all is well and nothing has changed for the pause: used shares that differ by less than
