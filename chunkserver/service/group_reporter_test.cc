@@ -16,7 +16,7 @@ class GroupReporterTest : public TargetDirectories {
     targets_ = Open({"a"});
     view_ = std::make_unique<ClusterView>(targets_.get(), [this](const ClusterView::MapPtr& map) {
       MutexLock lock(mutex_);
-      adopted_version_ = map->version();
+      adopted_ = map;
       changed_.NotifyAll();
     });
     map_.set_version(1);
@@ -54,9 +54,10 @@ class GroupReporterTest : public TargetDirectories {
       map->set_version(map->version() + 1);
     }
   }
-  void WaitForMap(uint64_t version) {
+  ClusterView::MapPtr WaitForMap(uint64_t version) {
     MutexLock lock(mutex_);
-    while (adopted_version_ < version) changed_.Wait(lock);
+    while (adopted_ == nullptr || adopted_->version() < version) changed_.Wait(lock);
+    return adopted_;
   }
 
   FakeMetadataServer meta_;
@@ -66,7 +67,7 @@ class GroupReporterTest : public TargetDirectories {
   std::unique_ptr<ClusterView> view_;
   Mutex mutex_;
   CondVar changed_;
-  uint64_t adopted_version_ GUARDED_BY(mutex_) = 0;
+  ClusterView::MapPtr adopted_ GUARDED_BY(mutex_);
   std::unique_ptr<GroupReporter> reporter_;
 };
 
@@ -88,8 +89,7 @@ TEST_F(GroupReporterTest, IsRepeatedWhileItsEpochStands) {
   reporter_->Report(Failed(1, 5, 20));
   meta_.WaitForReports([seen = 0](const auto&) mutable { return ++seen == 2; });
   meta_.OnReport(Decide);
-  WaitForMap(2);
-  EXPECT_EQ(view_->map()->groups(0).epoch(), 6u);
+  EXPECT_EQ(WaitForMap(2)->groups(0).epoch(), 6u);
 }
 
 TEST_F(GroupReporterTest, SurvivesAFailedCall) {

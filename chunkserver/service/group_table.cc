@@ -21,6 +21,7 @@ GroupTable::GroupTable(const proto::ClusterMap& map, const std::vector<TargetId>
     }
     own_.emplace_back(target, std::move(epochs));
   }
+  for (const proto::PlacementGroup& group : map.groups()) epochs_.emplace(group.id(), group.epoch());
   for (const proto::Target& target : map.targets()) addresses_.emplace(target.id(), target.address());
 }
 
@@ -30,9 +31,11 @@ GroupTable::Verdict GroupTable::Check(TargetId target, GroupId group, Epoch epoc
   const auto own = std::find_if(own_.begin(), own_.end(), [&](const auto& each) { return each.first == target; });
   if (own == own_.end()) return Verdict::kWrongTarget;
   const auto found = own->second.find(group);
-  // A group that is not on this target by our map may be by a newer one.
-  if (found == own->second.end() || found->second < epoch) return Verdict::kTableIsOlder;
-  return found->second == epoch ? Verdict::kCurrent : Verdict::kRequestIsOlder;
+  if (found != own->second.end() && found->second == epoch) return Verdict::kCurrent;
+  // A group that is not on this target by our map may be by a newer one; but whoever asks by our map or an older one is told to look again,
+  // without a question to the metadata server for each request.
+  const auto known = epochs_.find(group);
+  return known == epochs_.end() || known->second < epoch ? Verdict::kTableIsOlder : Verdict::kRequestIsOlder;
 }
 
 std::string GroupTable::AddressOf(TargetId target) const {

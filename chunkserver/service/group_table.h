@@ -40,7 +40,8 @@ class GroupTable {
   using Epochs = std::unordered_map<GroupId, Epoch>;
 
   uint64_t version_ = 0;
-  std::vector<std::pair<TargetId, Epochs>> own_;  // few: searched one by one
+  std::vector<std::pair<TargetId, Epochs>> own_;  // of the groups on each; few targets, searched one by one
+  Epochs epochs_;                                 // of all groups
   std::unordered_map<TargetId, std::string> addresses_;
 };
 

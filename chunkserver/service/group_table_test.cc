@@ -29,7 +29,9 @@ TEST(GroupTable, ChecksTargetGroupAndEpoch) {
   EXPECT_EQ(CheckOf(table, 10, 1, 4), Verdict::kRequestIsOlder);
   EXPECT_EQ(CheckOf(table, 10, 1, 6), Verdict::kTableIsOlder);
   EXPECT_EQ(CheckOf(table, 11, 2, 6), Verdict::kCurrent) << "a syncing member is one";
-  EXPECT_EQ(CheckOf(table, 10, 2, 6), Verdict::kTableIsOlder) << "another target of this server has it, this one may get it";
+  EXPECT_EQ(CheckOf(table, 10, 2, 6), Verdict::kRequestIsOlder) << "another target has it by the map that the request knows";
+  EXPECT_EQ(CheckOf(table, 10, 2, 7), Verdict::kTableIsOlder) << "by a newer map this one may have it";
+  EXPECT_EQ(CheckOf(table, 10, 3, 1), Verdict::kTableIsOlder) << "a new group";
   EXPECT_EQ(CheckOf(table, 20, 1, 5), Verdict::kWrongTarget);
 }
 

@@ -146,11 +146,7 @@ Status MetadataLink::CheckCluster(const std::string& cluster_id, const std::stri
 }
 
 void MetadataLink::FillReports(google::protobuf::RepeatedPtrField<proto::TargetReport>* reports) {
-  for (HostedTarget* const target : targets_->Reported()) {
-    proto::TargetReport* const report = reports->Add();
-    target->FillReport(report);
-    if (options_.fill_report) options_.fill_report(*target, report);
-  }
+  for (const HostedTarget* const target : targets_->Reported()) target->FillReport(reports->Add());
 }
 
 Status MetadataLink::Register() {

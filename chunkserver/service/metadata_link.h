@@ -38,8 +38,6 @@ struct MetadataLinkOptions {
   std::function<void()> on_registered;
   // A heartbeat or a registration that was sent at `sent_ns` (Clock::MonotonicNs) was answered with a lease.
   std::function<void(int64_t sent_ns, int64_t lease_ms)> on_lease;
-  // Adds to a target's report what the link does not know. May be empty.
-  std::function<void(HostedTarget& target, proto::TargetReport* report)> fill_report;
   // A round of scrubbing is wanted now. May be empty.
   std::function<void()> on_start_scrub;
   // The server cannot go on (wrong cluster, ids refused).
