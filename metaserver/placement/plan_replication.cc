@@ -74,11 +74,13 @@ proto::ChangeGroupsOp Planner::Plan() {
 
 void Planner::CountCopies() {
   for (const proto::PlacementGroup& group : view_.map().groups()) {
+    // Without a primary nothing is copied, and it keeps nobody's hands full.
+    if (group.targets().empty() || !view_.HasLease(group.targets(0))) continue;
     for (const uint64_t target : group.syncing_targets()) {
       all_well_ = false;
       if (!view_.HasLease(target)) continue;
       ++copies_to_[target];
-      if (!group.targets().empty()) ++copies_from_[group.targets(0)];
+      ++copies_from_[group.targets(0)];
     }
   }
 }

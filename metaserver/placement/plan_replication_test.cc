@@ -228,6 +228,15 @@ TEST_F(PlanReplicationTest, MostEndangeredFirstAndAFewAtATime) {
   EXPECT_EQ(op.changes(1).group(), 8u);
 }
 
+TEST_F(PlanReplicationTest, CopyWhoseSourceIsLostKeepsNobodysHandsFull) {
+  cluster_.AddGroup(1, {1}, {3});
+  cluster_.Silence(1, kDelayMs);
+  for (const uint64_t id : {4, 5}) cluster_.SetState(id, proto::TARGET_STATE_RETIRED);
+  cluster_.AddGroup(2, {2});
+  policy_.copies_per_target_max = 1;
+  EXPECT_EQ(Plan(), "2|3");
+}
+
 TEST_F(PlanReplicationTest, DrainingTargetIsReplacedAndThenLeaves) {
   cluster_.AddGroup(2, {1, 2});
   cluster_.SetState(1, proto::TARGET_STATE_DRAINING);
