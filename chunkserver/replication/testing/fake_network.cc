@@ -74,14 +74,22 @@ void FakeNetwork::Send(const std::shared_ptr<Call>& call, const CallFate& call_f
       if (may_answer) call->Answer({.status = Status(StatusCode::kUnavailable, "refused"), .map_version = 0, .message = {}, .payload = {}});
       return;
     }
+    if (answer_instead) {
+      if (const std::optional<std::string> reply = answer_instead(call->from, call->to, call->method, call->message)) {
+        const auto* bytes = reinterpret_cast<const uint8_t*>(reply->data());
+        return call->Answer({.status = Status::Ok(), .map_version = 0, .message = {bytes, reply->size()}, .payload = {}});
+      }
+    }
     auto responder = std::make_shared<Responder>([this, call, drawn, may_answer](Status status, uint64_t map_version, std::string message,
                                                                                 std::vector<uint8_t> payload) {
       if (!may_answer || drawn.reply_lost) return;
+      if (tamper_reply && status.ok()) tamper_reply(call->from, call->to, call->method, &message);
       queue_->After(drawn.reply_delay_ns, [call, status, map_version, message = std::move(message), payload = std::move(payload)] {
         call->Answer({.status = status, .map_version = map_version, .message = {reinterpret_cast<const uint8_t*>(message.data()), message.size()}, .payload = payload});
       });
     });
     const auto message = std::make_shared<std::string>(call->message);
+    if (tamper_request) tamper_request(call->from, call->to, call->method, message.get());
     handler->second(call->method, {reinterpret_cast<const uint8_t*>(message->data()), message->size()}, *call->payload, call->payload, responder);
   });
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,10 @@ class FakeNetwork {
   static void Kill(PeerNetwork* network);
 
   std::function<CallFate(TargetId from, TargetId to, rpc::Method method)> fate = [](TargetId, TargetId, rpc::Method) { return CallFate(); };
+  // For planted bugs: what is changed on the way, and what is answered (a whole message) without asking anybody.
+  std::function<void(TargetId from, TargetId to, rpc::Method method, std::string* message)> tamper_request;
+  std::function<void(TargetId from, TargetId to, rpc::Method method, std::string* message)> tamper_reply;
+  std::function<std::optional<std::string>(TargetId from, TargetId to, rpc::Method method, const std::string& message)> answer_instead;
   uint64_t calls = 0;
 
  private:

@@ -44,7 +44,7 @@ void FakeStore::MarkApplied(const store::WriterIdentity& writer, GroupId group) 
 }
 
 Status FakeStore::CheckBase(const Chunk& chunk, const store::ChangeContext& context) const {
-  if (!context.base || ignore_base || chunk.stamp == *context.base) return Status::Ok();
+  if (!context.base || chunk.stamp == *context.base) return Status::Ok();
   return Status(StatusCode::kStaleEpoch, "the chunk has another stamp than the change builds on");
 }
 

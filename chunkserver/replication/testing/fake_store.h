@@ -56,6 +56,8 @@ class FakeStore final : public store::ReplicaStore {
   uint64_t AvailableBytes() override { return available_bytes; }
 
   const std::map<ChunkId, Chunk>& chunks() const { return chunks_; }
+  // What a crash leaves, at least.
+  const std::map<ChunkId, Chunk>& durable_chunks() const { return durable_; }
   // Flips a byte without the sums knowing; ReadForCopy of that block then gives kCorruption.
   void Damage(ChunkId chunk, uint64_t block) { damaged_.insert({chunk, block}); }
   size_t not_durable() const { return journal_.size(); }
@@ -63,7 +65,6 @@ class FakeStore final : public store::ReplicaStore {
   uint64_t available_bytes = uint64_t{1} << 40;
   size_t page_entries_max = 4096;
   Status fail_changes;       // not ok: what every change answers
-  bool ignore_base = false;  // planted bug: applies whatever comes
 
  private:
   struct Window {

@@ -1,0 +1,79 @@
+// What every byte may show, by a model apart from the engine.
+//
+// A chunk is cut into cells. Each cell has one writer, which has one write of it under way at a time and numbers them, so a cell's value says
+// which write it shows. A read may show no write older than one that was acknowledged before the read began, and none that was not begun.
+// What was acknowledged without being durable may be lost, back to what was durable, when all in-sync members of the group have crashed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "chunkserver/replication/testing/fake_store.h"
+#include "tests/sim/data/net.h"
+
+namespace tarn::sim_data {
+
+inline constexpr uint32_t kCellBytes = 512;
+inline constexpr uint32_t kCellsPerChunk = 16;
+inline constexpr uint32_t kChunksPerGroup = 3;
+
+struct CellId {
+  uint32_t group = 0;
+  uint32_t chunk = 0;
+  uint32_t slot = 0;
+  friend auto operator<=>(const CellId&, const CellId&) = default;
+  ChunkId chunk_id() const { return {DataId(group * 1'000 + chunk), chunk}; }
+  uint32_t offset_bytes() const { return slot * kCellBytes; }
+};
+
+// The bytes of a cell's nth write; 0: never written.
+std::string CellBytes(const CellId& cell, uint64_t number);
+// Which write the cell shows in a copy of its chunk; nullopt: a mixture, which no reader may see.
+std::optional<uint64_t> CellNumber(const CellId& cell, const std::string& chunk_bytes);
+
+// One thread.
+class Oracle {
+ public:
+  explicit Oracle(Bench* bench) : bench_(bench) {}
+
+  uint64_t BeginWrite(const CellId& cell) { return ++cells_[cell].begun; }
+  void Acknowledged(const CellId& cell, uint64_t number, bool durable);
+
+  struct ReadBegin {
+    uint64_t floor = 0;
+    uint64_t losses = 0;
+  };
+  ReadBegin BeginRead(const CellId& cell);
+  void CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where);
+
+  // For a commit: what is acknowledged now is durable once it is answered.
+  struct CommitBegin {
+    std::map<CellId, uint64_t> acknowledged;
+    uint64_t losses = 0;
+  };
+  CommitBegin BeginCommit(uint32_t group);
+  void Committed(uint32_t group, const CommitBegin& begin);
+
+  // All in-sync members of the group have crashed.
+  void Loss(uint32_t group);
+  uint64_t losses() const { return all_losses_; }
+
+  // A copy that is in-sync has everything that was acknowledged, or `durable`, everything that was so durably.
+  void CheckCopy(uint32_t group, const std::map<ChunkId, replication::testing::FakeStore::Chunk>& chunks, bool durable, const std::string& where);
+
+ private:
+  struct Cell {
+    uint64_t begun = 0;
+    uint64_t acknowledged = 0;
+    uint64_t durable = 0;
+  };
+  Bench* const bench_;
+  std::map<CellId, Cell> cells_;
+  std::map<uint32_t, uint64_t> losses_;
+  uint64_t all_losses_ = 0;
+};
+
+}  // namespace tarn::sim_data

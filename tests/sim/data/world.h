@@ -1,0 +1,28 @@
+// One run: targets with the real replication engine over simulated stores, a metadata leader, clients, faults, and the checks. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "tests/sim/data/plan.h"
+
+namespace tarn::sim_data {
+
+struct Outcome {
+  std::string violation;  // empty: none
+  int64_t violation_ns = 0;
+  uint64_t trace = 0;     // a hash over what happened: equal for two runs of one plan
+  uint64_t events = 0;
+  uint64_t writes = 0;    // acknowledged
+  uint64_t reads = 0;     // checked
+  uint64_t commits = 0;
+  uint64_t crashes = 0;
+  uint64_t epochs = 0;
+  uint64_t losses = 0;    // times all in-sync members of a group had crashed: what was not durable may be gone
+};
+
+using TraceListener = std::function<void(int64_t now_ns, const std::string& what)>;
+Outcome RunWorld(const Plan& plan, const TraceListener& listener = nullptr);
+
+}  // namespace tarn::sim_data
