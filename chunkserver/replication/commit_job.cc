@@ -30,7 +30,8 @@ class CommitJob : public std::enable_shared_from_this<CommitJob> {
           continue;
         }
         if (replica->committed_changes == replica->changes) continue;
-        covers_.push_back({replica, replica->view.epoch, replica->changes});
+        // A change that is still on its way to a member is not covered: it may arrive there after the commit.
+        covers_.push_back({replica, replica->view.epoch, replica->pending.empty() ? replica->changes : replica->committed_changes});
         for (const TargetId member : MembersOf(*replica)) members[member].push_back(replica);
       }
       waiting_ = members.size() + 1;

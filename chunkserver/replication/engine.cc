@@ -132,6 +132,7 @@ class Engine final : public TargetReplication {
  private:
   void Submit(std::shared_ptr<ClientChange> change);
   void Dispatch(const std::shared_ptr<PeerRequest>& request);
+  void HandleCommit(const ResponderPtr& responder);
   // The replica, if the request's epoch is this map's; else the request is answered or parked, and null returned.
   ReplicaPtr Admit(const std::shared_ptr<PeerRequest>& request, const proto::GroupAddress& address);
   template <typename Message, typename Handler>
@@ -279,8 +280,20 @@ void Engine::Dispatch(const std::shared_ptr<PeerRequest>& request) {
       if (!ctx_->HasLease()) return responder->Fail(Status(StatusCode::kUnavailable, "the target has no lease"));
       return HandleReadGrant(ctx_, *message, responder);
     }
+    case rpc::Method::kCommitTarget: return HandleCommit(responder);
     default: return responder->Fail(Status(StatusCode::kNotSupported, "not a method between members"));
   }
+}
+
+// A process that has no lease may have lost what its predecessor acknowledged, and be a member still in everybody's eyes.
+void Engine::HandleCommit(const ResponderPtr& responder) {
+  if (!ctx_->HasLease()) return responder->Fail(Status(StatusCode::kUnavailable, "the target has no lease"));
+  ctx_->store->WhenDurable([ctx = ctx_, responder](const Status& status) {
+    if (!status.ok()) return responder->Fail(status);
+    proto::CommitTargetReply reply;
+    reply.set_incarnation(ctx->incarnation);
+    responder->Reply(reply);
+  });
 }
 
 std::vector<proto::SyncProgress> Engine::Progress() {

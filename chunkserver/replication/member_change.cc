@@ -1,6 +1,9 @@
 #include "chunkserver/replication/member_change.h"
 
+#include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -75,12 +78,14 @@ void WaitForBase(const ReplicaPtr& replica, const MemberChangePtr& change) {
   if (is_first) replica->ctx->executor->RunAfter(left_ns / kNsPerMs + 1, [=] { WakeBaseWaiters(replica, chunk); });
 }
 
-// Before the store is touched, so that no reader sees the change and does not know that it is unconfirmed. With the lock held.
+// Before the store is touched, so that no reader sees the change and does not know that it is unconfirmed. With the lock held; ok: to be ended by
+// EndApplying.
 Status Record(Replica& replica, const proto::ReplicateRequest& request, ChunkId chunk) REQUIRES(replica.mutex) {
   if (Status status = replica.CheckFromPrimary(request.member()); !status.ok()) return status;
   replica.unconfirmed.Confirm(request.confirmed_order());
   if (replica.unconfirmed.size() >= 2 * kPendingMax) return Status(StatusCode::kResourceExhausted, "too many changes are unconfirmed");
   replica.unconfirmed.Add(request.order(), {chunk, StampOf(request.stamp()), Epoch(request.member().epoch())});
+  ++replica.applying;
   return Status::Ok();
 }
 
@@ -99,20 +104,33 @@ Result<store::ChangeOutcome> Apply(const Replica& replica, const MemberChange& c
   return outcome;
 }
 
+// With the chunk's turn. What the store answers, or nothing: the change waits.
+std::optional<Status> TryApply(const ReplicaPtr& replica, const MemberChange& change) {
+  const Result<store::ChunkState> state = replica->ctx->store->StateOf(change.chunk());
+  if (!state.ok()) return state.status();
+  switch (StepOf(state->stamp, StampOf(change.request->base()), StampOf(change.request->stamp()))) {
+    case ReplicateStep::kSeen: return Status::Ok();
+    case ReplicateStep::kWait: return std::nullopt;
+    case ReplicateStep::kApply: break;
+  }
+  return Apply(*replica, change).status();
+}
+
 void ApplyInTurn(const ReplicaPtr& replica, const MemberChangePtr& change) {
   const ChunkId chunk = change->chunk();
   {
     MutexLock lock(replica->mutex);
     if (Status status = Record(*replica, *change->request, chunk); !status.ok()) return Refuse(*replica, change->responder, status);
   }
-  const Result<store::ChunkState> state = replica->ctx->store->StateOf(chunk);
-  if (!state.ok()) return change->responder->Fail(state.status());
-  switch (StepOf(state->stamp, StampOf(change->request->base()), StampOf(change->request->stamp()))) {
-    case ReplicateStep::kSeen: return Acknowledge(replica, change);
-    case ReplicateStep::kWait: return WaitForBase(replica, change);
-    case ReplicateStep::kApply: break;
+  const std::optional<Status> status = TryApply(replica, *change);
+  Callbacks out;
+  {
+    MutexLock lock(replica->mutex);
+    replica->EndApplying(&out);
   }
-  if (const Result<store::ChangeOutcome> outcome = Apply(*replica, *change); !outcome.ok()) return change->responder->Fail(outcome.status());
+  RunAll(std::move(out));
+  if (!status) return WaitForBase(replica, change);
+  if (!status->ok()) return change->responder->Fail(*status);
   Acknowledge(replica, change);
   WakeBaseWaiters(replica, chunk);
 }
@@ -157,6 +175,24 @@ ReplicateStep StepOf(const store::ChunkStamp& current, const store::ChunkStamp& 
   return is_later ? ReplicateStep::kSeen : ReplicateStep::kWait;
 }
 
+std::vector<store::SessionWindow> CommonWindows(const std::vector<store::SessionWindow>& own, const std::vector<store::SessionWindow>& others) {
+  std::map<SessionId, const store::SessionWindow*> theirs;
+  for (const store::SessionWindow& window : others) theirs[window.session] = &window;
+  std::vector<store::SessionWindow> common;
+  for (const store::SessionWindow& window : own) {
+    const auto found = theirs.find(window.session);
+    if (found == theirs.end()) continue;
+    const store::SessionWindow& other = *found->second;
+    store::SessionWindow both{.session = window.session, .acked_through = std::max(window.acked_through, other.acked_through), .applied = {}};
+    const std::set<Sequence> applied(other.applied.begin(), other.applied.end());
+    for (const Sequence sequence : window.applied) {
+      if (sequence > both.acked_through && applied.contains(sequence)) both.applied.push_back(sequence);
+    }
+    common.push_back(std::move(both));
+  }
+  return common;
+}
+
 void HandleReplicate(const ReplicaPtr& replica, std::shared_ptr<const proto::ReplicateRequest> request, std::span<const uint8_t> payload,
                      std::shared_ptr<void> holder, const ResponderPtr& responder) {
   if (Status status = Check(replica, request->member()); !status.ok()) return Refuse(*replica, responder, status);
@@ -189,7 +225,7 @@ void HandleReconcile(const ReplicaPtr& replica, const proto::ReconcileRequest& r
     }
     responder->Reply(reply);
   };
-  // Changes that this target ordered as a primary and that are still in its store's hands belong to the list.
+  // Changes of earlier epochs that are still in the store's hands belong to the list and to the session windows.
   Callbacks out;
   {
     MutexLock lock(replica->mutex);
@@ -272,15 +308,20 @@ void HandleInstallWindows(const ReplicaPtr& replica, std::shared_ptr<const proto
       // The store's windows are memory: they are set under the lock, so that no late copy of this comes between.
       MutexLock lock(replica->mutex);
       if (Status status = replica->CheckFromPrimary(request->member()); !status.ok()) return Refuse(*replica, responder, status);
-      if (!request->replace()) {
-        replica->ctx->store->InstallWindows(replica->group, windows, false);
-      } else if (request->round() > replica->windows_round) {
+      if (request->round() > replica->windows_round) {
         replica->windows_round = request->round();
-        replica->ctx->store->InstallWindows(replica->group, windows, true);
-        // A new primary has made its members equal, or begins to compare everything.
-        replica->unconfirmed.ForgetBefore(Epoch(request->member().epoch()));
-        replica->installed.clear();
-        replica->list_lost = false;
+        store::ReplicaStore* const store = replica->ctx->store;
+        if (request->forget()) {
+          store->InstallWindows(replica->group, CommonWindows(store->WindowsOf(replica->group), windows), true);
+        } else {
+          store->InstallWindows(replica->group, windows, false);
+        }
+        // An in-sync member learns the rest when a new primary has made everybody equal; one that is syncing begins with nothing.
+        if (request->forget() == (replica->role == Role::kSyncing)) {
+          replica->unconfirmed.ForgetBefore(Epoch(request->member().epoch()));
+          replica->installed.clear();
+          replica->list_lost = false;
+        }
       }
     }
     responder->Reply(proto::InstallWindowsReply());

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "chunkserver/replication/replica.h"
 #include "chunkserver/replication/target_replication.h"
@@ -19,6 +20,9 @@ using ResponderPtr = std::shared_ptr<PeerResponder>;
 enum class ReplicateStep { kApply, kSeen, kWait };
 // What a chunk that has the stamp `current` does with a change from `base` to `stamp`.
 ReplicateStep StepOf(const store::ChunkStamp& current, const store::ChunkStamp& base, const store::ChunkStamp& stamp);
+
+// Pure: which of `own` the others know too.
+std::vector<store::SessionWindow> CommonWindows(const std::vector<store::SessionWindow>& own, const std::vector<store::SessionWindow>& others);
 
 // `payload` is alive as long as `holder`.
 void HandleReplicate(const ReplicaPtr& replica, std::shared_ptr<const proto::ReplicateRequest> request, std::span<const uint8_t> payload,

@@ -72,7 +72,6 @@ void Reconciliation::AllListed() {
     replica_->WhenDrained(
         [self = shared_from_this()] {
           if (!self->IsCurrent()) return;
-          std::set<TargetId> to_compare;
           {
             MutexLock replica_lock(self->replica_->mutex);
             MutexLock own_lock(self->mutex_);
@@ -85,14 +84,22 @@ void Reconciliation::AllListed() {
               if (replica.list_lost) self->compared_.insert(member);
               for (const ChunkId chunk : self->listed_) self->todo_.insert({chunk, member});
             }
-            to_compare = self->waiting_ = self->compared_;
           }
-          for (const TargetId member : to_compare) self->CompareAll(member, std::nullopt);
-          if (to_compare.empty()) self->CopySome();
+          self->SendWindows(true);
         },
         &out);
   }
   RunAll(std::move(out));
+}
+
+void Reconciliation::CompareSome() {
+  std::set<TargetId> to_compare;
+  {
+    MutexLock lock(mutex_);
+    to_compare = waiting_ = compared_;
+  }
+  for (const TargetId member : to_compare) CompareAll(member, std::nullopt);
+  if (to_compare.empty()) CopySome();
 }
 
 void Reconciliation::CompareAll(TargetId member, std::optional<ChunkId> after) {
@@ -123,7 +130,7 @@ void Reconciliation::CopySome() {
     is_end = todo_.empty() && copying_ == 0;
   }
   for (const Todo& todo : begun) CopyOne(todo);
-  if (is_end) SendWindows();
+  if (is_end) SendWindows(false);
 }
 
 void Reconciliation::CopyOne(const Todo& todo) {
@@ -139,8 +146,8 @@ void Reconciliation::CopyOne(const Todo& todo) {
   });
 }
 
-void Reconciliation::SendWindows() {
-  const auto windows = std::make_shared<const std::vector<store::SessionWindow>>(ctx_->store->WindowsOf(view_.id));
+// Twice: see the head of the class.
+void Reconciliation::SendWindows(bool forget) {
   std::set<TargetId> others(view_.in_sync.begin(), view_.in_sync.end());
   others.erase(ctx_->target);
   if (others.empty()) return replica_->BeginServing(view_.epoch);
@@ -148,23 +155,26 @@ void Reconciliation::SendWindows() {
     MutexLock lock(mutex_);
     waiting_ = others;
   }
-  for (const TargetId member : others) SendWindowsTo(member, windows, ctx_->next_copy++);
+  proto::InstallWindowsRequest request = WindowsMessage(ctx_->store->WindowsOf(view_.id));
+  request.set_forget(forget);
+  request.set_round(ctx_->next_copy++);
+  for (const TargetId member : others) {
+    SetAddress(*ctx_, member, view_.id, view_.epoch, request.mutable_member());
+    SendWindowsTo(member, request);
+  }
 }
 
-void Reconciliation::SendWindowsTo(TargetId member, std::shared_ptr<const std::vector<store::SessionWindow>> windows, uint64_t round) {
-  proto::InstallWindowsRequest request = WindowsMessage(*windows);
-  SetAddress(*ctx_, member, view_.id, view_.epoch, request.mutable_member());
-  request.set_replace(true);
-  request.set_round(round);
+void Reconciliation::SendWindowsTo(TargetId member, const proto::InstallWindowsRequest& request) {
   CallPeer<proto::InstallWindowsReply>(ctx_, member, rpc::Method::kInstallWindows, request, {},
                                        [=, self = shared_from_this()](const Status& status, const proto::InstallWindowsReply&) {
-                                         if (!status.ok()) return self->Again(member, status, [=] { self->SendWindowsTo(member, windows, round); });
+                                         if (!status.ok()) return self->Again(member, status, [=] { self->SendWindowsTo(member, request); });
+                                         self->Succeeded(member);
                                          {
                                            MutexLock lock(self->mutex_);
                                            self->waiting_.erase(member);
                                            if (!self->waiting_.empty()) return;
                                          }
-                                         self->replica_->BeginServing(self->view_.epoch);
+                                         request.forget() ? self->CompareSome() : self->replica_->BeginServing(self->view_.epoch);
                                        });
 }
 

@@ -1,7 +1,9 @@
 // A new primary's first step: nothing of the group is served before all in-sync members are as this target is.
 //
 // All other in-sync members answer Reconcile, and from then on refuse older epochs. Every chunk that anybody knows a change of that may not be
-// everywhere is made equal; where a process has lost its list, every chunk is compared. Then they get this target's session windows.
+// everywhere is made equal; where a process has lost its list, every chunk is compared. Before that the members forget of their session windows
+// what this target does not know (it goes from their chunks), and afterwards they learn the rest: if this breaks off, no member believes to have
+// applied what its chunks do not hold.
 // A member that does not answer is reported; the epoch without it ends this job and begins another.
 #pragma once
 
@@ -41,8 +43,9 @@ class Reconciliation : public std::enable_shared_from_this<Reconciliation> {
   void CompareAll(TargetId member, std::optional<ChunkId> after);
   void CopySome();
   void CopyOne(const Todo& todo);
-  void SendWindows();
-  void SendWindowsTo(TargetId member, std::shared_ptr<const std::vector<store::SessionWindow>> windows, uint64_t round);
+  void SendWindows(bool forget);
+  void SendWindowsTo(TargetId member, const proto::InstallWindowsRequest& request);
+  void CompareSome();
 
   const ReplicaPtr replica_;
   const ContextPtr ctx_;

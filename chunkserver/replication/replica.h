@@ -108,7 +108,7 @@ class Replica : public std::enable_shared_from_this<Replica> {
   Mutex mutex;
   GroupView view GUARDED_BY(mutex);
   Role role GUARDED_BY(mutex) = Role::kNone;
-  uint32_t applying GUARDED_BY(mutex) = 0;  // clients' changes that are in the store's hands
+  uint32_t applying GUARDED_BY(mutex) = 0;  // changes that are in the store's hands
   Callbacks drained GUARDED_BY(mutex);
   // Changes of this target that may not be everywhere, kept through every change of role until a reconciliation ends.
   UnconfirmedList unconfirmed GUARDED_BY(mutex);

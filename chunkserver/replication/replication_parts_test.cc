@@ -82,6 +82,19 @@ TEST(UnconfirmedList, KnowsChunksUntilTheirLastChangeIsConfirmed) {
   EXPECT_TRUE(list.Contains(C(3)));
 }
 
+TEST(CommonWindows, KeepsWhatBothKnow) {
+  const auto window = [](uint64_t session, uint64_t acked, std::vector<uint64_t> applied) {
+    store::SessionWindow row{.session = SessionId(session), .acked_through = Sequence(acked), .applied = {}};
+    for (const uint64_t sequence : applied) row.applied.emplace_back(sequence);
+    return row;
+  };
+  const auto common = CommonWindows({window(1, 2, {4, 5, 7}), window(2, 0, {1})}, {window(1, 4, {5, 6}), window(3, 0, {1})});
+  ASSERT_EQ(common.size(), 1u);
+  EXPECT_EQ(common[0].session, SessionId(1));
+  EXPECT_EQ(common[0].acked_through, Sequence(4));
+  EXPECT_EQ(common[0].applied, std::vector<Sequence>{Sequence(5)});
+}
+
 TEST(GroupView, MinInSync) {
   for (const auto& [replicas, least] : std::vector<std::pair<uint32_t, size_t>>{{1, 1}, {2, 1}, {3, 2}}) {
     EXPECT_EQ((GroupView{.id = {}, .epoch = {}, .in_sync = {}, .syncing = {}, .replicas = replicas}).min_in_sync(), least) << replicas;

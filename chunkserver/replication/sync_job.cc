@@ -64,15 +64,15 @@ void SyncJob::BeginPass() {
 }
 
 // At first the member forgets what it believed to have applied; at the end it gets what was applied before it received every change.
-void SyncJob::InstallWindows(uint64_t pass, bool replace) {
-  proto::InstallWindowsRequest request = WindowsMessage(replace ? std::vector<store::SessionWindow>() : ctx_->store->WindowsOf(replica_->group));
+void SyncJob::InstallWindows(uint64_t pass, bool forget) {
+  proto::InstallWindowsRequest request = WindowsMessage(forget ? std::vector<store::SessionWindow>() : ctx_->store->WindowsOf(replica_->group));
   SetAddress(*ctx_, member_, replica_->group, epoch_, request.mutable_member());
-  request.set_replace(replace);
+  request.set_forget(forget);
   request.set_round(ctx_->next_copy++);
   CallPeer<proto::InstallWindowsReply>(ctx_, member_, rpc::Method::kInstallWindows, request, {},
-                                       [self = shared_from_this(), pass, replace](const Status& status, const proto::InstallWindowsReply&) {
+                                       [self = shared_from_this(), pass, forget](const Status& status, const proto::InstallWindowsReply&) {
                                          if (!status.ok()) return self->FailPass(pass);
-                                         replace ? self->NextPage(pass) : self->ReportEqual(pass);
+                                         forget ? self->NextPage(pass) : self->ReportEqual(pass);
                                        });
 }
 

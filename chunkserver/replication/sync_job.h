@@ -41,7 +41,7 @@ class SyncJob : public std::enable_shared_from_this<SyncJob> {
   bool IsCurrentLocked(uint64_t pass) const;
   void FailPass(uint64_t pass);
   void BeginPass();
-  void InstallWindows(uint64_t pass, bool replace);
+  void InstallWindows(uint64_t pass, bool forget);
   void NextPage(uint64_t pass);
   void Compared(uint64_t pass, const InventoryDifference& page);
   void CopySome(uint64_t pass);

@@ -84,7 +84,8 @@ class TargetReplication {
   // As CommitTargetRequest says. `not_primary` of the groups asked for.
   virtual void Commit(const std::vector<GroupId>& groups, std::function<void(Status, std::vector<GroupId> not_primary)> done) = 0;
 
-  // kReplicate, kReconcile, kInventory, kChunkSums, kInstallChunk, kInstallWindows, kReadGrant. `payload` is alive as long as `holder`.
+  // kReplicate, kReconcile, kInventory, kChunkSums, kInstallChunk, kInstallWindows, kReadGrant, and kCommitTarget with this_target_only (which
+  // needs the lease: a new process must not vouch for what its predecessor lost). `payload` is alive as long as `holder`.
   virtual void HandlePeer(rpc::Method method, std::span<const uint8_t> message, std::span<const uint8_t> payload, std::shared_ptr<void> holder,
                           std::shared_ptr<PeerResponder> responder) = 0;
 

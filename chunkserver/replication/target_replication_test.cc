@@ -40,6 +40,8 @@ class TargetReplicationTest : public ::testing::Test {
     }
   }
 
+  ~TargetReplicationTest() override { queue_.Close(); }
+
   FakeTarget& Target(uint64_t id) { return *targets_.at(id); }
 
   void MakeMap(uint64_t epoch, std::vector<uint64_t> in_sync, std::vector<uint64_t> syncing = {}, uint32_t replicas = 2) {

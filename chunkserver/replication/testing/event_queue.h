@@ -13,7 +13,10 @@ namespace tarn::replication::testing {
 class EventQueue {
  public:
   int64_t now_ns() const { return now_ns_; }
-  void After(int64_t delay_ns, std::function<void()> event) { events_.emplace(std::pair(now_ns_ + std::max<int64_t>(0, delay_ns), next_++), std::move(event)); }
+  void After(int64_t delay_ns, std::function<void()> event) {
+    if (closed_) return;
+    events_.emplace(std::pair(now_ns_ + std::max<int64_t>(0, delay_ns), next_++), std::move(event));
+  }
   void RunFor(int64_t ns) {
     const int64_t end_ns = now_ns_ + ns;
     while (!stopped_ && !events_.empty() && events_.begin()->first.first <= end_ns) {
@@ -25,6 +28,11 @@ class EventQueue {
     now_ns_ = std::max(now_ns_, end_ns);
   }
   void Stop() { stopped_ = true; }
+  // Before what the events refer to goes: drops them, and whatever is scheduled from now on.
+  void Close() {
+    closed_ = true;
+    std::exchange(events_, {}).clear();
+  }
   bool stopped() const { return stopped_; }
   uint64_t events_run() const { return events_run_; }
 
@@ -34,6 +42,7 @@ class EventQueue {
   uint64_t next_ = 0;
   uint64_t events_run_ = 0;
   bool stopped_ = false;
+  bool closed_ = false;
 };
 
 }  // namespace tarn::replication::testing

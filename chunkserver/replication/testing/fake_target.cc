@@ -51,9 +51,7 @@ void FakeTarget::ShutDown() {
 
 void FakeTarget::Handle(rpc::Method method, std::span<const uint8_t> message, std::span<const uint8_t> payload, std::shared_ptr<void> holder,
                         std::shared_ptr<PeerResponder> responder) {
-  if (method == rpc::Method::kCommitTarget) {
-    store.WhenDurable([responder](const Status& status) { status.ok() ? responder->Reply(proto::CommitTargetReply()) : responder->Fail(status); });
-  } else if (method == rpc::Method::kReadChunk) {
+  if (method == rpc::Method::kReadChunk) {
     proto::ReadChunkRequest request;
     if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return;
     const ChunkId chunk{DataId(request.chunk().data_id()), request.chunk().chunk_index()};

@@ -33,6 +33,10 @@ class World {
     for (uint32_t number = 0; number < plan.clients; ++number) clients_.push_back(std::make_unique<Client>(number, world));
   }
 
+  ~World() { bench_.queue.Close(); }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
   Outcome Run() {
     for (const auto& [id, server] : servers_) server->Start();
     for (const auto& client : clients_) client->Start();
