@@ -158,7 +158,7 @@ std::vector<TargetId> ReceiversOf(const Replica& replica, ChunkId chunk) REQUIRE
 }
 
 // After the change is in this target's store; with the chunk's turn held by the caller, so that the sends leave in order.
-void Distribute(const ReplicaPtr& replica, const ChangePtr& change, const store::ChangeOutcome& outcome) {
+void Distribute(const ReplicaPtr& replica, const ChangePtr& change, const store::ChangeOutcome& outcome, uint64_t applying) {
   const ChunkId chunk = ChunkOf(change->address());
   PendingPtr pending;
   std::vector<TargetId> receivers;
@@ -184,7 +184,7 @@ void Distribute(const ReplicaPtr& replica, const ChangePtr& change, const store:
         replica->Acknowledged(*pending, &out);
       }
     }
-    replica->EndApplying(&out);
+    replica->applying.End(applying, &out);
   }
   if (!is_primary) {
     change->done(Refusal(*replica, StatusCode::kStaleEpoch, "another epoch of the group is current"));
@@ -223,12 +223,13 @@ void EqualiseAfterFailure(const ReplicaPtr& replica, ChunkId chunk, const ChunkO
 void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const ChunkOrder::TurnPtr& turn) {
   ChangeAnswer refusal;
   Epoch epoch;
+  uint64_t applying = 0;
   Admission admission;
   {
     MutexLock lock(replica->mutex);
     admission = Admit(*replica, *change, &refusal);
     if (admission == Admission::kGo) {
-      ++replica->applying;
+      applying = replica->applying.Begin();
       epoch = replica->view.epoch;
     } else if (admission == Admission::kWait) {
       replica->queued.push_back([=] { SubmitChange(replica, change); });
@@ -238,11 +239,11 @@ void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const Chunk
   if (admission == Admission::kRefused) return change->done(refusal);
 
   const Result<store::ChangeOutcome> outcome = ApplyHere(*replica, *change, epoch);
-  if (outcome.ok() && !outcome->was_applied && outcome->stamp != outcome->base) return Distribute(replica, change, *outcome);
+  if (outcome.ok() && !outcome->was_applied && outcome->stamp != outcome->base) return Distribute(replica, change, *outcome, applying);
   Callbacks out;
   {
     MutexLock lock(replica->mutex);
-    replica->EndApplying(&out);
+    replica->applying.End(applying, &out);
   }
   RunAll(std::move(out));
   const ChunkId chunk = ChunkOf(change->address());

@@ -184,9 +184,9 @@ void Engine::Settle(uint64_t version, const ReplicaTable& table) {
     }
   });
   for (const auto& [group, replica] : table.replicas) {
-    Callbacks out;
+    Callbacks drained;  // at once: nothing to wait for
     MutexLock lock(replica->mutex);
-    if (replica->applying > 0) replica->WhenDrained([settling] {}, &out);
+    replica->applying.WhenDrained([settling] {}, &drained);
   }
 }
 

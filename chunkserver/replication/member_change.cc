@@ -78,14 +78,14 @@ void WaitForBase(const ReplicaPtr& replica, const MemberChangePtr& change) {
   if (is_first) replica->ctx->executor->RunAfter(left_ns / kNsPerMs + 1, [=] { WakeBaseWaiters(replica, chunk); });
 }
 
-// Before the store is touched, so that no reader sees the change and does not know that it is unconfirmed. With the lock held; ok: to be ended by
-// EndApplying.
-Status Record(Replica& replica, const proto::ReplicateRequest& request, ChunkId chunk) REQUIRES(replica.mutex) {
+// Before the store is touched, so that no reader sees the change and does not know that it is unconfirmed. With the lock held.
+// ok: `applying` has begun.
+Status Record(Replica& replica, const proto::ReplicateRequest& request, ChunkId chunk, uint64_t* applying) REQUIRES(replica.mutex) {
   if (Status status = replica.CheckFromPrimary(request.member()); !status.ok()) return status;
   replica.unconfirmed.Confirm(request.confirmed_order());
   if (replica.unconfirmed.size() >= 2 * kPendingMax) return Status(StatusCode::kResourceExhausted, "too many changes are unconfirmed");
   replica.unconfirmed.Add(request.order(), {chunk, StampOf(request.stamp()), Epoch(request.member().epoch())});
-  ++replica.applying;
+  *applying = replica.applying.Begin();
   return Status::Ok();
 }
 
@@ -118,15 +118,16 @@ std::optional<Status> TryApply(const ReplicaPtr& replica, const MemberChange& ch
 
 void ApplyInTurn(const ReplicaPtr& replica, const MemberChangePtr& change) {
   const ChunkId chunk = change->chunk();
+  uint64_t applying = 0;
   {
     MutexLock lock(replica->mutex);
-    if (Status status = Record(*replica, *change->request, chunk); !status.ok()) return Refuse(*replica, change->responder, status);
+    if (Status status = Record(*replica, *change->request, chunk, &applying); !status.ok()) return Refuse(*replica, change->responder, status);
   }
   const std::optional<Status> status = TryApply(replica, *change);
   Callbacks out;
   {
     MutexLock lock(replica->mutex);
-    replica->EndApplying(&out);
+    replica->applying.End(applying, &out);
   }
   RunAll(std::move(out));
   if (!status) return WaitForBase(replica, change);
@@ -229,7 +230,7 @@ void HandleReconcile(const ReplicaPtr& replica, const proto::ReconcileRequest& r
   Callbacks out;
   {
     MutexLock lock(replica->mutex);
-    replica->WhenDrained(answer, &out);
+    replica->applying.WhenDrained(answer, &out);
   }
   RunAll(std::move(out));
 }

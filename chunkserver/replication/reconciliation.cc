@@ -69,7 +69,7 @@ void Reconciliation::AllListed() {
   Callbacks out;
   {
     MutexLock lock(replica_->mutex);
-    replica_->WhenDrained(
+    replica_->applying.WhenDrained(
         [self = shared_from_this()] {
           if (!self->IsCurrent()) return;
           {

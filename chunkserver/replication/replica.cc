@@ -299,13 +299,4 @@ void Replica::MarkEqualReported(TargetId member) {
   PublishSole();
 }
 
-void Replica::WhenDrained(std::function<void()> callback, Callbacks* out) {
-  (applying == 0 ? *out : drained).push_back(std::move(callback));
-}
-
-void Replica::EndApplying(Callbacks* out) {
-  if (--applying > 0) return;
-  MoveInto(&drained, out);
-}
-
 }  // namespace tarn::replication

@@ -16,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "chunkserver/replication/applying_changes.h"
 #include "chunkserver/replication/chunk_order.h"
 #include "chunkserver/replication/context.h"
 #include "chunkserver/replication/group_view.h"
@@ -36,8 +37,6 @@ inline constexpr uint64_t kMemberRoomBytesMin = 8u << 20;
 // What a member said about its room holds for so long.
 inline constexpr int64_t kRoomKnownMs = 1'000;
 
-// Runs what was collected under a lock after it. Callbacks may call back into anything.
-using Callbacks = std::vector<std::function<void()>>;
 void RunAll(Callbacks callbacks);
 
 // A change that the primary has applied and not every member that counts has acknowledged.
@@ -96,9 +95,6 @@ class Replica : public std::enable_shared_from_this<Replica> {
   bool DropSyncing(TargetId member, Callbacks* out) REQUIRES(mutex);
   // From now on the member counts as if it were in-sync.
   void MarkEqualReported(TargetId member) REQUIRES(mutex);
-  // No change of the store that was admitted before is still being applied: now, or later.
-  void WhenDrained(std::function<void()> callback, Callbacks* out) REQUIRES(mutex);
-  void EndApplying(Callbacks* out) REQUIRES(mutex);
 
   const ContextPtr ctx;
   const GroupId group;
@@ -108,8 +104,7 @@ class Replica : public std::enable_shared_from_this<Replica> {
   Mutex mutex;
   GroupView view GUARDED_BY(mutex);
   Role role GUARDED_BY(mutex) = Role::kNone;
-  uint32_t applying GUARDED_BY(mutex) = 0;  // changes that are in the store's hands
-  Callbacks drained GUARDED_BY(mutex);
+  ApplyingChanges applying GUARDED_BY(mutex);
   // Changes of this target that may not be everywhere, kept through every change of role until a reconciliation ends.
   UnconfirmedList unconfirmed GUARDED_BY(mutex);
   std::unordered_set<ChunkId> installed GUARDED_BY(mutex);  // touched by copies under a reconciliation; as unconfirmed ones

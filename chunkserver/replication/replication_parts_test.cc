@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "chunkserver/replication/applying_changes.h"
 #include "chunkserver/replication/copy_pacer.h"
 #include "chunkserver/replication/group_view.h"
 #include "chunkserver/replication/inventory_diff.h"
@@ -80,6 +81,25 @@ TEST(UnconfirmedList, KnowsChunksUntilTheirLastChangeIsConfirmed) {
   EXPECT_EQ(list.size(), 0u);
   list.Add(1, {C(3), S(2, 1), Epoch(2)});  // of a new primary, which counts anew
   EXPECT_TRUE(list.Contains(C(3)));
+}
+
+TEST(ApplyingChanges, WhoWaitsForThoseOfNowDoesNotWaitForLaterOnes) {
+  ApplyingChanges applying;
+  Callbacks out;
+  applying.WhenDrained([] {}, &out);
+  EXPECT_EQ(out.size(), 1u) << "nothing is under way";
+  out.clear();
+  const uint64_t one = applying.Begin();
+  const uint64_t two = applying.Begin();
+  applying.WhenDrained([] {}, &out);
+  const uint64_t later = applying.Begin();
+  applying.End(one, &out);
+  EXPECT_EQ(out.size(), 0u);
+  applying.WhenDrained([] {}, &out);
+  applying.End(two, &out);
+  EXPECT_EQ(out.size(), 1u);
+  applying.End(later, &out);
+  EXPECT_EQ(out.size(), 2u);
 }
 
 TEST(CommonWindows, KeepsWhatBothKnow) {

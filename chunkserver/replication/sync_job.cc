@@ -72,7 +72,7 @@ void SyncJob::InstallWindows(uint64_t pass, bool forget) {
   CallPeer<proto::InstallWindowsReply>(ctx_, member_, rpc::Method::kInstallWindows, request, {},
                                        [self = shared_from_this(), pass, forget](const Status& status, const proto::InstallWindowsReply&) {
                                          if (!status.ok()) return self->FailPass(pass);
-                                         forget ? self->NextPage(pass) : self->ReportEqual(pass);
+                                         forget ? self->NextPage(pass) : self->AwaitDrained(pass);
                                        });
 }
 
@@ -105,7 +105,6 @@ void SyncJob::CopySome(uint64_t pass) {
   std::vector<ChunkId> begun;
   bool is_page_end = false;
   bool is_end = false;
-  uint64_t order = 0;
   {
     MutexLock lock(replica_->mutex);
     if (!IsCurrentLocked(pass)) return;
@@ -122,12 +121,11 @@ void SyncJob::CopySome(uint64_t pass) {
       takes_all_ = is_end;
       listing_ = !is_end;
       received_.clear();
-      order = replica_->last_order;
     }
   }
   for (const ChunkId chunk : begun) CopyOne(pass, chunk);
   if (is_end) {
-    AwaitConfirmed(pass, order);
+    InstallWindows(pass, false);
   } else if (is_page_end) {
     NextPage(pass);
   }
@@ -154,6 +152,26 @@ void SyncJob::CopyOne(uint64_t pass, ChunkId chunk) {
       received);
 }
 
+// Of what the windows name, some is applied here and has no order number yet.
+void SyncJob::AwaitDrained(uint64_t pass) {
+  Callbacks out;
+  {
+    MutexLock lock(replica_->mutex);
+    if (!IsCurrentLocked(pass)) return;
+    replica_->applying.WhenDrained(
+        [self = shared_from_this(), pass] {
+          uint64_t order;
+          {
+            MutexLock replica_lock(self->replica_->mutex);
+            order = self->replica_->last_order;
+          }
+          self->AwaitConfirmed(pass, order);
+        },
+        &out);
+  }
+  RunAll(std::move(out));
+}
+
 void SyncJob::AwaitConfirmed(uint64_t pass, uint64_t order) {
   {
     MutexLock lock(replica_->mutex);
@@ -173,7 +191,7 @@ void SyncJob::CommitMember(uint64_t pass) {
   request.add_groups(replica_->group.value());
   CallPeer<proto::CommitTargetReply>(ctx_, member_, rpc::Method::kCommitTarget, request, {},
                                      [self = shared_from_this(), pass](const Status& status, const proto::CommitTargetReply&) {
-                                       status.ok() ? self->InstallWindows(pass, false) : self->FailPass(pass);
+                                       status.ok() ? self->ReportEqual(pass) : self->FailPass(pass);
                                      });
 }
 

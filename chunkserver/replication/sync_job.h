@@ -2,9 +2,9 @@
 //
 // A cursor says how far the walk is: changes of chunks at or before it go to the member as well and wait for it. A page after it is compared;
 // where stamps differ the chunk is copied, in its order. A change of a chunk within the page, but not yet copied, puts the chunk on the
-// page's list. So one walk is enough, and at its end the member receives every change. Then what it got must be confirmed (a copy carries
-// changes that are not), it makes everything durable and gets the session windows, and is reported as equal. A failure begins the walk anew;
-// equal stamps make it short.
+// page's list. So one walk is enough, and at its end the member receives every change. Then it gets the session windows. These name changes that
+// are still on their way to it, and copies carried changes that others may lack: so all of these must be confirmed. Then it makes everything
+// durable and is reported as equal. A failure begins the walk anew; equal stamps make it short.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +46,7 @@ class SyncJob : public std::enable_shared_from_this<SyncJob> {
   void Compared(uint64_t pass, const InventoryDifference& page);
   void CopySome(uint64_t pass);
   void CopyOne(uint64_t pass, ChunkId chunk);
+  void AwaitDrained(uint64_t pass);
   void AwaitConfirmed(uint64_t pass, uint64_t order);
   void CommitMember(uint64_t pass);
   void ReportEqual(uint64_t pass);

@@ -21,5 +21,17 @@ TEST(ReplicationSim, ASeedReplaysExactly) {
   EXPECT_EQ(one.events, other.events);
 }
 
+TEST(ReplicationSim, PlantedBugsAreFound) {
+  for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly}) {
+    bool found = false;
+    for (uint64_t seed = 1; seed <= 20 && !found; ++seed) {
+      Plan plan = DrawPlan(seed);
+      plan.plant = plant;
+      found = !RunWorld(plan).violation.empty();
+    }
+    EXPECT_TRUE(found) << PlantName(plant);
+  }
+}
+
 }  // namespace
 }  // namespace tarn::sim_data
