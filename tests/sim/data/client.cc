@@ -113,7 +113,7 @@ void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t e
   request->mutable_chunk()->set_data_id(cell.chunk_id().data.value());
   request->mutable_chunk()->set_chunk_index(cell.chunk_id().index);
   request->set_session(session_);
-  request->set_sequence(operation->sequence);
+  request->set_sequence(bench_->plan.plant == Plant::kNoSequences ? 0 : operation->sequence);
   request->set_acked_through(*under_way_[cell.group].begin() - 1);  // everything below the oldest under way
   request->set_offset_bytes(cell.offset_bytes());
   request->set_piece_sums(ComputePieceSums(cell.offset_bytes(), bytes));
@@ -138,14 +138,15 @@ void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t e
 }
 
 void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t epoch) {
+  const bool is_primary = map_->groups(static_cast<int>(operation->cell.group) - 1).targets(0) == server->target().value();
   const Oracle::ReadBegin begin = world_.oracle->BeginRead(operation->cell);
-  world_.net->Send(node(), server->target().value(), [this, operation, server, epoch, begin] {
+  world_.net->Send(node(), server->target().value(), [this, operation, server, epoch, begin, is_primary] {
     if (!server->is_up()) return;
     const CellId cell = operation->cell;
     const StatusCode code = server->engine()->AdmitRead(GroupId(cell.group), Epoch(epoch), cell.chunk_id()).code;
     if (code == StatusCode::kOk) {
       const auto found = server->store().chunks().find(cell.chunk_id());
-      world_.oracle->CheckRead(cell, begin, found == server->store().chunks().end() ? std::string() : found->second.bytes, server->name());
+      world_.oracle->CheckRead(cell, begin, found == server->store().chunks().end() ? std::string() : found->second.bytes, server->name(), !is_primary);
       ++world_.counts->reads;
     }
     world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });

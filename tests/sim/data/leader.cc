@@ -87,10 +87,9 @@ void Leader::Register(TargetId id, uint64_t process, bool clean) {
   target.contact_ns = bench_->queue.now_ns();
   target.lease_until_ns = bench_->queue.now_ns() + (kLeaseMs + kLeaseMarginMs) * sim::kMillisecond;
   for (GroupView& group : groups_) {
-    if (!group.IsInSync(id)) continue;
-    if (!clean && group.in_sync.size() > 1) {
+    if (!clean && group.IsInSync(id) && group.in_sync.size() > 1) {
       RemoveFrom(&group, {id}, "unclean");
-    } else if (!clean || group.primary() == id) {
+    } else if (group.IsSyncing(id) || group.primary() == id) {
       Change(&group, group.in_sync, group.syncing, "registered");
     }
   }

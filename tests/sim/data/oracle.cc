@@ -40,8 +40,8 @@ void Oracle::Acknowledged(const CellId& cell, uint64_t number, bool durable) {
 
 Oracle::ReadBegin Oracle::BeginRead(const CellId& cell) { return {cells_[cell].acknowledged, losses_[cell.group]}; }
 
-void Oracle::CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where) {
-  const Cell& state = cells_[cell];
+void Oracle::CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where, bool confirmed) {
+  Cell& state = cells_[cell];
   const std::optional<uint64_t> number = CellNumber(cell, chunk_bytes);
   const uint64_t floor = begin.losses == losses_[cell.group] ? begin.floor : std::min(begin.floor, state.durable);
   if (!number) return bench_->Violation(Name(cell) + " shows a mixture at " + where);
@@ -49,6 +49,7 @@ void Oracle::CheckRead(const CellId& cell, const ReadBegin& begin, const std::st
     bench_->Violation(Name(cell) + " shows write " + std::to_string(*number) + " at " + where + ", and " + std::to_string(floor) +
                       " was acknowledged before the read began");
   }
+  if (confirmed && begin.losses == losses_[cell.group]) state.acknowledged = std::max(state.acknowledged, *number);
   if (*number > state.begun) bench_->Violation(Name(cell) + " shows a write that was never begun at " + where);
 }
 

@@ -47,7 +47,8 @@ class Oracle {
     uint64_t losses = 0;
   };
   ReadBegin BeginRead(const CellId& cell);
-  void CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where);
+  // `confirmed`: at a member that is not the primary, which shows only what all in-sync members have. No later read may show less.
+  void CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where, bool confirmed);
 
   // For a commit: what is acknowledged now is durable once it is answered.
   struct CommitBegin {

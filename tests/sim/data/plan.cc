@@ -15,7 +15,7 @@ std::string_view PlantName(Plant plant) {
     case Plant::kIgnoreBase: return "ignore-base";
     case Plant::kNoLease: return "no-lease";
     case Plant::kPromoteEarly: return "promote-early";
-    case Plant::kForgetWindows: return "forget-windows";
+    case Plant::kNoSequences: return "no-sequences";
     case Plant::kAcknowledgeEarly: return "acknowledge-early";
   }
   return "unknown";

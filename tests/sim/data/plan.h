@@ -23,11 +23,11 @@ enum class Plant {
   kIgnoreBase,             // a member lays every change on whatever it has
   kNoLease,                // a target believes that its lease never ends
   kPromoteEarly,           // the leader takes a syncing member in before it is reported as equal
-  kForgetWindows,          // members do not take the primary's session windows
+  kNoSequences,            // writes carry no sequence: a late copy is applied again
   kAcknowledgeEarly,       // a member acknowledges what never reached it
 };
 inline constexpr Plant kPlants[] = {Plant::kGrantWaitTooShort, Plant::kNoReconcile, Plant::kPromoteWithoutCommit, Plant::kIgnoreBase,
-                                    Plant::kNoLease, Plant::kPromoteEarly, Plant::kForgetWindows, Plant::kAcknowledgeEarly};
+                                    Plant::kNoLease, Plant::kPromoteEarly, Plant::kNoSequences, Plant::kAcknowledgeEarly};
 std::string_view PlantName(Plant plant);
 
 struct Plan {

@@ -53,10 +53,6 @@ void PlantBug(Plant plant, replication::testing::FakeNetwork* peers, std::map<Ta
       peers->tamper_request = Editor<proto::ReplicateRequest>(
           rpc::Method::kReplicate, [servers](TargetId to, proto::ReplicateRequest* request) { IgnoreBase(servers->at(to).get(), request); });
       return;
-    case Plant::kForgetWindows:
-      peers->tamper_request =
-          Editor<proto::InstallWindowsRequest>(rpc::Method::kInstallWindows, [](TargetId, proto::InstallWindowsRequest* request) { request->clear_windows(); });
-      return;
     case Plant::kAcknowledgeEarly:
       peers->answer_instead = [calls = 0](TargetId, TargetId, rpc::Method method, const std::string&) mutable -> std::optional<std::string> {
         if (method != rpc::Method::kReplicate || ++calls % 50 != 0) return std::nullopt;
@@ -67,6 +63,7 @@ void PlantBug(Plant plant, replication::testing::FakeNetwork* peers, std::map<Ta
       };
       return;
     case Plant::kNone:
+    case Plant::kNoSequences:    // client.cc
     case Plant::kNoLease:        // server.cc
     case Plant::kPromoteEarly:   // leader.cc
       return;

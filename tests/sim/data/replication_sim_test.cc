@@ -22,7 +22,7 @@ TEST(ReplicationSim, ASeedReplaysExactly) {
 }
 
 TEST(ReplicationSim, PlantedBugsAreFound) {
-  for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly}) {
+  for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly, Plant::kNoSequences}) {
     bool found = false;
     for (uint64_t seed = 1; seed <= 20 && !found; ++seed) {
       Plan plan = DrawPlan(seed);

@@ -113,7 +113,7 @@ class World {
 
   void Cut() {
     const auto any = [this] { return bench_.dice.Below(bench_.plan.targets + 1); };  // 0: the leader
-    const uint64_t one = any(), other = any();
+    const uint64_t one = any(), other = bench_.dice.Chance(0.4) ? kLeaderNode : any();
     const bool whole_node = bench_.dice.Chance(0.3);
     bench_.Trace("cut " + std::to_string(one) + " from " + (whole_node ? "all" : std::to_string(other)));
     for (uint64_t node = 0; node <= bench_.plan.targets; ++node) {
