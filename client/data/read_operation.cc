@@ -107,27 +107,30 @@ void ReadOperation::Finish(const Status& status) {
 
 void ReadOperation::Attempt() {
   if (core_->closed()) return FailClosed();
-  if (!BeginRound()) return routes_ == nullptr ? FailClosed() : AwaitMap(0, last_error_);
+  if (!BeginRound()) return last_error_.code() == StatusCode::kCancelled ? FailClosed() : AwaitMap(0, last_error_);
   if (calls_made_ == 0 && has_copies()) core_->hedges.NoteRead();
   if (!AskNext()) EndRound(last_error_);
 }
 
 bool ReadOperation::BeginRound() {
-  routes_ = core_->Routes();
-  group_ = nullptr;
+  std::shared_ptr<const PlacementRoutes> routes = core_->Routes();
+  if (routes == nullptr) {
+    last_error_ = Status(StatusCode::kCancelled, "the client is shutting down");
+    return false;
+  }
+  const auto group = routes->OfColumn(chunk_.layout, ColumnOfChunk(chunk_.layout, chunk_.chunk_index));
+  if (!group.ok()) {
+    last_error_ = group.status();
+    return false;
+  }
+  routes_ = std::move(routes);
+  group_ = *group;
   round_began_ns_ = core_->clock->MonotonicNs();
   tried_ = 0;
   calls_in_round_ = 0;
   connection_wait_ms_ = 0;
   bad_bytes_ = false;
   newer_map_wanted_.reset();
-  if (routes_ == nullptr) return false;
-  const auto group = routes_->OfColumn(chunk_.layout, ColumnOfChunk(chunk_.layout, chunk_.chunk_index));
-  if (!group.ok()) {
-    last_error_ = group.status();
-    return false;
-  }
-  group_ = *group;
   return true;
 }
 

@@ -61,7 +61,8 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   rpc::EventLoop* loop() const override { return core_->loops[loop_index_]; }
 
   // ---- Choosing and asking ----
-  // All members may be asked again, as the newest map has them. False: nobody can be asked; last_error_ says why.
+  // All members may be asked again, as the newest map has them. False: it does not say who; all is as before, last_error_
+  // says why.
   bool BeginRound();
   Choice Choose(int64_t now_ns);
   // True: the request is under way (or already answered: nothing of this object may be touched any more).
