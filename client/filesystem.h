@@ -29,6 +29,7 @@ struct FilesystemOptions {
   std::string subdirectory;  // "/a/b": becomes the root; empty: the volume's root
   std::string client_name;   // for logs and session lists; empty: host:pid
   std::string token;
+  std::string node;  // copies of data on it are read first; empty: the host's name, as for chunk servers
   uint64_t memory_limit_bytes = 1ull << 30;  // read-ahead, write buffer and caches together
   int64_t retry_deadline_ms = 30'000;
   uint64_t read_ahead_bytes_max = 16 << 20;  // per file handle

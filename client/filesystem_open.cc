@@ -99,7 +99,7 @@ Result<std::unique_ptr<Filesystem>> Filesystem::Open(const FilesystemOptions& op
   data.retry_deadline_ms = options.retry_deadline_ms;
   data.peer_name = channel.client_name;
   data.token = options.token;
-  data.node = HostName();  // as a chunk server names its node unless it is told otherwise
+  data.node = options.node.empty() ? HostName() : options.node;
   data.write_buffer_name = options.write_buffer_name;
   ASSIGN_OR_RETURN(std::unique_ptr<FilesystemImpl> filesystem,
                    FilesystemImpl::Create(std::move(parts), [&](MetadataForData* metadata) {

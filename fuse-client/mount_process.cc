@@ -293,6 +293,7 @@ client::FilesystemOptions ToFilesystemOptions(const Options& options) {
   filesystem.metaservers = options.spec.metaservers;
   filesystem.volume = options.spec.volume;
   filesystem.subdirectory = options.spec.subdirectory;
+  filesystem.node = options.node;
   filesystem.cache_metadata = true;
   filesystem.memory_limit_bytes = options.mount.memory_limit_bytes.value_or(ChooseMemoryLimit(AvailableMemoryBytes()));
   return filesystem;

@@ -38,6 +38,8 @@ void Declare(CLI::App* app, RawArguments* raw, Options* options) {
       ->envname("TARN_META");
   app->add_flag("-f,--foreground", options->foreground, "Stay in the foreground, log to stderr");
   app->add_option("--memory-limit", raw->memory_limit, "Memory for caches and write buffers, such as 1GiB");
+  app->add_option("--node", options->node, "Name of this node: copies on it are read first; default: the host's name")
+      ->envname("TARN_NODE");
   app->add_option("--log-file", options->log_file, "Log here (a daemon's default: /var/log/tarn/MOUNTPOINT.log)");
   app->add_option("--log-level", options->log_level, "trace, debug, info, warn or error")->capture_default_str();
   app->add_option("--run-dir", options->run_directory, "Where --unmount finds the mount's process")

@@ -19,6 +19,7 @@ struct Options {
   MountSpec spec;  // its metaservers are complete: from the specification, -o meta=, --meta or TARN_META
   std::string mount_point;
   MountOptions mount;
+  std::string node;  // empty: the host's name
   bool foreground = false;
   std::string log_file;  // empty: stderr in the foreground, else a file named after the mount point
   std::string log_level = "info";

@@ -14,7 +14,8 @@ Options Parse(std::vector<std::string> arguments) {
 }
 
 TEST(Options, SpecificationAndMountPoint) {
-  const Options options = Parse({"data:/a@h:1", "/mnt", "-o", "ro", "-o", "nonempty", "-f", "--memory-limit", "64M"});
+  const Options options = Parse({"data:/a@h:1", "/mnt", "-o", "ro", "-o", "nonempty", "-f", "--memory-limit", "64M",
+                                 "--node", "n7"});
   EXPECT_EQ(options.action, Options::Action::kMount);
   EXPECT_EQ(options.spec.volume, "data");
   EXPECT_EQ(options.spec.subdirectory, "/a");
@@ -24,6 +25,7 @@ TEST(Options, SpecificationAndMountPoint) {
   EXPECT_TRUE(options.mount.nonempty);
   EXPECT_TRUE(options.foreground);
   EXPECT_EQ(options.mount.memory_limit_bytes, 64u << 20);
+  EXPECT_EQ(options.node, "n7");
 }
 
 TEST(Options, OptionsMayComeFirst) {
