@@ -121,6 +121,7 @@ void UnaryOperation::Attempt() {
   if (!Admit()) return;
   const auto server = core_->ServerAt(route_.address);
   if (server == nullptr) return FailClosed();
+  server_ = server;
   link_ = server->writes;
   const int64_t now_ns = core_->clock->MonotonicNs();
   ServerLink::Connection connection = link_->Get(now_ns);
@@ -151,6 +152,7 @@ void UnaryOperation::OnReply(const rpc::Reply& reply) {
   const bool answered =
       code != StatusCode::kTimeout && code != StatusCode::kUnavailable && code != StatusCode::kCancelled;
   link_->NoteOver(core_->clock->MonotonicNs(), answered);
+  if (answered) server_->health.NoteGood();  // for reads, which may not have asked it for long
   if (code == StatusCode::kTimeout) link_->NoteTimeout(client_, sent_ns_);
   client_ = nullptr;
   if (core_->closed()) return FailClosed();

@@ -86,6 +86,7 @@ class UnaryOperation : public ChunkOperation {
  private:
   void OnReply(const rpc::Reply& reply);
 
+  std::shared_ptr<ChunkServer> server_;
   std::shared_ptr<rpc::FrameClient> client_;
   int64_t sent_ns_ = 0;
 };

@@ -258,7 +258,8 @@ void InodeDataImpl::OnTargetCommitted(TargetId target, uint64_t stamp, const Res
       std::erase_if(extent->acks, [&](const PieceAck& ack) {
         if (ack.target != target) return false;
         if (!outcome.ok()) {
-          lost |= ack.stamp <= stamp;
+          if (ack.stamp <= stamp) lost = true;
+          else more.push_back(ack.group);
           return false;
         }
         const bool asked = is_in(outcome->covered, ack.group);
