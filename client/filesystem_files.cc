@@ -30,7 +30,7 @@ void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mo
     const Attributes attributes = AttributesFromProto(reply->attributes());
     CacheName(token, parent, name, attributes.inode, *reply);
     CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
-    FinishOpen(attributes, reply->created(), flags, caller, done);
+    FinishOpen(attributes, {.created = reply->created(), .write_granted = reply->write_granted()}, flags, caller, done);
     EndOpening();
   });
 }
@@ -46,14 +46,14 @@ void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFil
   open_files_.BeginOpening(inode);
   if (cache_ != nullptr) {
     if (const std::optional<Attributes> known = cache_->FindAttributes(inode)) {
-      FinishOpen(*known, /*created=*/false, flags, Caller(), std::move(done));
+      FinishOpen(*known, {}, flags, Caller(), std::move(done));
       return EndOpening(inode);
     }
   }
   FetchAttributes(inode, /*will_open=*/true,
                   [this, inode, flags, done = std::move(done)](const Result<Attributes>& result) {
                     if (result.ok()) {
-                      FinishOpen(*result, /*created=*/false, flags, Caller(), done);
+                      FinishOpen(*result, {}, flags, Caller(), done);
                       EndOpening(inode);
                     } else {
                       EndOpening(inode);
@@ -62,7 +62,7 @@ void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFil
                   });
 }
 
-void FilesystemImpl::FinishOpen(const Attributes& attributes, bool created, OpenFlags flags, Caller caller,
+void FilesystemImpl::FinishOpen(const Attributes& attributes, Made made, OpenFlags flags, Caller caller,
                                 Callback<OpenedFile> done) {
   if (attributes.type == FileType::kDirectory) {
     return done(Status(StatusCode::kIsDirectory, "a directory cannot be opened as a file"));
@@ -72,11 +72,11 @@ void FilesystemImpl::FinishOpen(const Attributes& attributes, bool created, Open
   }
   const bool same_pages = page_cache_views_.Open(attributes);
   OpenedFile opened;
-  opened.handle = std::make_shared<FileHandle>(open_files_.Use(attributes), flags, data_->NewReadAhead());
+  opened.handle = std::make_shared<FileHandle>(open_files_.Use(attributes, made.write_granted), flags, data_->NewReadAhead());
   opened.attributes = open_files_.Show(attributes);
-  opened.created = created;
+  opened.created = made.created;
   opened.keep_cache = same_pages;
-  if (!flags.truncate || created || opened.attributes.size_bytes == 0) return done(std::move(opened));
+  if (!flags.truncate || made.created || opened.attributes.size_bytes == 0) return done(std::move(opened));
   AttributeChanges to_zero;
   to_zero.size_bytes = 0;
   SetAttributes(attributes.inode, to_zero, caller,
@@ -110,18 +110,9 @@ void FilesystemImpl::Read(const FileHandlePtr& handle, uint64_t offset, size_t l
   });
 }
 
-void FilesystemImpl::Write(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes,
-                           StatusCallback done) {
-  if (!handle->flags.write) return done(Status(StatusCode::kBadHandle, "the file was not opened for writing"));
-  if (handle->flags.append) return handle->inode->data->Append(bytes, std::move(done));
-  if (offset > kFileSizeMax || bytes.size() > kFileSizeMax - offset) {
-    return done(Status(StatusCode::kFileTooLarge, "a file cannot be that large"));
-  }
-  handle->inode->data->Write(offset, bytes, std::move(done));
-}
-
 void FilesystemImpl::Flush(const FileHandlePtr& handle, StatusCallback done) {
   if (!handle->flags.write) return done(Status::Ok());
+  open_files_.NoteClosing(handle->inode);
   handle->inode->data->FlushFor(handle->errors, std::move(done));
 }
 

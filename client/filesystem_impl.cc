@@ -13,6 +13,9 @@ FilesystemImpl::FilesystemImpl(Parts parts)
     : parts_(std::move(parts)),
       metadata_(parts_.metadata.get()),
       cache_(metadata_->coherence() != nullptr ? &metadata_->coherence()->cache() : nullptr),
+      write_releases_([this](const std::vector<InodeId>& inodes, std::function<void()> done) {
+        SendWriteReleases(inodes, std::move(done));
+      }),
       page_cache_views_(parts_.page_cache_views_bytes),
       reserved_data_ids_(
           parts_.random.get(),
@@ -32,6 +35,11 @@ Result<std::unique_ptr<FilesystemImpl>> FilesystemImpl::Create(Parts parts, cons
   std::unique_ptr<FilesystemImpl> filesystem(new FilesystemImpl(std::move(parts)));
   ASSIGN_OR_RETURN(filesystem->data_, make_data_plane(&filesystem->observed_metadata_));
   filesystem->open_files_.SetDataPlane(filesystem->data_.get());
+  if (filesystem->cache_ != nullptr) {
+    FilesystemImpl* const raw = filesystem.get();
+    raw->open_files_.SetWriteGrants([raw](InodeId inode, bool granted) { return raw->MakeGrant(inode, granted); },
+                                    &raw->write_releases_);
+  }
   if (filesystem->cache_ != nullptr) filesystem->metadata_->coherence()->SetOpenInodes(&filesystem->open_files_);
   return filesystem;
 }
@@ -86,8 +94,13 @@ void FilesystemImpl::ObservedMetadata::AllocateData(InodeId inode, Callback<Attr
 
 void FilesystemImpl::ObservedMetadata::CommitWrite(const WriteCommit& commit, Callback<Attributes> done) {
   const uint64_t token = filesystem_->CacheToken();
-  metadata()->CommitWrite(commit,
-                          [this, token, inode = commit.inode, done = std::move(done)](Result<Attributes> result) {
+  WriteCommit sent = commit;
+  std::shared_ptr<WriteGrant> released;
+  if (commit.publishes_all) released = filesystem_->open_files_.BeginRelease(commit.inode);
+  sent.release_write = released != nullptr;
+  metadata()->CommitWrite(sent,
+                          [this, token, released, inode = commit.inode, done = std::move(done)](Result<Attributes> result) {
+                            if (released != nullptr) released->EndRelease(result.ok());
                             if (result.ok()) {
                               filesystem_->CacheAttributes(token, *result, /*seen_by_kernel=*/false);
                               filesystem_->page_cache_views_.OwnWrite(*result);

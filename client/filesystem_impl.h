@@ -2,7 +2,8 @@
 //
 // Namespace operations are answered from the namespace cache where it can and else go to the metadata server (filesystem_namespace.cc,
 // filesystem_attributes.cc); what a change did to the cache is in filesystem_cache.cc; files
-// are opened, written and closed through the table of open files (filesystem_files.cc); bulk ingest reserves data ids
+// are opened and closed through the table of open files (filesystem_files.cc), written as their grants say
+// (filesystem_writes.cc); bulk ingest reserves data ids
 // in advance (filesystem_ingest.cc). Every attribute that leaves here passes OpenFiles::Show, so that a program sees
 // its own buffered writes. Thread-safe.
 #pragma once
@@ -21,6 +22,8 @@
 #include "client/open_files.h"
 #include "client/page_cache_views.h"
 #include "client/reserved_data_ids.h"
+#include "client/write_grant.h"
+#include "client/write_releases.h"
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/rpc/event_loop.h"
@@ -122,6 +125,9 @@ class FilesystemImpl final : public Filesystem {
       metadata()->RefreshClusterMap(version, std::move(done));
     }
     SessionId session() override { return metadata()->session(); }
+    bool MayWriteData() override {
+      return filesystem_->freshness() == Freshness::kUnknown || filesystem_->cache_->usable();
+    }
 
    private:
     MetadataClient* metadata() { return filesystem_->metadata_; }
@@ -175,8 +181,21 @@ class FilesystemImpl final : public Filesystem {
   // Carries out the truncate that is pending on the inode, ours or that of a client which did not finish it.
   void FinishPendingTruncate(InodeId inode, StatusCallback done);
 
-  void FinishOpen(const Attributes& attributes, bool created, OpenFlags flags, Caller caller,
+  struct Made {
+    bool created = false;
+    bool write_granted = false;
+  };
+  void FinishOpen(const Attributes& attributes, Made made, OpenFlags flags, Caller caller,
                   Callback<OpenedFile> done);
+  // ---- filesystem_writes.cc ----
+  void WriteNow(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes, StatusCallback done);
+  // The write has begun; ends it.
+  void WriteGranted(const FileHandlePtr& handle, WriteGrant::Way way, uint64_t offset, std::span<const uint8_t> bytes,
+                    StatusCallback done);
+  std::shared_ptr<WriteGrant> MakeGrant(InodeId inode, bool granted);
+  void AcquireWrite(InodeId inode, bool append, int64_t give_up_ns, Callback<bool> done);
+  void SendWriteReleases(const std::vector<InodeId>& inodes, std::function<void()> done);
+
   void MakeIngestedName(const IngestFile& file, const ReservedDataIds::Reserved& reserved, uint64_t size_bytes,
                         Callback<Attributes> done);
 
@@ -185,6 +204,7 @@ class FilesystemImpl final : public Filesystem {
   MetadataClient* const metadata_;  // of parts_
   NamespaceCache* const cache_;     // of metadata_; null: nothing is remembered
   OpenFiles open_files_;
+  WriteReleases write_releases_;
   PageCacheViews page_cache_views_;
   ReservedDataIds reserved_data_ids_;
   ObservedMetadata observed_metadata_;

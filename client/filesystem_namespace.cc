@@ -24,6 +24,10 @@ void FilesystemImpl::MakeAndShow(InodeId parent, const std::string& name, proto:
       return done(reply.status());
     }
     const Attributes made = AttributesFromProto(reply->attributes());
+    if (reply->write_granted()) {  // nobody here writes it
+      write_releases_.Add(made.inode);
+      write_releases_.SendQueued();
+    }
     CacheName(token, parent, name, made.inode, *reply);
     CacheAttributes(token, made, /*seen_by_kernel=*/false);
     done(open_files_.Show(made));

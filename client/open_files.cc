@@ -26,6 +26,11 @@ std::vector<InodeId> OpenFiles::EndOpening(InodeId inode) {
     opening_inodes_.erase(inode);
   }
   std::vector<InodeId> not_open;
+  if (opening_ == 0) {
+    changed_opening_.clear();
+    recalled_opening_.clear();
+    all_changed_opening_ = false;
+  }
   if (opening_ > 0 || reported_.empty()) return not_open;
   not_open.assign(reported_.begin(), reported_.end());
   reported_.clear();
@@ -42,12 +47,17 @@ size_t OpenFiles::count() const {
   return inodes_.size();
 }
 
-OpenInodePtr OpenFiles::Use(const Attributes& attributes) {
+OpenInodePtr OpenFiles::Use(const Attributes& attributes, bool granted) {
   OpenInodePtr existing = UseIfOpen(attributes.inode);
   if (existing == nullptr) {
     // Made without the lock; if another thread was quicker, its entry is taken and this one dropped unused.
-    auto made = std::make_shared<OpenInode>(attributes, data_plane_->Attach(attributes));
+    const InodeId inode = attributes.inode;
+    auto data = data_plane_->Attach(attributes);
     MutexLock lock(mutex_);
+    const bool kept = granted && !all_changed_opening_ && !recalled_opening_.contains(inode);
+    auto made = std::make_shared<OpenInode>(attributes, std::move(data),
+                                            make_grant_ != nullptr ? make_grant_(inode, kept) : nullptr);
+    if (all_changed_opening_ || changed_opening_.contains(inode)) made->foreign_changes = 1;
     auto [entry, inserted] = inodes_.try_emplace(attributes.inode, std::move(made));
     ++entry->second->uses;
     if (reported_.erase(attributes.inode) > 0) entry->second->orphan = true;
@@ -66,6 +76,18 @@ OpenInodePtr OpenFiles::UseIfOpen(InodeId inode) {
   return found->second;
 }
 
+void OpenFiles::NoteClosing(const OpenInodePtr& open) {
+  MutexLock lock(mutex_);
+  if (open->grant != nullptr && open->uses == 1) open->grant->NoteClosing();
+}
+
+std::shared_ptr<WriteGrant> OpenFiles::BeginRelease(InodeId inode) {
+  MutexLock lock(mutex_);
+  const auto found = inodes_.find(inode);
+  if (found == inodes_.end() || found->second->grant == nullptr) return nullptr;
+  return found->second->grant->BeginRelease() ? found->second->grant : nullptr;
+}
+
 OpenFiles::AfterRelease OpenFiles::Release(const OpenInodePtr& open) {
   {
     MutexLock lock(mutex_);
@@ -78,11 +100,16 @@ OpenFiles::AfterRelease OpenFiles::Release(const OpenInodePtr& open) {
 }
 
 OpenFiles::AfterRelease OpenFiles::FinishClose(const OpenInodePtr& open) {
-  MutexLock lock(mutex_);
-  CHECK(open->closing, "only a closing entry ends");
-  open->closing = false;
-  if (open->uses > 0) return AfterRelease::kNothing;  // opened again meanwhile
-  inodes_.erase(open->id);
+  {
+    MutexLock lock(mutex_);
+    CHECK(open->closing, "only a closing entry ends");
+    open->closing = false;
+    if (open->uses > 0) return AfterRelease::kNothing;  // opened again meanwhile
+    inodes_.erase(open->id);
+    // Under the lock, so that who opens it again asks for a grant behind this.
+    if (open->grant != nullptr && open->grant->Release()) releases_->Add(open->id);
+  }
+  if (releases_ != nullptr) releases_->SendQueued();
   return open->orphan ? AfterRelease::kReleaseOrphan : AfterRelease::kNothing;
 }
 
@@ -159,12 +186,38 @@ bool OpenFiles::ReportIfOpen(InodeId inode, bool removed) {
 void OpenFiles::NoteChanged(InodeId inode) {
   MutexLock lock(mutex_);
   const auto found = inodes_.find(inode);
-  if (found != inodes_.end()) found->second->foreign_changes.fetch_add(1);
+  if (found != inodes_.end()) {
+    found->second->foreign_changes.fetch_add(1);
+  } else {
+    NoteWhileOpening(inode, &changed_opening_);
+  }
+}
+
+void OpenFiles::NoteWhileOpening(InodeId inode, std::unordered_set<InodeId>* noted) {
+  if (opening_unknown_ > 0 || opening_inodes_.contains(inode)) noted->insert(inode);
 }
 
 void OpenFiles::NoteAllChanged() {
   MutexLock lock(mutex_);
   for (const auto& [inode, entry] : inodes_) entry->foreign_changes.fetch_add(1);
+  if (opening_ > 0) all_changed_opening_ = true;
+}
+
+void OpenFiles::EndWriteGrants(bool session_lost) {
+  std::vector<OpenInodePtr> buffered;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [inode, entry] : inodes_) {
+      if (entry->grant != nullptr && entry->grant->Void()) buffered.push_back(entry);
+    }
+  }
+  for (const OpenInodePtr& open : buffered) {
+    if (session_lost) {
+      open->data->Abandon(Status(StatusCode::kIoError, "the client's session expired before this was published"));
+    } else {
+      open->data->FlushFor(open->data->NewErrorCursor(), [open](const Status&) {});
+    }
+  }
 }
 
 void OpenFiles::FlushForRecall(InodeId inode, std::function<void()> done) {
@@ -172,10 +225,15 @@ void OpenFiles::FlushForRecall(InodeId inode, std::function<void()> done) {
   {
     MutexLock lock(mutex_);
     if (const auto found = inodes_.find(inode); found != inodes_.end()) open = found->second;
+    if (open == nullptr) NoteWhileOpening(inode, &recalled_opening_);
   }
   if (open == nullptr) return done();
-  // For a cursor of its own, so that whoever has the file open still hears of an error.
-  open->data->FlushFor(open->data->NewErrorCursor(), [open, done = std::move(done)](const Status&) { done(); });
+  const auto flush = [open, done = std::move(done)] {
+    // For a cursor of its own, so that whoever has the file open still hears of an error.
+    open->data->FlushFor(open->data->NewErrorCursor(), [open, done](const Status&) { done(); });
+  };
+  if (open->grant == nullptr) return flush();
+  open->grant->Recall(flush);
 }
 
 bool OpenFiles::AnyOpening() {

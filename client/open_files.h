@@ -20,17 +20,20 @@
 #include "client/data/data_plane.h"
 #include "client/meta/coherence.h"
 #include "client/types.h"
+#include "client/write_grant.h"
+#include "client/write_releases.h"
 #include "common/base/mutex.h"
 
 namespace tarn::client {
 
-// An entry. `data` is immutable after construction, the counters are atomic; the rest is guarded by the table.
+// An entry. `data` and `grant` are immutable after construction, the counters are atomic; the rest is guarded by the table.
 struct OpenInode {
-  OpenInode(const Attributes& attributes, std::shared_ptr<InodeData> inode_data)
-      : id(attributes.inode), data(std::move(inode_data)), newest(attributes) {}
+  OpenInode(const Attributes& attributes, std::shared_ptr<InodeData> inode_data, std::shared_ptr<WriteGrant> write_grant)
+      : id(attributes.inode), data(std::move(inode_data)), grant(std::move(write_grant)), newest(attributes) {}
 
   const InodeId id;
   const std::shared_ptr<InodeData> data;
+  const std::shared_ptr<WriteGrant> grant;  // null: this client takes no part in write grants
   uint64_t uses = 0;     // handles, and operations that need the data for a while
   bool orphan = false;   // unlinked while open: the server keeps it for this session until it is told otherwise
   bool closing = false;  // no use is left, but what was written is still on its way
@@ -50,6 +53,13 @@ class OpenFiles final : public OpenInodes {
 
   // Set once, before anything is opened; outlives the entries.
   void SetDataPlane(DataPlane* data_plane) { data_plane_ = data_plane; }
+  // The same. Makes what decides about an inode's writes; `granted`: it may be written at once.
+  using MakeGrant = std::function<std::shared_ptr<WriteGrant>(InodeId, bool granted)>;
+  // `releases` outlives the entries.
+  void SetWriteGrants(MakeGrant make, WriteReleases* releases) {
+    make_grant_ = std::move(make);
+    releases_ = releases;
+  }
 
   // An open is under way whose inode is not yet in the table: it counts for `any_open`. Invalid: it is not known which
   // inode it will be.
@@ -60,10 +70,17 @@ class OpenFiles final : public OpenInodes {
   bool any_open() const;
   size_t count() const;
 
-  // Adds a use; the entry is made if there is none. `attributes` are fresh from the server.
-  OpenInodePtr Use(const Attributes& attributes);
+  // Adds a use; the entry is made if there is none. `attributes` are fresh from the server. `granted`: the server gave
+  // the write grant of the file that it has just made.
+  OpenInodePtr Use(const Attributes& attributes, bool granted = false);
   // Adds a use if the inode is open; null otherwise.
   OpenInodePtr UseIfOpen(InodeId inode);
+
+  // A flush before a close: with no other use the commit may end the write grant.
+  void NoteClosing(const OpenInodePtr& open);
+
+  // Before a commit that publishes all. The grant that ends with it, if one does.
+  std::shared_ptr<WriteGrant> BeginRelease(InodeId inode);
 
   enum class AfterRelease {
     kNothing,       // other uses remain, or everything is done
@@ -90,17 +107,27 @@ class OpenFiles final : public OpenInodes {
   bool ReportIfOpen(InodeId inode, bool removed) override;
   void NoteChanged(InodeId inode) override;
   void NoteAllChanged() override;
+  void EndWriteGrants(bool session_lost) override;
   void FlushForRecall(InodeId inode, std::function<void()> done) override;
   bool AnyOpening() override;
 
  private:
-  DataPlane* data_plane_ = nullptr;  // immutable after SetDataPlane
+  // What came about inodes that are about to be open counts for their entries.
+  void NoteWhileOpening(InodeId inode, std::unordered_set<InodeId>* noted) REQUIRES(mutex_);
+
+  // Immutable once something is open.
+  DataPlane* data_plane_ = nullptr;
+  MakeGrant make_grant_;
+  WriteReleases* releases_ = nullptr;
 
   mutable Mutex mutex_;
   uint64_t opening_ GUARDED_BY(mutex_) = 0;                                  // all of them
   std::unordered_map<InodeId, uint64_t> opening_inodes_ GUARDED_BY(mutex_);  // those whose inode is known
   uint64_t opening_unknown_ GUARDED_BY(mutex_) = 0;
   std::unordered_set<InodeId> reported_ GUARDED_BY(mutex_);  // removed elsewhere, said to be open because of an opening
+  std::unordered_set<InodeId> changed_opening_ GUARDED_BY(mutex_);   // by others, while something was being opened
+  std::unordered_set<InodeId> recalled_opening_ GUARDED_BY(mutex_);  // likewise
+  bool all_changed_opening_ GUARDED_BY(mutex_) = false;
   std::unordered_map<InodeId, OpenInodePtr> inodes_ GUARDED_BY(mutex_);
 };
 

@@ -41,6 +41,8 @@ class MetadataForData {
     uint64_t min_size_bytes = 0;
     int64_t mtime_ns = 0;
     bool clear_suid_sgid = false;
+    bool publishes_all = false;  // of what was written before
+    bool release_write = false;  // the session's write grant ends with it
   };
   virtual void CommitWrite(const WriteCommit& commit, Callback<Attributes> done) = 0;
   virtual void FetchAttributes(InodeId inode, Callback<Attributes> done) = 0;
@@ -50,6 +52,8 @@ class MetadataForData {
   // Calls back when the map's version is at least `version` (0: any newer than now, fetched afresh).
   virtual void RefreshClusterMap(uint64_t version, StatusCallback done) = 0;
   virtual SessionId session() = 0;
+  // False while this client's lease is over: others may be writing what it has buffered. Cheap; asked again later.
+  virtual bool MayWriteData() { return true; }
 };
 
 struct DataPlaneOptions {
@@ -101,6 +105,8 @@ class InodeData {
   // The same for one open file: Flush tells its unreported errors again and again, until a Sync has told them.
   virtual void FlushFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Flush(std::move(done)); }
   virtual void SyncFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Sync(std::move(done)); }
+  // What was written and is not published yet is not to be sent any more: it is lost, with this error.
+  virtual void Abandon(const Status& /*status*/) {}
   // Fresh attributes from the metadata server: adopts size, data id and truncate view; drops read-ahead blocks if data
   // changed elsewhere.
   virtual void Adopt(const Attributes& attributes) = 0;

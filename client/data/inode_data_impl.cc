@@ -160,8 +160,10 @@ void InodeDataImpl::Account() {
 
 void InodeDataImpl::OnTick(int64_t now_ns) {
   bool due = false;
+  bool again = false;
   {
     MutexLock lock(mutex_);
+    again = waits_for_lease_;
     const int64_t limit_ns = now_ns - core_->options.flush_age_ms * 1'000'000;
     const bool idle = requests_.empty();
     due = idle && (extents_.oldest_dirty_ns() <= limit_ns ||
@@ -171,7 +173,11 @@ void InodeDataImpl::OnTick(int64_t now_ns) {
       core_->Deactivate(shared_from_this());
     }
   }
-  if (due) Request(FlushRequest{.takes_error = false, .done = nullptr});
+  if (due) {
+    Request(FlushRequest{.takes_error = false, .done = nullptr});
+  } else if (again) {
+    Advance();
+  }
 }
 
 void InodeDataImpl::FlushForRoom() {

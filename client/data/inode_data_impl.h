@@ -47,6 +47,7 @@ class InodeDataImpl final : public InodeData,
   ErrorCursorPtr NewErrorCursor() override;
   void FlushFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
   void SyncFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
+  void Abandon(const Status& status) override;
   void Adopt(const Attributes& attributes) override;
   void FinishTruncate(const Attributes& attributes, StatusCallback done) override;
   Attributes Overlay(Attributes attributes) const override;
@@ -190,6 +191,7 @@ class InodeDataImpl final : public InodeData,
   bool refresh_wanted_ GUARDED_BY(mutex_) = false;
   bool refreshing_ GUARDED_BY(mutex_) = false;
   bool committing_ GUARDED_BY(mutex_) = false;
+  bool waits_for_lease_ GUARDED_BY(mutex_) = false;  // there is something to send; OnTick looks again
   std::set<TargetId> targets_requested_ GUARDED_BY(mutex_);  // to be committed for a sync request
   uint32_t commit_refusals_ GUARDED_BY(mutex_) = 0;
   uint64_t queued_writes_ GUARDED_BY(mutex_) = 0;  // waiting for room in the buffer

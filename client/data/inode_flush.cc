@@ -92,6 +92,11 @@ void InodeDataImpl::CollectSends(Actions* actions) {
     return;
   }
   if (!extents_.HasUnacknowledged(extents_.last_age())) return;
+  if (MetadataGate::Use use(*core_->metadata); use && !use->MayWriteData()) {
+    waits_for_lease_ = true;
+    return;
+  }
+  waits_for_lease_ = false;
   if (!view_status_.ok()) return LoseUnsent(view_status_);
   if (!view_.data.valid()) {
     allocating_ = true;
@@ -119,6 +124,7 @@ void InodeDataImpl::CollectCommit(Actions* actions) {
     commit.mtime_ns = writes.mtime_ns;
     actions->commit_age = writes.age;
   }
+  commit.publishes_all = uncommitted_.back().age == actions->commit_age && queued_writes_ == 0;
   committing_ = true;
   own_generations_expected_ = 1;
   actions->commit = commit;

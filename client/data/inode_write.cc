@@ -214,6 +214,17 @@ void InodeDataImpl::LoseUnsent(const Status& status) {
   uncommitted_.clear();
 }
 
+void InodeDataImpl::Abandon(const Status& status) {
+  {
+    MutexLock lock(mutex_);
+    if (uncommitted_.empty() && extents_.unacknowledged_bytes() == 0) return;
+    LoseUnsent(status);
+    Account();
+  }
+  Advance();
+  core_->OnRoom();
+}
+
 void InodeDataImpl::SetError(const Status& status) {
   error_ = status;
   ++error_count_;

@@ -66,9 +66,12 @@ void Coherence::OnKeepAlive(const Asked& asked, const proto::KeepAliveReply& rep
   SendForgets();
 }
 
-void Coherence::ForgetAll() {
+void Coherence::ForgetAll(bool session_lost) {
   cache_.Drop();
-  if (OpenInodes* const open = open_.load(std::memory_order_acquire)) open->NoteAllChanged();
+  OpenInodes* const open = open_.load(std::memory_order_acquire);
+  if (open == nullptr) return;
+  open->NoteAllChanged();
+  open->EndWriteGrants(session_lost);
 }
 
 void Coherence::Register() {
@@ -93,7 +96,7 @@ void Coherence::OnSessionLost() {
     registered_ = false;
     lapses_ = 0;
   }
-  ForgetAll();
+  ForgetAll(/*session_lost=*/true);
 }
 
 // ---- Pushes ----
@@ -111,7 +114,11 @@ void Coherence::OnPush(std::span<const uint8_t> message) {
     MutexLock lock(mutex_);
     if (push.term() < term_) return;
   }
-  cache_.Apply(push);
+  const std::vector<InodeId> renamed = cache_.Apply(push);
+  // What a name led to may be another session's to write now, which the name alone does not say.
+  if (OpenInodes* const open = open_.load(std::memory_order_acquire)) {
+    for (const InodeId inode : renamed) open->NoteChanged(inode);
+  }
   // After the cache: an open that finds nothing there any more asks the server, one that was quicker is seen here.
   AcknowledgeWhenFlushed(push, ApplyToOpenInodes(push));
 }

@@ -37,7 +37,10 @@ class OpenInodes {
   // Another client changed it: what is known of it must be asked for before it is used again.
   virtual void NoteChanged(InodeId inode) = 0;
   virtual void NoteAllChanged() = 0;
-  // Sends and commits what is buffered of it; an error is kept for the file's own next flush.
+  // Every write grant has ended. `session_lost`: others may have written since; else what is buffered is sent now.
+  virtual void EndWriteGrants(bool session_lost) = 0;
+  // The write grant of the inode ends. Sends and commits what is buffered of it; an error is kept for the file's own
+  // next flush.
   virtual void FlushForRecall(InodeId inode, std::function<void()> done) = 0;
   // Something is about to be opened, and it is not known what.
   virtual bool AnyOpening() = 0;
@@ -79,7 +82,7 @@ class Coherence final : public SessionHooks {
   void OnKeepAlive(const Asked& asked, const proto::KeepAliveReply& reply);
   // Everything of earlier terms is over; registers.
   void Register();
-  void ForgetAll();
+  void ForgetAll(bool session_lost = false);
   std::vector<InodeId> ApplyToOpenInodes(const proto::InvalidatePush& push);
   // Once what the push recalls is committed; at once if that is nothing.
   void AcknowledgeWhenFlushed(const proto::InvalidatePush& push, const std::vector<InodeId>& open_inodes);

@@ -70,6 +70,27 @@ class CoherenceTest : public ::testing::Test {
     return Wait<OpenedFile>(
         [&](Callback<OpenedFile> done) { filesystem_->OpenFile(inode, kReadOnly, std::move(done)); });
   }
+  FileHandlePtr OpenForWriting(InodeId inode, OpenFlags flags = kReadWrite) {
+    return Wait<OpenedFile>([&](Callback<OpenedFile> done) { filesystem_->OpenFile(inode, flags, std::move(done)); })
+        ->handle;
+  }
+  void Write(const FileHandlePtr& handle, uint64_t offset, const std::string& text) {
+    const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    ASSERT_TRUE(
+        WaitStatus([&](StatusCallback done) { filesystem_->Write(handle, offset, bytes, std::move(done)); }).ok());
+  }
+  // As a program's last close.
+  void Close(const FileHandlePtr& handle) {
+    EXPECT_TRUE(WaitStatus([&](StatusCallback done) { filesystem_->Flush(handle, std::move(done)); }).ok());
+    filesystem_->Release(handle);
+  }
+  proto::CommitWriteOp LastCommit() {
+    proto::CommitWriteOp last;
+    for (const proto::Mutation& mutation : server_.mutations()) {
+      if (mutation.has_commit_write()) last = mutation.commit_write();
+    }
+    return last;
+  }
   uint64_t RequestsOf(const std::function<void()>& what) {
     const uint64_t before = server_.requests();
     what();
@@ -144,6 +165,79 @@ TEST_F(CoherenceTest, AnOwnChangeOfADirectoryCostsOneRequestAndLeavesItsAttribut
   });
   costs_one("unlink",
             [&] { wait([&](StatusCallback done) { filesystem_->Unlink(root, "b", Caller(), std::move(done)); }); });
+}
+
+TEST_F(CoherenceTest, FirstWriteOfAnOpenFileAcquiresOnceAndItsCloseReleases) {
+  Mount();
+  const InodeId file = MakeFile("a");
+  EXPECT_TRUE(server_.acquires().empty()) << "nothing was written";
+  const FileHandlePtr handle = OpenForWriting(file);
+  Write(handle, 0, "hello");
+  Write(handle, 5, " world");
+  ASSERT_EQ(server_.acquires().size(), 1u);
+  EXPECT_FALSE(server_.acquires()[0].append());
+  EXPECT_EQ(server_.Get(file.value()).size_bytes(), 0u) << "buffered";
+  EXPECT_EQ(Get(file).size_bytes, 11u);
+  Close(handle);
+  EXPECT_EQ(server_.Get(file.value()).size_bytes(), 11u);
+  EXPECT_TRUE(LastCommit().release_write());
+  EXPECT_TRUE(server_.releases().empty());
+}
+
+TEST_F(CoherenceTest, GrantThatNoCommitEndedIsReleased) {
+  Mount();
+  const InodeId file = MakeFile("a");
+  const FileHandlePtr handle = OpenForWriting(file);
+  Write(handle, 0, "hello");
+  EXPECT_TRUE(WaitStatus([&](StatusCallback done) { filesystem_->Fsync(handle, std::move(done)); }).ok());
+  EXPECT_FALSE(LastCommit().release_write()) << "it may be written again";
+  filesystem_->Release(handle);
+  (void)Lookup("other");  // behind it
+  ASSERT_EQ(server_.releases().size(), 1u);
+  EXPECT_EQ(server_.releases()[0].inode(), file.value());
+}
+
+TEST_F(CoherenceTest, SharedWriteIsPublishedWhenItReturns) {
+  Mount();
+  server_.ShareWrites(true);
+  const InodeId file = MakeFile("a");
+  const FileHandlePtr handle = OpenForWriting(file);
+  for (uint64_t size = 5; size <= 15; size += 5) {
+    Write(handle, size - 5, "hello");
+    EXPECT_EQ(server_.Get(file.value()).size_bytes(), size);
+  }
+  EXPECT_EQ(server_.acquires().size(), 1u);
+  filesystem_->Release(handle);
+}
+
+TEST_F(CoherenceTest, RecallIsAcknowledgedWhenWhatWasBufferedIsPublished) {
+  Mount();
+  const InodeId file = MakeFile("a");
+  const FileHandlePtr handle = OpenForWriting(file, {.read = true, .write = true, .append = true});
+  for (uint64_t round = 1; round <= 3; ++round) {
+    Write(handle, 0, "hello");
+    ASSERT_EQ(server_.acquires().size(), round);
+    EXPECT_TRUE(server_.acquires().back().append());
+    proto::Invalidation recall = InodeItem(file);
+    recall.set_recall_write(true);
+    server_.PushAndWait({recall});
+    EXPECT_EQ(server_.Get(file.value()).size_bytes(), round * 5);
+  }
+  filesystem_->Release(handle);
+}
+
+TEST_F(CoherenceTest, NewTermEndsGrantsAndPublishesWhatIsBuffered) {
+  Mount();
+  const InodeId file = MakeFile("a");
+  const FileHandlePtr handle = OpenForWriting(file);
+  Write(handle, 0, "hello");
+  server_.GrantInTerm(2);
+  (void)Lookup("b");  // brings the new term
+  WaitUntilUsable();
+  while (server_.Get(file.value()).size_bytes() == 0) std::this_thread::yield();
+  Write(handle, 5, " world");
+  EXPECT_EQ(server_.acquires().size(), 2u);
+  Close(handle);
 }
 
 TEST_F(CoherenceTest, AbsentNamesNeedNoRequestEither) {

@@ -89,6 +89,7 @@ void MetadataClient::CommitWrite(const WriteCommit& commit, Callback<Attributes>
   op->set_min_size_bytes(commit.min_size_bytes);
   op->set_mtime_ns(commit.mtime_ns);
   op->set_clear_suid_sgid(commit.clear_suid_sgid);
+  op->set_release_write(commit.release_write);
   MutateForAttributes(std::move(mutation), std::move(done));
 }
 

@@ -395,7 +395,9 @@ void MetadataSession::Complete(const PendingPtr& pending, Result<proto::Mutation
 
 void MetadataSession::CompleteUnknownSession(const PendingPtr& pending, bool in_doubt) {
   Lost(pending->session);
-  if (in_doubt || pending->resubmissions >= kResubmissionsMax) {
+  // What was written under the old session may have been given to another one to write (docs/coherence.md).
+  const bool written = hooks_ != nullptr && pending->mutation.has_commit_write();
+  if (written || in_doubt || pending->resubmissions >= kResubmissionsMax) {
     pending->done(Status(StatusCode::kIoError,
                          "the client's session expired while this operation was under way: it may or may not have "
                          "been carried out"));

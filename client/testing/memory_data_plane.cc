@@ -101,6 +101,7 @@ class MemoryInodeData final : public InodeData, public std::enable_shared_from_t
     commit.data = allocated.data;
     commit.truncate_generation = allocated.truncate_generation;
     commit.mtime_ns = kBufferedMtimeNs;
+    commit.publishes_all = true;
     {
       MutexLock lock(mutex_);
       commit.min_size_bytes = bytes_.size();

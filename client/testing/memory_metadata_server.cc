@@ -270,6 +270,22 @@ Status MemoryMetadataServer::Read(const rpc::Request& request, rpc::Responder* r
       forgets_.push_back(Parse<proto::ForgetRequest>(request));
       responder->Reply(proto::ForgetReply());
       return Status::Ok();
+    case rpc::Method::kAcquireWrite: {
+      const auto acquire = Parse<proto::AcquireWriteRequest>(request);
+      ASSIGN_OR_RETURN(proto::Attributes * attributes, Find(acquire.inode()));
+      proto::AcquireWriteReply reply;
+      reply.set_term(term_);
+      // With several sessions they share everything.
+      reply.set_exclusive(!push_to_all_ && !shares_writes_);
+      *reply.mutable_attributes() = *attributes;
+      acquires_.push_back(acquire);
+      responder->Reply(reply);
+      return Status::Ok();
+    }
+    case rpc::Method::kReleaseWrite:
+      releases_.push_back(Parse<proto::ReleaseWriteRequest>(request));
+      responder->Reply(proto::ReleaseWriteReply());
+      return Status::Ok();
     case rpc::Method::kGetAttr: {
       const auto get = Parse<proto::GetAttrRequest>(request);
       ASSIGN_OR_RETURN(proto::Attributes * attributes, Find(get.inode()));
@@ -332,6 +348,21 @@ const proto::Attributes& MemoryMetadataServer::TouchDirectory(uint64_t directory
   touched.set_change(touched.change() + 1);
   touched.set_mtime_ns(now_ns_);
   return touched;
+}
+
+void MemoryMetadataServer::ShareWrites(bool shared) {
+  MutexLock lock(mutex_);
+  shares_writes_ = shared;
+}
+
+std::vector<proto::AcquireWriteRequest> MemoryMetadataServer::acquires() const {
+  MutexLock lock(mutex_);
+  return acquires_;
+}
+
+std::vector<proto::ReleaseWriteRequest> MemoryMetadataServer::releases() const {
+  MutexLock lock(mutex_);
+  return releases_;
 }
 
 proto::Attributes* MemoryMetadataServer::NewInode(proto::FileType type, uint32_t mode) {

@@ -49,6 +49,10 @@ class MemoryMetadataServer {
   proto::AckPushRequest PushAndWait(std::vector<proto::Invalidation> items);
   std::vector<proto::KeepAliveRequest> keep_alives() const;
   std::vector<proto::ForgetRequest> forgets() const;
+  // Write grants: exclusive, unless told otherwise.
+  void ShareWrites(bool shared);
+  std::vector<proto::AcquireWriteRequest> acquires() const;
+  std::vector<proto::ReleaseWriteRequest> releases() const;
   // Every method that was called but keep-alives and acknowledgements.
   uint64_t requests() const;
 
@@ -92,6 +96,9 @@ class MemoryMetadataServer {
   mutable Mutex mutex_;
   CondVar acknowledged_;
   bool push_to_all_ GUARDED_BY(mutex_) = false;
+  bool shares_writes_ GUARDED_BY(mutex_) = false;
+  std::vector<proto::AcquireWriteRequest> acquires_ GUARDED_BY(mutex_);
+  std::vector<proto::ReleaseWriteRequest> releases_ GUARDED_BY(mutex_);
   uint64_t sessions_ GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<rpc::Peer>> peers_ GUARDED_BY(mutex_);  // by session
   std::map<uint64_t, PendingChange> pending_ GUARDED_BY(mutex_);

@@ -53,6 +53,7 @@ inline std::string Text(const proto::Invalidation& item) {
   if (item.data()) text += " data";
   if (item.removed()) text += " removed";
   if (item.report_open()) text += " report";
+  if (item.recall_write()) text += " recall";
   if (item.drop()) text += text.empty() ? "drop" : " drop";
   if (item.shared()) text += " shared";
   return text;

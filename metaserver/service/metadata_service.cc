@@ -123,9 +123,10 @@ bool MetadataService::HandleNamespaceRead(const rpc::Request& request, Responder
       AnswerFresh<proto::LookupRequest, proto::LookupReply>(request, std::move(responder), LookupGranted);
       return true;
     case Method::kLookupPath:
-      AnswerRead<proto::LookupPathRequest, proto::LookupReply>(
+      AnswerFresh<proto::LookupPathRequest, proto::LookupReply>(
           request, std::move(responder),
-          [&](const auto& message, auto* reply) { return state.LookupPath(message, reply); });
+          [](const StateMachine& machine, PushCoordinator*, const proto::LookupPathRequest& message,
+             proto::LookupReply* reply) { return machine.LookupPath(message, reply); });
       return true;
     case Method::kGetAttr:
       AnswerFresh<proto::GetAttrRequest, proto::GetAttrReply>(request, std::move(responder), GetAttrGranted);
@@ -169,9 +170,10 @@ bool MetadataService::HandleCoherence(const rpc::Request& request, ResponderPtr&
     case Method::kReleaseWrite:
       AnswerRead<proto::ReleaseWriteRequest, proto::ReleaseWriteReply>(
           request, std::move(responder), [&](const auto& message, auto*) {
-            if (message.term() == coherence->term()) {
-              coherence->ReleaseWrite(SessionId(message.session()), InodeId(message.inode()));
-            }
+            if (message.term() != coherence->term()) return Status::Ok();  // ended with it
+            const SessionId session(message.session());
+            coherence->ReleaseWrite(session, InodeId(message.inode()));
+            for (const uint64_t inode : message.more_inodes()) coherence->ReleaseWrite(session, InodeId(inode));
             return Status::Ok();
           });
       return true;
@@ -296,7 +298,7 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
   if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
   const InodeId written = InodeWrittenBy(mutations[0]);
-  if (!written.valid() || !context_->coherence->MustRecall(SessionId(mutations[0].session()), written)) {
+  if (!written.valid() || !context_->coherence->HeldByOther(SessionId(mutations[0].session()), written)) {
     return Submit(std::move(mutations[0]), std::move(responder));
   }
   const SessionId session(mutations[0].session());
@@ -349,12 +351,19 @@ void MetadataService::AnswerMutation(std::shared_ptr<rpc::Responder> answer, con
 void MetadataService::AcquireWrite(const rpc::Request& request, ResponderPtr responder) {
   proto::AcquireWriteRequest message;
   if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
-  const SessionId session(message.session());
-  context_->coherence->Attach(session, request.peer);
-  AcquireOnceRecalled(session, InodeId(message.inode()), std::move(responder));
+  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  context_->coherence->Attach(SessionId(message.session()), request.peer);
+  if (!context_->sessions->Touch(SessionId(message.session()))) {
+    return Fail(*responder, Status(StatusCode::kUnknownSession,
+                                   "session " + std::to_string(message.session()) + " is not open"));
+  }
+  AcquireOnceRecalled(message, std::move(responder));
 }
 
-void MetadataService::AcquireOnceRecalled(SessionId session, InodeId inode, std::shared_ptr<rpc::Responder> answer) {
+void MetadataService::AcquireOnceRecalled(const proto::AcquireWriteRequest& message,
+                                          std::shared_ptr<rpc::Responder> answer) {
+  const SessionId session(message.session());
+  const InodeId inode(message.inode());
   if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*answer, status);
   proto::GetAttrRequest request;
   request.set_inode(inode.value());
@@ -363,16 +372,17 @@ void MetadataService::AcquireOnceRecalled(SessionId session, InodeId inode, std:
   if (now.attributes().type() != proto::FILE_TYPE_REGULAR) {
     return Fail(*answer, Status(StatusCode::kInvalidArgument, "only regular files have write grants"));
   }
-  const InodeId directory(now.attributes().parent());
-  context_->coherence->AcquireWrite(session, inode, directory, [this, session, inode, answer](Result<bool> exclusive) {
+  const PushCoordinator::WriteRequest wanted{session, inode, InodeId(now.attributes().parent()), message.append()};
+  context_->coherence->AcquireWrite(wanted, [this, message, answer](Result<bool> exclusive) {
     if (!exclusive.ok() && exclusive.status().code() == StatusCode::kBusy) {
-      return context_->coherence->Recall(session, inode, [this, session, inode, answer](const Status& status) {
-        if (!status.ok()) return Fail(*answer, status);
-        AcquireOnceRecalled(session, inode, answer);
-      });
+      return context_->coherence->Recall(SessionId(message.session()), InodeId(message.inode()),
+                                         [this, message, answer](const Status& status) {
+                                           if (!status.ok()) return Fail(*answer, status);
+                                           AcquireOnceRecalled(message, answer);
+                                         });
     }
     if (!exclusive.ok()) return Fail(*answer, exclusive.status());
-    AnswerAcquired(inode, *exclusive, *answer);
+    AnswerAcquired(InodeId(message.inode()), *exclusive, *answer);
   });
 }
 

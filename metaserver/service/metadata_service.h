@@ -48,7 +48,7 @@ class MetadataService {
   void AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
                       proto::MutationReply reply);
   void AcquireWrite(const rpc::Request& request, ResponderPtr responder);
-  void AcquireOnceRecalled(SessionId session, InodeId inode, std::shared_ptr<rpc::Responder> answer);
+  void AcquireOnceRecalled(const proto::AcquireWriteRequest& request, std::shared_ptr<rpc::Responder> answer);
   void AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const;
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
   // Refuses what no client may send; notes that its session is alive, and where.

@@ -104,7 +104,10 @@ void PushCoordinator::EndLeading() {
   }
   const Status not_leader(StatusCode::kNotLeader, "this metadata server does not lead any more");
   for (const auto& each : recalled) each(not_leader);
-  for (const auto& acquire : acquires) acquire->acquired(not_leader);
+  for (const auto& acquire : acquires) {
+    acquire->acquired(not_leader);
+    for (const auto& each : acquire->waiting) each(not_leader);
+  }
   for (const auto& waiter : refused) {
     waiter->release(Status(StatusCode::kNotLeader, "this metadata server does not lead any more"));
   }
@@ -151,7 +154,8 @@ void PushCoordinator::NoteSessions(const proto::Mutation& mutation, const proto:
     UpdateWants();
   } else if (mutation.has_close_session()) {
     RemoveSession(SessionId(reply.session()), outbox);
-  } else if (mutation.has_create() && reply.created() && mutation.create().type() == proto::FILE_TYPE_REGULAR) {
+  } else if (mutation.has_create() && reply.created() && mutation.create().type() == proto::FILE_TYPE_REGULAR &&
+             mutation.create().data_id() == 0) {
     GrantCreated(SessionId(mutation.session()), InodeId(reply.attributes().inode()));
   } else if (mutation.has_commit_write() && mutation.commit_write().release_write()) {
     EndGrant(SessionId(mutation.session()), InodeId(mutation.commit_write().inode()), outbox);

@@ -112,15 +112,21 @@ class PushCoordinator {
 
   // ---- Write grants (any thread) ----
   // Calls back with whether the session is the only one that has the inode open, and so holds its grant. kBusy: another
-  // session holds it: recall first. kUnavailable: the session has not registered. kInvalidArgument: it does not cache.
-  // kNotLeader.
-  // `directory`: what covers the inode, if that is known.
+  // session holds it, or is about to: recall first, then ask again. kResourceExhausted: the session has not registered
+  // yet. kInvalidArgument: it does not cache. kNotLeader.
   using Acquired = std::function<void(Result<bool> exclusive)>;
-  void AcquireWrite(SessionId session, InodeId inode, InodeId directory, Acquired acquired);
+  struct WriteRequest {
+    SessionId session;
+    InodeId inode;
+    InodeId directory;    // what covers the inode, if that is known
+    bool append = false;  // exclusive even if others have it open
+  };
+  void AcquireWrite(const WriteRequest& request, Acquired acquired);
   void ReleaseWrite(SessionId session, InodeId inode);
-  // Whether what the state says of the inode may be behind what another session has buffered: recall first. An
-  // acquisition by another session that is under way will not be exclusive.
+  // Of a session that has just read of the inode: whether that may be behind what another session has buffered: recall
+  // first. An acquisition by another session that is under way takes account of the reader.
   bool MustRecall(SessionId session, InodeId inode);
+  bool HeldByOther(SessionId session, InodeId inode) const;
   bool AnyWriter() const { return any_writer_.load(std::memory_order_acquire); }
   // At once if nobody else holds it.
   void Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled);
@@ -137,11 +143,17 @@ class PushCoordinator {
     size_t changes = 0;  // that it waits for
     Release release;
   };
+  struct Change;
+  using ChangePtr = std::shared_ptr<Change>;
   struct Acquire {
     SessionId session;
     InodeId inode;
+    bool append = false;
     bool others = false;  // have it open, or have read it meanwhile
     Acquired acquired;
+    std::vector<WriteGrants::Recalled> waiting;  // for its end, to look again
+    std::set<SessionId> asked;
+    std::weak_ptr<Change> change;  // that waits for their acknowledgements
   };
   // A mutation that was applied, or an acquisition, that waits for acknowledgements.
   struct Change {
@@ -150,7 +162,6 @@ class PushCoordinator {
     std::vector<std::shared_ptr<Waiter>> waiters;
     std::shared_ptr<Acquire> acquire;
   };
-  using ChangePtr = std::shared_ptr<Change>;
   struct Push {
     std::shared_ptr<const proto::InvalidatePush> message;
     std::vector<ChangePtr> changes;
@@ -236,6 +247,8 @@ class PushCoordinator {
   // As AddPush, unless the session is about to forget everything anyway, or leaves too much unacknowledged: then that.
   Push* AddOrJoinPush(SessionId id, Session* session, proto::Invalidation item, Outbox* outbox) REQUIRES(mutex_);
   void StartAcquire(const std::shared_ptr<Acquire>& acquire, InodeId directory, Outbox* outbox) REQUIRES(mutex_);
+  void AskOfAcquire(Acquire* acquire, const ChangePtr& change, SessionId id, Session* session, Outbox* outbox)
+      REQUIRES(mutex_);
   void FinishAcquire(const std::shared_ptr<Acquire>& acquire, Outbox* outbox) REQUIRES(mutex_);
   // What a session creates it alone writes from the start, if it uses write grants at all.
   void GrantCreated(SessionId session, InodeId inode) REQUIRES(mutex_);

@@ -5,6 +5,16 @@
 #include "metaserver/service/push_coordinator.h"
 
 namespace tarn::meta {
+namespace {
+
+// What was in the way is over: then there may be another grant, or none.
+WriteGrants::Recalled BusyOnceOver(PushCoordinator::Acquired acquired) {
+  return [acquired = std::move(acquired)](const Status& status) {
+    acquired(status.ok() ? Status(StatusCode::kBusy, "another session writes or has written the inode") : status);
+  };
+}
+
+}  // namespace
 
 void PushCoordinator::UpdateWriters() {
   any_writer_.store(grants_.size() != 0 || !acquiring_.empty(), std::memory_order_release);
@@ -33,34 +43,59 @@ PushCoordinator::Push* PushCoordinator::AddOrJoinPush(SessionId id, Session* ses
   return AddPush(id, session, std::move(item), outbox);
 }
 
-void PushCoordinator::AcquireWrite(SessionId id, InodeId inode, InodeId directory, Acquired acquired) {
+void PushCoordinator::AcquireWrite(const WriteRequest& request, Acquired acquired) {
+  const SessionId id = request.session;
+  const InodeId inode = request.inode;
   Result<bool> at_once = false;
   Outbox outbox;
   {
     MutexLock lock(mutex_);
     Session* session = Find(id);
     const auto other = acquiring_.find(inode);
-    if (session == nullptr) {
+    if (term() == 0) {
+      at_once = Status(StatusCode::kResourceExhausted, "this metadata server begins to lead");
+    } else if (session == nullptr) {
       at_once = Status(StatusCode::kInvalidArgument, "a session that does not cache has no write grants");
     } else if (session->unregistered) {
-      at_once = Status(StatusCode::kUnavailable, "the session has not registered in this term yet");
+      at_once = Status(StatusCode::kResourceExhausted, "the session has not registered in this term yet");
     } else if (grants_.HeldByOther(id, inode)) {
       at_once = Status(StatusCode::kBusy, "another session writes inode " + std::to_string(inode.value()));
+    } else if (grants_.IsRecalled(inode)) {
+      // Its own, and that ends: a new one comes after those who wait for the end.
+      grants_.Await(inode, BusyOnceOver(std::exchange(acquired, nullptr)));
     } else if (grants_.Holder(inode) == id) {
       at_once = true;
+    } else if (other != acquiring_.end() && (request.append || other->second->append || other->second->session == id)) {
+      // One after the other.
+      if (other->second->session != id) other->second->others = true;
+      other->second->waiting.push_back(BusyOnceOver(std::exchange(acquired, nullptr)));
     } else if (other != acquiring_.end()) {
       other->second->others = true;  // both share it
+      interests_.Add(id, inode);
     } else {
       session->acquires = true;
       auto acquire = std::make_shared<Acquire>();
       acquire->session = id;
       acquire->inode = inode;
+      acquire->append = request.append;
       acquire->acquired = std::exchange(acquired, nullptr);
-      StartAcquire(acquire, directory, &outbox);
+      StartAcquire(acquire, request.directory, &outbox);
     }
   }
   if (acquired != nullptr) return acquired(std::move(at_once));
   Dispatch(std::move(outbox));
+}
+
+// An appender takes the place of those who share the file: what they have under way comes first.
+void PushCoordinator::AskOfAcquire(Acquire* acquire, const ChangePtr& change, SessionId id, Session* session,
+                                   Outbox* outbox) {
+  if (!acquire->asked.insert(id).second) return;
+  proto::Invalidation item;
+  item.set_inode(acquire->inode.value());
+  item.set_report_open(true);
+  if (acquire->append) item.set_recall_write(true);
+  AddOrJoinPush(id, session, std::move(item), outbox)->changes.push_back(change);
+  ++change->pushes;
 }
 
 // Everybody who may have it open, or its attributes cached, is asked and told.
@@ -74,13 +109,8 @@ void PushCoordinator::StartAcquire(const std::shared_ptr<Acquire>& acquire, Inod
   asked.erase(acquire->session);
   auto change = std::make_shared<Change>();
   change->acquire = acquire;
-  for (const SessionId other : asked) {
-    proto::Invalidation item;
-    item.set_inode(acquire->inode.value());
-    item.set_report_open(true);
-    AddOrJoinPush(other, &sessions_.at(other), std::move(item), outbox)->changes.push_back(change);
-    ++change->pushes;
-  }
+  acquire->change = change;
+  for (const SessionId other : asked) AskOfAcquire(acquire.get(), change, other, &sessions_.at(other), outbox);
   if (change->pushes == 0) FinishAcquire(acquire, outbox);
   UpdateWriters();
 }
@@ -91,10 +121,12 @@ void PushCoordinator::FinishAcquire(const std::shared_ptr<Acquire>& acquire, Out
   acquiring_.erase(found);
   const Session* session = Find(acquire->session);
   const bool registered = session != nullptr && !session->unregistered;
-  // The interest tells the writer of changes by others that take no data away, such as of its mode.
-  const bool exclusive = registered && !acquire->others && interests_.Add(acquire->session, acquire->inode) &&
-                         grants_.Give(acquire->session, acquire->inode);
+  const bool sole = acquire->append || !acquire->others;
+  // It hears of what others do with the inode, an appender who takes its place among that.
+  const bool told = registered && interests_.Add(acquire->session, acquire->inode);
+  const bool exclusive = told && sole && grants_.Give(acquire->session, acquire->inode);
   outbox->acquired.emplace_back(acquire, exclusive);
+  for (WriteGrants::Recalled& waiting : acquire->waiting) outbox->recalled.push_back(std::move(waiting));
   UpdateWriters();
 }
 
@@ -122,12 +154,33 @@ void PushCoordinator::ReleaseWrite(SessionId session, InodeId inode) {
   Dispatch(std::move(outbox));
 }
 
-bool PushCoordinator::MustRecall(SessionId session, InodeId inode) {
+bool PushCoordinator::HeldByOther(SessionId session, InodeId inode) const {
   if (!any_writer_.load(std::memory_order_acquire)) return false;
   MutexLock lock(mutex_);
-  const auto acquiring = acquiring_.find(inode);
-  if (acquiring != acquiring_.end() && acquiring->second->session != session) acquiring->second->others = true;
   return grants_.HeldByOther(session, inode);
+}
+
+bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
+  if (!any_writer_.load(std::memory_order_acquire)) return false;
+  Outbox outbox;
+  bool held = false;
+  {
+    MutexLock lock(mutex_);
+    held = grants_.HeldByOther(id, inode);
+    const auto found = acquiring_.find(inode);
+    if (found != acquiring_.end() && found->second->session != id) {
+      Acquire& acquire = *found->second;
+      acquire.others = true;
+      Session* const session = Find(id);
+      const ChangePtr change = acquire.change.lock();
+      // It may have cached what it read, and the appender will be alone in any case: it is told like the rest.
+      if (acquire.append && session != nullptr && change != nullptr) {
+        AskOfAcquire(&acquire, change, id, session, &outbox);
+      }
+    }
+  }
+  Dispatch(std::move(outbox));
+  return held;
 }
 
 std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<const InodeId> inodes) {

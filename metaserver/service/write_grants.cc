@@ -56,6 +56,11 @@ bool WriteGrants::IsRecalled(SessionId session) const {
   return std::ranges::any_of(inodes->second, [&](InodeId inode) { return !grants_.at(inode).waiting.empty(); });
 }
 
+bool WriteGrants::IsRecalled(InodeId inode) const {
+  const auto found = grants_.find(inode);
+  return found != grants_.end() && !found->second.waiting.empty();
+}
+
 std::vector<WriteGrants::Recalled> WriteGrants::Clear() {
   std::vector<Recalled> waiting;
   for (auto& [inode, grant] : grants_) std::ranges::move(grant.waiting, std::back_inserter(waiting));

@@ -31,7 +31,9 @@ class WriteGrants {
   std::vector<Recalled> EndAll(SessionId session);
   // Waits for the end of the grant that somebody holds. True: it is the first to, so the holder is to be told.
   bool Await(InodeId inode, Recalled recalled);
+  // Somebody waits for the end of one of the session's grants, or of the inode's.
   bool IsRecalled(SessionId session) const;
+  bool IsRecalled(InodeId inode) const;
   std::vector<Recalled> Clear();
   size_t size() const { return grants_.size(); }
 

@@ -17,9 +17,9 @@ class WriteGrantsTest : public CoherenceTest {
     bool shared() const { return result && result->ok() && !**result; }
     StatusCode code() const { return result ? result->status().code() : StatusCode::kOk; }
   };
-  std::shared_ptr<Outcome> Acquire(const Client& client, uint64_t inode) {
+  std::shared_ptr<Outcome> Acquire(const Client& client, uint64_t inode, bool append = false) {
     auto outcome = std::make_shared<Outcome>();
-    coherence_.AcquireWrite(client.id, InodeId(inode), InodeId(driver_.Attr(inode).parent()),
+    coherence_.AcquireWrite({client.id, InodeId(inode), InodeId(driver_.Attr(inode).parent()), append},
                             [outcome](Result<bool> exclusive) {
                               EXPECT_FALSE(outcome->result.has_value()) << "called back twice";
                               outcome->result = std::move(exclusive);
@@ -78,6 +78,66 @@ TEST_F(WriteGrantsTest, TwoWhoAcquireAtOnceShare) {
   EXPECT_TRUE(Acquire(b_, file)->shared());
   AckAll(c_);
   EXPECT_TRUE(first->shared());
+}
+
+TEST_F(WriteGrantsTest, AppenderIsAloneAlsoIfOthersHaveItOpen) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  const auto first = Acquire(a_, file, true);
+  EXPECT_THAT(AckAll(b_, {file}), ElementsAre(I(file, "report recall")));
+  EXPECT_TRUE(first->exclusive());
+}
+
+TEST_F(WriteGrantsTest, WhoReadsWhileAnAppenderAcquiresIsToldLikeTheRest) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  const auto first = Acquire(a_, file, true);
+  GetAttr(c_, file);
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file))) << "nobody has buffered anything yet";
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file)));
+  AckAll(b_);
+  EXPECT_FALSE(first->result.has_value());
+  EXPECT_THAT(AckAll(c_), ElementsAre(I(file, "report recall"))) << "once";
+  EXPECT_TRUE(first->exclusive());
+}
+
+TEST_F(WriteGrantsTest, WhoWritesWhileAnAppenderAcquiresComesAfterIt) {
+  const uint64_t file = File(root_, "f");
+  Lookup(c_, root_, "f");
+  const auto first = Acquire(a_, file, true);
+  const auto second = Acquire(b_, file, true);
+  const auto third = Acquire(b_, file);
+  EXPECT_FALSE(second->result.has_value());
+  EXPECT_FALSE(coherence_.HeldByOther(b_.id, InodeId(file))) << "what b has under way may be committed";
+  AckAll(c_);
+  EXPECT_TRUE(first->exclusive());
+  EXPECT_EQ(second->code(), StatusCode::kBusy);
+  EXPECT_EQ(third->code(), StatusCode::kBusy);
+}
+
+TEST_F(WriteGrantsTest, HolderWhoAcquiresWhileItIsRecalledComesAfterThoseWhoWait) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  const auto recalled = Recall(b_, file);
+  const auto again = Acquire(a_, file);
+  EXPECT_FALSE(again->result.has_value());
+  AckAll(a_);
+  EXPECT_TRUE(recalled->has_value());
+  EXPECT_EQ(again->code(), StatusCode::kBusy);
+  EXPECT_FALSE(coherence_.HoldsWrite(a_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, AppenderMakesAnAcquisitionUnderWayShared) {
+  const uint64_t file = File(root_, "f");
+  Lookup(c_, root_, "f");
+  const auto first = Acquire(a_, file);
+  const auto appender = Acquire(b_, file, true);
+  AckAll(c_);
+  EXPECT_TRUE(first->shared());
+  EXPECT_EQ(appender->code(), StatusCode::kBusy) << "to ask again";
+  const auto again = Acquire(b_, file, true);
+  AckAll(c_);
+  EXPECT_FALSE(again->result.has_value()) << "a knows that it shares the file";
 }
 
 TEST_F(WriteGrantsTest, RecallEndsWithTheHoldersAcknowledgement) {
@@ -172,7 +232,7 @@ TEST_F(WriteGrantsTest, LapseVoidsTheGrantsOfWhoComesBack) {
   Acquire(a_, file);
   clock_.AdvanceMs(kLapseMs);
   coherence_.Tick();
-  EXPECT_EQ(Acquire(a_, file)->code(), StatusCode::kUnavailable) << "it has not registered";
+  EXPECT_EQ(Acquire(a_, file)->code(), StatusCode::kResourceExhausted) << "it has not registered";
   KeepAlive(a_, 7, 1);
   EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
 }

@@ -86,8 +86,9 @@ Result<std::optional<proto::Attributes>> CommandContext::FindChild(InodeId paren
   if (!dentry) return std::optional<proto::Attributes>();
   ASSIGN_OR_RETURN(auto attributes, ReadInode(view(), InodeId(dentry->inode())));
   if (!attributes) {
-    return Status(StatusCode::kCorruption, "a name in directory " + InodeText(parent) + " points at " +
-                                               InodeText(InodeId(dentry->inode())) + ", which does not exist");
+    // Damage of this name only, which fsck repairs: it must not end every member of the group.
+    return Status(StatusCode::kInternal, "a name in directory " + InodeText(parent) + " points at " +
+                                             InodeText(InodeId(dentry->inode())) + ", which does not exist");
   }
   return attributes;
 }

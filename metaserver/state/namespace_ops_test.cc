@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "metaserver/state/keys.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/memory_kv.h"
 #include "metaserver/state/records.h"
@@ -91,6 +92,20 @@ TEST_F(NamespaceOpsTest, RepliesShowTheDirectoriesAsTheChangeLeftThem) {
   shows(reply, directory, reply.parent());
   reply = driver_.Rmdir(root_, "d");
   shows(reply, root_, reply.parent());
+}
+
+TEST_F(NamespaceOpsTest, NameOfNoInodeIsAnErrorOfItsOwnOnly) {
+  const uint64_t file = driver_.Create(root_, "f").attributes().inode();
+  driver_.Create(root_, "g");
+  KvBatch damage;
+  damage.changes.push_back({InodeKey(InodeId(file)), std::nullopt});
+  ASSERT_TRUE(store_.Write(damage).ok());
+  driver_.Reopen();
+  EXPECT_EQ(CodeOf(driver_.Unlink(root_, "f")), StatusCode::kInternal);
+  EXPECT_EQ(CodeOf(driver_.Rename(root_, "f", root_, "h")), StatusCode::kInternal);
+  EXPECT_EQ(CodeOf(driver_.Rename(root_, "g", root_, "f")), StatusCode::kInternal);
+  EXPECT_EQ(CodeOf(driver_.Create(root_, "f")), StatusCode::kInternal);
+  EXPECT_EQ(CodeOf(driver_.Unlink(root_, "g")), StatusCode::kOk) << "the rest goes on";
 }
 
 TEST_F(NamespaceOpsTest, CreateFindsWhatExists) {

@@ -100,6 +100,7 @@ class RandomSteps:
         for folder in self.folders[1:]:
             self.both(lambda top, f=folder: os.mkdir(os.path.join(top, f)))
         self.stale = []
+        self.open = []  # (mount, descriptor there, local descriptor, whether it appends)
 
     def both(self, act):
         """On the actor's mount and locally: the same outcome."""
@@ -117,6 +118,8 @@ class RandomSteps:
     def step(self, number):
         if self.chooser.random() < 0.4:
             self.actor = self.chooser.randrange(2)
+        if self.chooser.random() < 0.4:
+            return self.step_open_file(number)
         one, other = self.some(), self.some()
         kind = self.chooser.choice(["write", "write", "append", "truncate", "unlink", "rename", "rename", "link", "chmod", "utime", "xattr", "replace", "mkdir"])
         data = content(number, self.chooser.choice([0, 1, 100, 5000, 200_000]))
@@ -150,11 +153,43 @@ class RandomSteps:
         self.both(acts[kind])
         self.observe(number, kind, [one, other, one + ".new", one + ".dir", self.some()])
 
+    def step_open_file(self, number):
+        """Through a file that stays open, on either mount: what a write has returned the other mount sees, without any close."""
+        kind = self.chooser.choice(["open", "pwrite", "pwrite", "append", "append", "stat", "ftruncate", "close"])
+        if kind == "open" and len(self.open) < 8:
+            path, appends = self.chooser.choice([f"f{i}" for i in range(4)]), self.chooser.random() < 0.5
+            flags = os.O_RDWR | os.O_CREAT | (os.O_APPEND if appends else 0)
+            mine = os.open(os.path.join(self.mounts[self.actor], path), flags, 0o644)
+            self.open.append((self.actor, mine, os.open(os.path.join(self.local, path), flags, 0o644), appends))
+        elif self.open:
+            chosen = self.chooser.choice([entry for entry in self.open if entry[3] == (kind == "append")] or self.open)
+            self.actor, mine, local, appends = chosen
+            data = content(number, self.chooser.choice([1, 100, 5000, 70_000]))
+            offset, size = self.chooser.choice([0, 10, 4096, 20_000]), self.chooser.choice([0, 10, 4096, 30_000])
+            for descriptor in (mine, local):
+                if kind == "close":
+                    os.close(descriptor)
+                elif kind == "ftruncate":
+                    os.ftruncate(descriptor, size)
+                elif kind != "stat":
+                    os.write(descriptor, data) if appends else os.pwrite(descriptor, data, offset)
+            if kind == "close":
+                self.open.remove(chosen)
+        what = f"seed {SEED}, step {number}, {kind} of an open file by {'AB'[self.actor]}"
+        # The other mount first: it must not need the writer's own stat to see what was written.
+        for mount, mine, local, _ in sorted(self.open, key=lambda entry: entry[0] == self.actor):
+            size = os.fstat(local).st_size
+            if os.fstat(mine).st_size != size:
+                self.stale.append(f"{what}: size is {os.fstat(mine).st_size} on {'AB'[mount]}, not {size}")
+            if os.pread(mine, 1 << 22, 0) != os.pread(local, 1 << 22, 0):
+                self.stale.append(f"{what}: contents on {'AB'[mount]}")
+        self.observe(number, kind, [f"f{i}" for i in range(4)])
+
     def observe(self, number, kind, paths):
         actor, observer = self.mounts[self.actor], self.mounts[1 - self.actor]
         what = f"seed {SEED}, step {number}, {kind} by {'AB'[self.actor]}"
         for path in paths:
-            wanted, seen = look(os.path.join(actor, path)), look(os.path.join(observer, path))
+            seen, wanted = look(os.path.join(observer, path)), look(os.path.join(actor, path))
             local = look(os.path.join(self.local, path))
             if wanted != seen:
                 self.stale.append(f"{what}: {path} is {seen}, not {wanted}")
@@ -327,6 +362,94 @@ class CoherenceTest(unittest.TestCase):
                     with open(path_a, "r+b") as file:
                         file.write(text)
                     self.assertEqual(text, os.pread(reader.fileno(), 10_000, 0))
+
+    def test_a_write_is_seen_elsewhere_when_it_has_returned(self):
+        with TwoMounts() as cluster:
+            with open(f"{cluster.a}/log", "wb", buffering=0) as writer:
+                text = b""
+                for number in range(1, 200):
+                    line = f"line {number}\n".encode() * (number % 7 + 1)
+                    writer.write(line)
+                    text += line
+                    if number % 3 == 0:
+                        self.assertEqual(len(text), os.stat(f"{cluster.b}/log").st_size)
+                    if number % 5 == 0:
+                        with open(f"{cluster.b}/log", "rb") as reader:
+                            self.assertEqual(text, reader.read())
+                with open(f"{cluster.b}/log", "rb", buffering=0) as reader:
+                    for number in range(50):
+                        writer.write(b"more\n")
+                        text += b"more\n"
+                        self.assertEqual(text, os.pread(reader.fileno(), len(text) + 10, 0))
+
+    def test_appends_on_two_mounts_neither_overlap_nor_tear(self):
+        with TwoMounts() as cluster:
+            threads, lines = 2, 150
+            errors = []
+
+            def append(mount, tag):
+                try:
+                    descriptor = os.open(f"{mount}/log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+                    for number in range(lines):
+                        line = f"{tag} {number} ".encode() + tag[-1:].encode() * (number * 37 % 5000) + b"\n"
+                        if os.write(descriptor, line) != len(line):
+                            errors.append(f"{tag} {number}: short")
+                    os.close(descriptor)
+                except OSError as error:
+                    errors.append(f"{tag}: {error}")
+
+            def run_all():
+                crowd = [threading.Thread(target=append, args=(mount, f"{name}{i}"), daemon=True) for name, mount in (("a", cluster.a), ("b", cluster.b)) for i in range(threads)]
+                for thread in crowd:
+                    thread.start()
+                for thread in crowd:
+                    thread.join()
+
+            self.within(200, run_all, cluster, "an append")
+            self.assertEqual([], errors)
+            for mount in (cluster.a, cluster.b):
+                with open(f"{mount}/log", "rb") as file:
+                    seen = {}
+                    for line in file.read().splitlines():
+                        tag, number, rest = line.decode().split(" ", 2)
+                        self.assertEqual(tag[-1] * (int(number) * 37 % 5000), rest)
+                        self.assertEqual(seen.get(tag, -1) + 1, int(number), "in the order of each appender")
+                        seen[tag] = int(number)
+                    self.assertEqual({f"{name}{i}": lines - 1 for name in "ab" for i in range(threads)}, seen)
+
+    def test_a_stopped_writer_delays_others_for_its_lease_and_writes_nothing_later(self):
+        with TwoMounts() as cluster:
+            with open(f"{cluster.b}/first", "wb", buffering=0) as file:
+                file.write(b"x")  # from now on B has write grants for what it makes
+            writer = os.open(f"{cluster.b}/file", os.O_CREAT | os.O_RDWR, 0o644)
+            os.write(writer, b"a" * 1000)
+            os.fsync(writer)
+            pid = cluster.daemon(cluster.b)
+            # The write has returned, and may still be in B's memory only.
+            os.pwrite(writer, b"b" * 1000, 0)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                begin = time.monotonic()
+
+                def change():
+                    self.assertEqual(1000, os.stat(f"{cluster.a}/file").st_size)
+                    descriptor = os.open(f"{cluster.a}/file", os.O_WRONLY)
+                    os.pwrite(descriptor, b"c" * 1000, 0)
+                    os.fsync(descriptor)
+                    os.close(descriptor)
+
+                self.within(60, change, cluster, "a write beside a stopped writer")
+                self.assertLess(time.monotonic() - begin, 3 * LEASE_S)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(OSError):
+                os.fsync(writer)
+            with contextlib.suppress(OSError):
+                os.close(writer)
+            time.sleep(2)
+            for mount in (cluster.a, cluster.b):
+                with open(f"{mount}/file", "rb") as file:
+                    self.assertEqual(b"c" * 1000, file.read(), mount)
 
     def test_a_stopped_client_delays_others_for_its_lease_and_then_shows_nothing_old(self):
         with TwoMounts() as cluster:

@@ -402,7 +402,8 @@ void NamespaceCache::EndDirectory(InodeId directory, KernelChanges* changes) {
   }
 }
 
-void NamespaceCache::ApplyItem(const proto::Invalidation& item, KernelChanges* changes) {
+void NamespaceCache::ApplyItem(const proto::Invalidation& item, KernelChanges* changes,
+                               std::vector<InodeId>* led_to) {
   const InodeId directory(item.directory());
   const InodeId inode(item.inode());
   if (!directory.valid() && !inode.valid()) {
@@ -415,8 +416,10 @@ void NamespaceCache::ApplyItem(const proto::Invalidation& item, KernelChanges* c
     EndDirectory(directory, changes);
   } else if (directory.valid()) {
     for (const std::string& name : item.names()) {
-      const InodeId led_to = EraseName(directory, name);
-      if (led_to.valid()) EraseAttributes(led_to, changes);
+      const InodeId child = EraseName(directory, name);
+      if (!child.valid()) continue;
+      EraseAttributes(child, changes);
+      led_to->push_back(child);
     }
     EraseAttributes(directory, changes);
     changes->names |= directories_.MarkShared(directory, NextStamp(), NowS()).names;
@@ -424,11 +427,13 @@ void NamespaceCache::ApplyItem(const proto::Invalidation& item, KernelChanges* c
   if (inode.valid()) EraseAttributes(inode, changes);
 }
 
-void NamespaceCache::Apply(const proto::InvalidatePush& push) {
+std::vector<InodeId> NamespaceCache::Apply(const proto::InvalidatePush& push) {
   pushes_.fetch_add(1, std::memory_order_relaxed);
   KernelChanges changes;
-  for (const proto::Invalidation& item : push.items()) ApplyItem(item, &changes);
+  std::vector<InodeId> led_to;
+  for (const proto::Invalidation& item : push.items()) ApplyItem(item, &changes, &led_to);
   TellKernel(changes);
+  return led_to;
 }
 
 // ---- The kernel ----

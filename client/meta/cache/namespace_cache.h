@@ -116,7 +116,8 @@ class NamespaceCache {
   void ForgetDirectory(InodeId directory);
 
   // ---- Pushes ----
-  void Apply(const proto::InvalidatePush& push);
+  // Gives the inodes that pushed names led to.
+  std::vector<InodeId> Apply(const proto::InvalidatePush& push);
 
   // ---- The kernel (under its own lock, so that no change comes between this and the reply) ----
   // How long the kernel may believe the attributes that are about to be shown to it; 0 if they are not the ones
@@ -194,7 +195,7 @@ class NamespaceCache {
   void VoidLocked(Shard& shard, InodeId inode) REQUIRES(shard.mutex);
   // What it led to.
   InodeId EraseName(InodeId parent, std::string_view name);
-  void ApplyItem(const proto::Invalidation& item, KernelChanges* changes);
+  void ApplyItem(const proto::Invalidation& item, KernelChanges* changes, std::vector<InodeId>* led_to);
   void EndDirectory(InodeId directory, KernelChanges* changes);
   void Clear(KernelChanges* changes);
   void TellKernel(const KernelChanges& changes);

@@ -69,7 +69,7 @@ Result<bool> IsInSubtree(const CommandContext& context, const proto::Attributes&
     ASSIGN_OR_RETURN(const proto::Attributes above, context.Directory(InodeId(inode)));
     parent = above.parent();
   }
-  return Status(StatusCode::kCorruption, "directory " + std::to_string(directory.inode()) + " has no way to a root");
+  return Status(StatusCode::kInternal, "directory " + std::to_string(directory.inode()) + " has no way to a root");
 }
 
 Status CheckNoCircle(const CommandContext& context, const proto::RenameOp& op, Ends* ends) {

@@ -1,0 +1,143 @@
+#include "client/write_grant.h"
+
+#include <utility>
+
+namespace tarn::client {
+namespace {
+
+constexpr int64_t kSharedNs = 1'000'000'000;
+
+}  // namespace
+
+WriteGrant::WriteGrant(const Clock* clock, Acquire acquire, bool granted)
+    : clock_(clock), acquire_(std::move(acquire)), mode_(granted ? Mode::kExclusive : Mode::kNone) {}
+
+std::optional<WriteGrant::Way> WriteGrant::WayNow(bool append) const {
+  if (mode_ == Mode::kExclusive) return Way::kBuffered;
+  if (mode_ == Mode::kShared && !append && clock_->MonotonicNs() < shared_until_ns_) return Way::kThrough;
+  return std::nullopt;
+}
+
+std::optional<WriteGrant::Way> WriteGrant::TryBegin(bool append) {
+  MutexLock lock(mutex_);
+  if (!waiting_.empty()) return std::nullopt;
+  const std::optional<Way> way = WayNow(append);
+  if (!way) return way;
+  ++active_;
+  closing_ = false;
+  return way;
+}
+
+void WriteGrant::Begin(bool append, Ready ready) {
+  if (const std::optional<Way> way = TryBegin(append)) return ready(*way);
+  std::optional<bool> question;
+  {
+    MutexLock lock(mutex_);
+    waiting_.push_back({append, std::move(ready)});
+    closing_ = false;
+    question = NextQuestion();
+  }
+  Ask(question);
+}
+
+std::optional<bool> WriteGrant::NextQuestion() {
+  if (asking_ || releasing_ || waiting_.empty()) return std::nullopt;
+  asking_ = true;
+  overtaken_ = false;
+  return waiting_.front().append;
+}
+
+void WriteGrant::Ask(std::optional<bool> append) {
+  if (!append) return;
+  acquire_(*append, [self = shared_from_this(), append = *append](const Result<bool>& exclusive) {
+    self->OnAnswer(append, exclusive);
+  });
+}
+
+void WriteGrant::OnAnswer(bool append, const Result<bool>& exclusive) {
+  std::vector<std::pair<Ready, Result<Way>>> ready;
+  std::optional<bool> question;
+  {
+    MutexLock lock(mutex_);
+    asking_ = false;
+    if (!exclusive.ok()) {
+      for (Waiting& write : waiting_) ready.emplace_back(std::move(write.ready), exclusive.status());
+      waiting_.clear();
+    } else if (!overtaken_) {
+      mode_ = *exclusive && !uncertain_ ? Mode::kExclusive : Mode::kShared;
+      shared_until_ns_ = clock_->MonotonicNs() + kSharedNs;
+      // A server that has no room for grants lets an appender go on as best it can.
+      const bool no_better = append && mode_ == Mode::kShared;
+      while (!waiting_.empty()) {
+        std::optional<Way> way = WayNow(waiting_.front().append);
+        if (!way && no_better) way = Way::kThrough;
+        if (!way) break;
+        ++active_;
+        ready.emplace_back(std::move(waiting_.front().ready), *way);
+        waiting_.pop_front();
+      }
+    }
+    question = NextQuestion();
+  }
+  for (const auto& [write, way] : ready) write(way);
+  Ask(question);
+}
+
+void WriteGrant::End() {
+  std::vector<std::function<void()>> idle;
+  {
+    MutexLock lock(mutex_);
+    if (--active_ == 0) idle = std::exchange(idle_, {});
+  }
+  for (const auto& each : idle) each();
+}
+
+void WriteGrant::Recall(std::function<void()> idle) {
+  {
+    MutexLock lock(mutex_);
+    mode_ = Mode::kNone;
+    overtaken_ = true;
+    if (active_ > 0) {
+      idle_.push_back(std::move(idle));
+      return;
+    }
+  }
+  idle();
+}
+
+bool WriteGrant::Void() {
+  MutexLock lock(mutex_);
+  overtaken_ = true;
+  return std::exchange(mode_, Mode::kNone) == Mode::kExclusive;
+}
+
+bool WriteGrant::Release() {
+  MutexLock lock(mutex_);
+  return std::exchange(mode_, Mode::kNone) == Mode::kExclusive;
+}
+
+void WriteGrant::NoteClosing() {
+  MutexLock lock(mutex_);
+  closing_ = true;
+}
+
+bool WriteGrant::BeginRelease() {
+  MutexLock lock(mutex_);
+  if (mode_ != Mode::kExclusive || !closing_ || active_ > 0 || releasing_) return false;
+  mode_ = Mode::kNone;
+  releasing_ = true;
+  return true;
+}
+
+void WriteGrant::EndRelease(bool known) {
+  std::optional<bool> question;
+  {
+    MutexLock lock(mutex_);
+    releasing_ = false;
+    uncertain_ |= !known;
+    question = NextQuestion();
+  }
+  Ask(question);
+}
+
+}  // namespace tarn::client
