@@ -220,7 +220,7 @@ void OpenFiles::EndWriteGrants(bool session_lost) {
   }
 }
 
-void OpenFiles::FlushForRecall(InodeId inode, std::function<void()> done) {
+void OpenFiles::FlushForRecall(InodeId inode, bool for_appender, std::function<void()> done) {
   OpenInodePtr open;
   {
     MutexLock lock(mutex_);
@@ -233,7 +233,7 @@ void OpenFiles::FlushForRecall(InodeId inode, std::function<void()> done) {
     open->data->FlushFor(open->data->NewErrorCursor(), [open, done](const Status&) { done(); });
   };
   if (open->grant == nullptr) return flush();
-  open->grant->Recall(flush);
+  open->grant->Recall(for_appender, flush);
 }
 
 bool OpenFiles::AnyOpening() {

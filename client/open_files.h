@@ -108,7 +108,7 @@ class OpenFiles final : public OpenInodes {
   void NoteChanged(InodeId inode) override;
   void NoteAllChanged() override;
   void EndWriteGrants(bool session_lost) override;
-  void FlushForRecall(InodeId inode, std::function<void()> done) override;
+  void FlushForRecall(InodeId inode, bool for_appender, std::function<void()> done) override;
   bool AnyOpening() override;
 
  private:

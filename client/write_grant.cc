@@ -43,6 +43,7 @@ void WriteGrant::Begin(bool append, Ready ready) {
 std::optional<bool> WriteGrant::NextQuestion() {
   if (asking_ || releasing_ || waiting_.empty()) return std::nullopt;
   asking_ = true;
+  void_ = false;
   overtaken_ = false;
   return waiting_.front().append;
 }
@@ -63,7 +64,7 @@ void WriteGrant::OnAnswer(bool append, const Result<bool>& exclusive) {
     if (!exclusive.ok()) {
       for (Waiting& write : waiting_) ready.emplace_back(std::move(write.ready), exclusive.status());
       waiting_.clear();
-    } else if (!overtaken_) {
+    } else if (!void_ && (*exclusive || !overtaken_)) {
       mode_ = *exclusive && !uncertain_ ? Mode::kExclusive : Mode::kShared;
       shared_until_ns_ = clock_->MonotonicNs() + kSharedNs;
       // A server that has no room for grants lets an appender go on as best it can.
@@ -92,11 +93,11 @@ void WriteGrant::End() {
   for (const auto& each : idle) each();
 }
 
-void WriteGrant::Recall(std::function<void()> idle) {
+void WriteGrant::Recall(bool for_appender, std::function<void()> idle) {
   {
     MutexLock lock(mutex_);
     mode_ = Mode::kNone;
-    overtaken_ = true;
+    (for_appender ? overtaken_ : void_) = true;
     if (active_ > 0) {
       idle_.push_back(std::move(idle));
       return;
@@ -107,7 +108,7 @@ void WriteGrant::Recall(std::function<void()> idle) {
 
 bool WriteGrant::Void() {
   MutexLock lock(mutex_);
-  overtaken_ = true;
+  void_ = true;
   return std::exchange(mode_, Mode::kNone) == Mode::kExclusive;
 }
 

@@ -44,8 +44,8 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   void End();
 
   // The server takes the grant back: `idle` is called when no write under it is under way any more. Writes that come
-  // later ask again.
-  void Recall(std::function<void()> idle);
+  // later ask again. `for_appender`: the grant is a shared one, if there is any: another session is to be alone.
+  void Recall(bool for_appender, std::function<void()> idle);
   // What was granted counts no more (docs/coherence.md: another term, a lapse). True: it was exclusive, so something may
   // be buffered.
   bool Void();
@@ -81,7 +81,9 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   int64_t shared_until_ns_ GUARDED_BY(mutex_) = 0;  // then it is asked again whether the others are still there
   uint64_t active_ GUARDED_BY(mutex_) = 0;          // writes that have begun
   bool asking_ GUARDED_BY(mutex_) = false;
-  bool overtaken_ GUARDED_BY(mutex_) = false;  // by a recall: the answer that is under way counts no more
+  // What came while it was asked, and may have overtaken the answer: something that ends every grant, or shared ones.
+  bool void_ GUARDED_BY(mutex_) = false;
+  bool overtaken_ GUARDED_BY(mutex_) = false;
   bool releasing_ GUARDED_BY(mutex_) = false;
   bool closing_ GUARDED_BY(mutex_) = false;
   bool uncertain_ GUARDED_BY(mutex_) = false;  // a grant may end unheard: nothing is buffered any more

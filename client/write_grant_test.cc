@@ -100,26 +100,41 @@ TEST_F(WriteGrantTest, RecallWaitsForWhatHasBegun) {
   const auto grant = Make(true);
   ASSERT_TRUE(grant->TryBegin(false));
   ASSERT_TRUE(grant->TryBegin(false));
-  grant->Recall([this] { events_.push_back("idle"); });
+  grant->Recall(false, [this] { events_.push_back("idle"); });
   Write(*grant, "late");
   EXPECT_EQ(questions_.size(), 1u) << "it comes after the recall, whose end it does not wait for here";
   grant->End();
   EXPECT_THAT(Events(), IsEmpty());
   grant->End();
   EXPECT_THAT(Events(), ElementsAre("idle"));
-  grant->Recall([this] { events_.push_back("idle again"); });
+  grant->Recall(false, [this] { events_.push_back("idle again"); });
   EXPECT_THAT(Events(), ElementsAre("idle again"));
 }
 
-TEST_F(WriteGrantTest, AnswerThatARecallOvertookDoesNotCount) {
+TEST_F(WriteGrantTest, AnswerThatARecallMayHaveOvertakenDoesNotCount) {
   const auto grant = Make();
   Write(*grant, "a");
-  grant->Recall([] {});
+  grant->Recall(false, [] {});
   Answer(true);
   EXPECT_THAT(Events(), IsEmpty());
   ASSERT_EQ(questions_.size(), 1u) << "it asks again";
+  grant->Recall(true, [] {});
   Answer(false);
-  EXPECT_THAT(Events(), ElementsAre("a through"));
+  EXPECT_THAT(Events(), IsEmpty()) << "an appender is to be alone";
+  grant->Recall(true, [] {});
+  Answer(true);
+  EXPECT_THAT(Events(), ElementsAre("a buffered")) << "it cannot have been while this one is";
+}
+
+TEST_F(WriteGrantTest, AnswerOfAnEarlierTermDoesNotCount) {
+  const auto grant = Make();
+  Write(*grant, "a");
+  EXPECT_FALSE(grant->Void());
+  Answer(true);
+  EXPECT_THAT(Events(), IsEmpty());
+  Answer(true);
+  EXPECT_THAT(Events(), ElementsAre("a buffered"));
+  EXPECT_TRUE(grant->Void());
 }
 
 TEST_F(WriteGrantTest, RefusalFailsTheWritesThatWait) {

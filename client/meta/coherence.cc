@@ -153,7 +153,8 @@ void Coherence::AcknowledgeWhenFlushed(const proto::InvalidatePush& push, const 
   for (const proto::Invalidation& item : push.items()) {
     if (!item.recall_write() || open == nullptr) continue;
     left->fetch_add(1);
-    open->FlushForRecall(InodeId(item.inode()), one_done);
+    // Only who acquires asks as well who has the file open.
+    open->FlushForRecall(InodeId(item.inode()), item.report_open(), one_done);
   }
   one_done();
 }

@@ -40,8 +40,8 @@ class OpenInodes {
   // Every write grant has ended. `session_lost`: others may have written since; else what is buffered is sent now.
   virtual void EndWriteGrants(bool session_lost) = 0;
   // The write grant of the inode ends. Sends and commits what is buffered of it; an error is kept for the file's own
-  // next flush.
-  virtual void FlushForRecall(InodeId inode, std::function<void()> done) = 0;
+  // next flush. `for_appender`: as WriteGrant::Recall.
+  virtual void FlushForRecall(InodeId inode, bool for_appender, std::function<void()> done) = 0;
   // Something is about to be opened, and it is not known what.
   virtual bool AnyOpening() = 0;
 };

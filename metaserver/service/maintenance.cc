@@ -10,6 +10,8 @@ namespace tarn::meta {
 namespace {
 
 constexpr size_t kSessionsClosedPerStepMax = 64;
+// A chunk write that was on its way when its session was fenced comes before so many others were.
+constexpr int kFencesKeptMax = 1024;
 constexpr size_t kDeadDataForgottenPerStepMax = 1024;
 
 }  // namespace
@@ -29,19 +31,59 @@ bool Maintenance::Step() {
 
 void Maintenance::CloseExpiredSessions() {
   for (const SessionId session : context_->sessions->TakeExpired(kSessionsClosedPerStepMax)) {
-    proto::Mutation mutation;
-    mutation.mutable_close_session()->set_session(session.value());
-    mutation.mutable_close_session()->set_expired(true);
-    std::vector<proto::Mutation> mutations;
-    mutations.push_back(std::move(mutation));
-    SessionKeeper* sessions = context_->sessions;
-    context_->proposer->Submit(std::move(mutations),
-                               [sessions, session](const Status& status, std::span<proto::MutationReply>) {
-                                 if (!status.ok()) return sessions->Retry(session);
-                                 sessions->Remove(session);
-                                 spdlog::info("session expired session={}", session.value());
-                               });
+    if (context_->coherence->HoldsAnyWrite(session)) {
+      FenceSession(session);
+    } else {
+      CloseSession(session);
+    }
   }
+  CloseFencedSessions();
+}
+
+void Maintenance::FenceSession(SessionId session) {
+  std::vector<proto::Mutation> mutations(1);
+  proto::FenceSessionsOp* op = mutations[0].mutable_fence_sessions();
+  op->add_fenced(session.value());
+  // What the oldest ones had under way has come long ago.
+  const auto map = context_->state->cluster_map();
+  for (int i = 0; i + kFencesKeptMax <= map->fenced_sessions_size(); ++i) {
+    op->add_released(map->fenced_sessions(i).session());
+  }
+  context_->proposer->Submit(
+      std::move(mutations), [this, session](const Status& status, std::span<proto::MutationReply> replies) {
+        if (!status.ok()) return context_->sessions->Retry(session);
+        if (replies[0].status() != 0) spdlog::error("a session cannot be fenced: {}", replies[0].message());
+        spdlog::info("session is fenced: it does not answer and holds write grants session={}", session.value());
+        MutexLock lock(mutex_);
+        fenced_[session] = context_->state->cluster_map()->version();
+      });
+}
+
+void Maintenance::CloseFencedSessions() {
+  std::vector<SessionId> ready;
+  {
+    const auto map = context_->state->cluster_map();
+    MutexLock lock(mutex_);
+    std::erase_if(fenced_, [&](const auto& fence) {
+      if (!context_->servers->AllKnow(*map, fence.second)) return false;
+      ready.push_back(fence.first);
+      return true;
+    });
+  }
+  for (const SessionId session : ready) CloseSession(session);
+}
+
+void Maintenance::CloseSession(SessionId session) {
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_close_session()->set_session(session.value());
+  mutations[0].mutable_close_session()->set_expired(true);
+  SessionKeeper* sessions = context_->sessions;
+  context_->proposer->Submit(std::move(mutations),
+                             [sessions, session](const Status& status, std::span<proto::MutationReply>) {
+                               if (!status.ok()) return sessions->Retry(session);
+                               sessions->Remove(session);
+                               spdlog::info("session expired session={}", session.value());
+                             });
 }
 
 void Maintenance::UpdateTargets() {

@@ -7,9 +7,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <unordered_map>
 #include <memory>
 
 #include "metaserver/placement/plan_groups.h"
+#include "common/base/ids.h"
+#include "common/base/mutex.h"
 #include "metaserver/service/service_context.h"
 
 namespace tarn::meta {
@@ -36,6 +39,10 @@ class Maintenance {
   using Flag = std::atomic<bool>;
 
   void CloseExpiredSessions();
+  // Chunk servers are to refuse its writes before others may write what it holds.
+  void FenceSession(SessionId session);
+  void CloseFencedSessions();
+  void CloseSession(SessionId session);
   void UpdateTargets();
   void PlanPlacement();
   // Nothing waits for what retired targets have not deleted.
@@ -52,6 +59,9 @@ class Maintenance {
   Flag forgets_{false};
   Flag purges_{false};
   Flag propagates_{false};
+  Mutex mutex_;
+  // To be closed when every chunk server has this version of the map.
+  std::unordered_map<SessionId, uint64_t> fenced_ GUARDED_BY(mutex_);
   uint64_t planned_map_version_ = 0;  // one thread: the map that needs nothing
 };
 

@@ -131,6 +131,7 @@ class PushCoordinator {
   // At once if nobody else holds it.
   void Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled);
   bool HoldsWrite(SessionId session, InodeId inode) const;
+  bool HoldsAnyWrite(SessionId session) const;
   // Of those inodes, the ones that others hold.
   std::set<InodeId> HeldByOthers(SessionId session, std::span<const InodeId> inodes);
 

@@ -145,6 +145,12 @@ bool PushCoordinator::HoldsWrite(SessionId session, InodeId inode) const {
   return grants_.Holder(inode) == session;
 }
 
+bool PushCoordinator::HoldsAnyWrite(SessionId session) const {
+  if (!any_writer_.load(std::memory_order_acquire)) return false;
+  MutexLock lock(mutex_);
+  return grants_.HoldsAny(session);
+}
+
 void PushCoordinator::ReleaseWrite(SessionId session, InodeId inode) {
   Outbox outbox;
   {

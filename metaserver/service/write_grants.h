@@ -23,6 +23,7 @@ class WriteGrants {
 
   // Invalid: nobody.
   SessionId Holder(InodeId inode) const;
+  bool HoldsAny(SessionId session) const { return inodes_of_.contains(session); }
   bool HeldByOther(SessionId session, InodeId inode) const;
   // False: there is no room. Nobody else holds it.
   bool Give(SessionId session, InodeId inode);

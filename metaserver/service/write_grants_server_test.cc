@@ -322,6 +322,10 @@ TEST_F(ShortLeaseTest, SilentHolderIsClosedAfterItsLease) {
   ASSERT_TRUE(read.get().ok());
   EXPECT_EQ(a_->Commit(file_, 100).status().code(), StatusCode::kUnknownSession) << "too late";
   EXPECT_EQ(b_->GetAttr(file_).get()->attributes().size_bytes(), 0u);
+  proto::GetClusterMapReply reply;
+  ASSERT_TRUE(b_->Call(Method::kGetClusterMap, proto::GetClusterMapRequest(), &reply).ok());
+  ASSERT_EQ(reply.map().fenced_sessions_size(), 1) << "nor may its writes change anything";
+  EXPECT_EQ(reply.map().fenced_sessions(0).session(), a_->session());
 }
 
 TEST_F(WriteGrantsServerTest, UnknownSessionsAndOtherInodesAreRefused) {
