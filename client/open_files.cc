@@ -208,7 +208,10 @@ void OpenFiles::EndWriteGrants(bool session_lost) {
   {
     MutexLock lock(mutex_);
     for (const auto& [inode, entry] : inodes_) {
-      if (entry->grant != nullptr && entry->grant->Void()) buffered.push_back(entry);
+      if (entry->grant == nullptr) continue;
+      const bool exclusive = entry->grant->Void();
+      // Of a lost session whatever is left counts, also if its grant was recalled before that was known.
+      if (exclusive || session_lost) buffered.push_back(entry);
     }
   }
   for (const OpenInodePtr& open : buffered) {

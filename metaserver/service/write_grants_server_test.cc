@@ -1,4 +1,6 @@
 // Write grants as clients meet them: a whole metadata server, and sessions that speak to it over sockets of their own.
+#include "metaserver/service/metadata_server.h"
+
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -13,7 +15,6 @@
 
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
-#include "metaserver/service/metadata_server.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/hello.pb.h"
 #include "proto/metadata.pb.h"
@@ -210,6 +211,13 @@ class WriteGrantsServerTest : public ::testing::Test {
   static bool IsReady(const std::future<T>& future) {
     return future.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
   }
+  // The other has the file in its cache, and is told.
+  Result<proto::MutationReply> CommitBeside(Writer& writer, Writer& other, uint64_t size) {
+    auto committed = std::async(std::launch::async, [&] { return writer.Commit(file_, size); });
+    other.Acknowledge(other.NextPush(), {file_});
+    return committed.get();
+  }
+
   const int64_t lease_ms_;
   SystemClock clock_;
   SystemRandom random_;
@@ -232,7 +240,7 @@ TEST_F(WriteGrantsServerTest, ReadElsewhereWaitsForWhatTheHolderHasBuffered) {
   EXPECT_EQ(recall.items(0).inode(), file_);
   EXPECT_TRUE(recall.items(0).recall_write());
   EXPECT_FALSE(IsReady(read));
-  ASSERT_TRUE(a_->Commit(file_, 100).ok()) << "the holder's own commit is not recalled for";
+  ASSERT_TRUE(CommitBeside(*a_, *b_, 100).ok()) << "the holder's own commit is not recalled for";
   EXPECT_FALSE(IsReady(read));
   a_->Acknowledge(recall);
   const auto answer = read.get();
@@ -273,7 +281,7 @@ TEST_F(WriteGrantsServerTest, AppendersTakeTurns) {
       // What it has buffered comes before it lets go.
       if (round > 0 && push.items(0).recall_write() && !push.items(0).report_open()) {
         size += 10;
-        ASSERT_TRUE(other.Commit(file_, size).ok());
+        ASSERT_TRUE(CommitBeside(other, appender, size).ok());
       }
       other.Acknowledge(push, {file_});
     }
