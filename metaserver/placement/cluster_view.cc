@@ -24,7 +24,11 @@ const TargetFacts& ClusterView::Facts(uint64_t target) const {
   return found != facts_.targets.end() ? found->second : kNothing;
 }
 
-bool ClusterView::HasLease(uint64_t target) const { return facts_.targets.contains(target) && !LeaseOver(target); }
+bool ClusterView::HasLease(uint64_t target) const {
+  const proto::Target* found = Find(target);
+  const bool is_offline = found != nullptr && found->state() == proto::TARGET_STATE_OFFLINE;
+  return facts_.targets.contains(target) && !LeaseOver(target) && !is_offline;
+}
 bool ClusterView::LeaseOver(uint64_t target) const { return Facts(target).lease_over; }
 
 bool ClusterView::IsFailed(uint64_t target) const {

@@ -38,6 +38,8 @@ class ClusterView {
   const proto::Target* Find(uint64_t target) const;
   // Zeros if nothing is known.
   const TargetFacts& Facts(uint64_t target) const;
+  // It answers. A new leader knows of no lease that is over, but the map says who was offline: neither is said of such a
+  // target until it is heard of, or its time is up.
   bool HasLease(uint64_t target) const;
   bool LeaseOver(uint64_t target) const;
   bool IsFailed(uint64_t target) const;

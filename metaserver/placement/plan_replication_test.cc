@@ -228,6 +228,16 @@ TEST_F(PlanReplicationTest, MostEndangeredFirstAndAFewAtATime) {
   EXPECT_EQ(op.changes(1).group(), 8u);
 }
 
+TEST_F(PlanReplicationTest, NewLeaderTakesNobodyForAliveWhoWasOffline) {
+  cluster_.AddGroup(2, {3, 2});
+  cluster_.AddGroup(2, {3});
+  cluster_.AddGroup(1, {4});
+  for (const uint64_t id : {2, 4}) cluster_.SetState(id, proto::TARGET_STATE_OFFLINE);
+  for (const uint64_t id : {1, 5}) cluster_.SetState(id, proto::TARGET_STATE_RETIRED);
+  cluster_.AddGroup(2, {2});
+  EXPECT_EQ(Plan(), "") << "it is not removed, not copied from, and nothing is copied to it";
+}
+
 TEST_F(PlanReplicationTest, CopyWhoseSourceIsLostKeepsNobodysHandsFull) {
   cluster_.AddGroup(1, {1}, {3});
   cluster_.Silence(1, kDelayMs);
