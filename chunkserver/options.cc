@@ -46,6 +46,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
   Add(app, "copy-rate", options.copy_rate, "Bytes per second that each target sends to bring other copies up to date (suffixes k, m, g); 0: no bound")
       ->transform(CLI::AsSizeValue(false));
+  Add(app, "scrub-rate", options.scrub_rate, "Bytes per second that each target reads to find damage (suffixes k, m, g); 0: only in rounds that are asked for")
+      ->transform(CLI::AsSizeValue(false));
   app.add_flag("--rebuild-index", options.rebuild_index, "Make the index anew from the segments");
   Add(app, "fault", options.fault, "Fault points for tests, for example store.write_error=once");
   Add(app, "fault-delay-ms", options.fault_delay_ms, "How late service.delay_answer makes an answer");
