@@ -85,7 +85,7 @@ void ChunkServer::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> r
   if (environment_.faults->Fires(kFaultDelayAnswer)) {
     responder = std::make_unique<DelayedResponder>(std::move(responder), link_loop_.get(), options_.fault_delay_ms);
   }
-  if (PeerService::Serves(request.method)) {
+  if (PeerService::Serves(request)) {
     peer_service_->Handle(std::move(request), std::move(responder));
   } else {
     service_->Handle(std::move(request), std::move(responder));

@@ -288,10 +288,6 @@ void DataService::Commit(const proto::CommitTargetRequest& request, const Respon
     for (const GroupId group : not_primary) reply.add_not_primary(group.value());
     responder->Reply(reply);
   };
-  if (request.this_target_only()) {
-    target->store()->WhenDurable([answer](const Status& status) { answer(status, {}); });
-    return;
-  }
   std::vector<GroupId> groups;
   for (const uint32_t group : request.groups()) groups.emplace_back(group);
   target->replication()->Commit(groups, answer);

@@ -123,7 +123,7 @@ class DataServiceTest : public TargetDirectories {
     auto frames = rpc::FrameServer::Start(
         {}, [](const proto::HelloRequest&, proto::HelloReply*) { return Status::Ok(); },
         [this](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
-          if (PeerService::Serves(request.method)) return peer_service_->Handle(std::move(request), std::move(responder));
+          if (PeerService::Serves(request)) return peer_service_->Handle(std::move(request), std::move(responder));
           service_->Handle(std::move(request), std::move(responder));
         });
     CHECK(frames.ok(), frames.status().ToString());
@@ -265,13 +265,13 @@ TEST_F(DataServiceTest, ACommitNamesTheGroupsOfOtherPrimaries) {
   ASSERT_TRUE(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).ok());
   EXPECT_THAT(reply.not_primary(), ElementsAre(3));
   EXPECT_THAT(replication_->commits, ElementsAre(ElementsAre(GroupId(1), GroupId(3))));
-  // A primary's to a member: this copy only.
+  // A primary's to a member: its replication looks at the lease first.
   request.set_this_target_only(true);
-  reply.Clear();
-  ASSERT_TRUE(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).ok());
-  EXPECT_EQ(reply.not_primary_size(), 0);
-  EXPECT_EQ(reply.incarnation(), 42u);
+  EXPECT_EQ(client_->CallAndWait(rpc::Method::kCommitTarget, request, nullptr).code(), StatusCode::kPermission);
+  EXPECT_TRUE(Connect(proto::PEER_ROLE_CHUNKSERVER)->CallAndWait(rpc::Method::kCommitTarget, request, nullptr).ok());
+  EXPECT_THAT(replication_->peer_calls, ElementsAre(std::pair(rpc::Method::kCommitTarget, size_t{0})));
   EXPECT_EQ(replication_->commits.size(), 1u);
+  request.set_this_target_only(false);
   request.set_target(99);
   EXPECT_EQ(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).code(), StatusCode::kWrongIncarnation);
 }

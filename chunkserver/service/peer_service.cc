@@ -50,8 +50,8 @@ class SilentResponder final : public replication::PeerResponder {
 
 }  // namespace
 
-bool PeerService::Serves(rpc::Method method) {
-  switch (method) {
+bool PeerService::Serves(const rpc::Request& request) {
+  switch (request.method) {
     case rpc::Method::kReplicate:
     case rpc::Method::kReconcile:
     case rpc::Method::kInventory:
@@ -59,15 +59,24 @@ bool PeerService::Serves(rpc::Method method) {
     case rpc::Method::kInstallChunk:
     case rpc::Method::kInstallWindows:
     case rpc::Method::kReadGrant: return true;
+    case rpc::Method::kCommitTarget: {
+      proto::CommitTargetRequest commit;
+      return rpc::ParseRequest(request, &commit).ok() && commit.this_target_only();
+    }
     default: return false;
   }
 }
 
-// Not the whole message, which replication parses: its address is field 1 of all but one.
+// Not the whole message, which replication parses: its address is field 1 of all but two.
 std::optional<TargetId> ReceiverOf(rpc::Method method, std::span<const uint8_t> message) {
   using google::protobuf::internal::WireFormatLite;
   if (method == rpc::Method::kReadGrant) {
     proto::ReadGrantRequest request;
+    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return std::nullopt;
+    return TargetId(request.target());
+  }
+  if (method == rpc::Method::kCommitTarget) {
+    proto::CommitTargetRequest request;
     if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return std::nullopt;
     return TargetId(request.target());
   }

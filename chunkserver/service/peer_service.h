@@ -30,7 +30,8 @@ class PeerService {
   PeerService(const PeerService&) = delete;
   PeerService& operator=(const PeerService&) = delete;
 
-  static bool Serves(rpc::Method method);
+  // The methods between members, and a primary's commit of its members (CommitTargetRequest.this_target_only).
+  static bool Serves(const rpc::Request& request);
   // kPermission unless the connection was opened by a chunk server.
   void Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
 
