@@ -103,6 +103,7 @@ void ChunkServer::MakeLink() {
   options.pid = static_cast<uint64_t>(getpid());
   options.on_registered = [this] { StartReplication(); };
   options.on_lease = [this](int64_t sent_ns, int64_t lease_ms) { targets_->ExtendLeases(sent_ns, lease_ms); };
+  options.on_start_scrub = [this] { targets_->StartScrub(); };
   options.on_failure = options_.on_failure;
   link_ = std::make_unique<MetadataLink>(std::move(options), targets_.get(), view_.get(), link_loop_.get(), environment_.clock);
 

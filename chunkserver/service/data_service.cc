@@ -235,7 +235,6 @@ void DataService::ReadVerified(HostedTarget& target, const ReadCall& read, bool 
     const Status damage = plan.status();
     if (damage.code() != StatusCode::kCorruption || !may_repair) return responder->Fail(damage);
     target.replication()->RepairChunk(read.group, read.request.chunk, [=, this, &target](const Status& repaired) {
-      target.NoteDamage(repaired.ok());
       if (!repaired.ok()) return responder->Fail(damage);
       OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/false, responder); });
     });

@@ -49,6 +49,10 @@ void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, st
   executor_ = std::move(executor);
   engine_ = std::move(engine);
   serving_.store(engine_.get(), std::memory_order_release);
+  // Damage that nobody has read yet is repaired, too. What has no other copy stays as it is; the store has logged it.
+  store_->OnDamage([engine = engine_.get(), executor = executor_.get()](ChunkId chunk, GroupId group) {
+    if (group.valid()) executor->Run([=] { engine->RepairChunk(group, chunk, [](const Status&) {}); });
+  });
 }
 
 Status HostedTarget::failure() const { return store_ == nullptr ? open_status_ : store_->health(); }
@@ -60,8 +64,13 @@ void HostedTarget::FillReport(proto::TargetReport* report) const {
   // A server that registers again has lost nothing since it did so first.
   report->set_clean_shutdown(store_->was_clean() || registered_);
   report->set_checksum_errors(store_->metrics().checksum_errors);
-  report->mutable_scrub()->set_errors_found(damaged_);
-  report->mutable_scrub()->set_errors_repaired(repaired_);
+  const store::ScrubProgress scrub = store_->scrub_progress();
+  report->mutable_scrub()->set_bytes_checked(scrub.bytes_checked);
+  report->mutable_scrub()->set_bytes_total(scrub.bytes_total);
+  report->mutable_scrub()->set_errors_found(scrub.errors_found);
+  report->mutable_scrub()->set_errors_repaired(scrub.errors_repaired);
+  report->mutable_scrub()->set_last_round_ended_ns(scrub.last_round_ended_ns);
+  report->mutable_scrub()->set_running(scrub.running);
   if (replication() != nullptr) {
     for (proto::SyncProgress& progress : replication()->Progress()) *report->add_syncs() = std::move(progress);
   }
@@ -127,7 +136,9 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Open(const TargetSetOptions& optio
 
 void TargetSet::StopReplication() {
   for (const auto& target : targets_) {
-    if (target->engine_ != nullptr) target->engine_->Stop();
+    if (target->engine_ == nullptr) continue;
+    target->store_->OnDamage(nullptr);
+    target->engine_->Stop();
   }
 }
 
@@ -143,6 +154,12 @@ void TargetSet::EndReplication() {
     target->serving_ = nullptr;
     target->engine_.reset();
     target->executor_.reset();
+  }
+}
+
+void TargetSet::StartScrub() const {
+  for (const auto& target : targets_) {
+    if (target->store() != nullptr) target->store()->StartScrub();
   }
 }
 

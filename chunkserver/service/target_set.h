@@ -44,12 +44,6 @@ class HostedTarget {
   // Once, when the target has its id. Both live until TargetSet::EndReplication.
   void StartReplication(std::unique_ptr<TargetExecutor> executor, std::unique_ptr<replication::TargetReplication> engine);
 
-  // Chunks that were found damaged by reads, and brought back from another copy.
-  void NoteDamage(bool repaired) {
-    damaged_.fetch_add(1, std::memory_order_relaxed);
-    if (repaired) repaired_.fetch_add(1, std::memory_order_relaxed);
-  }
-
   // What the metadata server hears of it. Asks the file system for the space.
   void FillReport(proto::TargetReport* report) const;
 
@@ -69,8 +63,6 @@ class HostedTarget {
 
   std::atomic<uint64_t> id_;
   std::atomic<bool> registered_ = false;  // by this process
-  std::atomic<uint64_t> damaged_ = 0;
-  std::atomic<uint64_t> repaired_ = 0;
 
   // Made by StartReplication; `serving_` is the engine for everybody else.
   std::unique_ptr<TargetExecutor> executor_;
@@ -103,6 +95,8 @@ class TargetSet {
   // Closes the stores; the first error.
   Status Close();
 
+  // A round of each store.
+  void StartScrub() const;
   // For every target that takes part in replication.
   void AdoptMap(const std::shared_ptr<const proto::ClusterMap>& map) const;
   void ExtendLeases(int64_t sent_ns, int64_t lease_ms) const;
