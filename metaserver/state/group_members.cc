@@ -55,16 +55,33 @@ Status CheckChange(const proto::ClusterMap& map, const proto::PlacementGroup& gr
   return Status::Ok();
 }
 
+namespace {
+
+// Whether it has, or is to have, more than one copy.
+bool IsShared(const proto::PlacementGroup& group) {
+  return group.replicas() > 1 || group.targets_size() + group.syncing_targets_size() > 1;
+}
+
+}  // namespace
+
 void DistrustTarget(proto::ClusterMap* map, uint64_t target) {
   for (proto::PlacementGroup& group : *map->mutable_groups()) {
     const bool in_sync = Contains(group.targets(), target);
     if (!in_sync && !Contains(group.syncing_targets(), target)) continue;
-    if (group.replicas() <= 1 && group.targets_size() + group.syncing_targets_size() == 1) continue;
+    if (!IsShared(group)) continue;
     group.set_epoch(group.epoch() + 1);
     if (!in_sync || group.targets_size() == 1) continue;
     auto* targets = group.mutable_targets();
     targets->erase(std::remove(targets->begin(), targets->end(), target), targets->end());
     group.add_syncing_targets(target);
+  }
+}
+
+void RenewEpochs(proto::ClusterMap* map, uint64_t target) {
+  for (proto::PlacementGroup& group : *map->mutable_groups()) {
+    const bool is_primary = group.targets_size() > 0 && group.targets(0) == target;
+    if (!IsShared(group) || (!is_primary && !Contains(group.syncing_targets(), target))) continue;
+    group.set_epoch(group.epoch() + 1);
   }
 }
 

@@ -26,4 +26,8 @@ Status CheckChange(const proto::ClusterMap& map, const proto::PlacementGroup& gr
 // is to share) gets a new epoch, in which it is not in-sync any more if another member is.
 void DistrustTarget(proto::ClusterMap* map, uint64_t target);
 
+// A target of this id lives anew and has lost nothing but its memory: groups that it orders (as the primary) or is being brought up to date in
+// get a new epoch, in which its process begins anew. A member that is in-sync needs none.
+void RenewEpochs(proto::ClusterMap* map, uint64_t target);
+
 }  // namespace tarn::meta

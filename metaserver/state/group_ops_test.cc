@@ -183,10 +183,16 @@ TEST_F(GroupOpsTest, TargetThatWasNotShutDownCleanlyIsSyncing) {
   EXPECT_THAT(InSync(), ElementsAre(2));
 }
 
-TEST_F(GroupOpsTest, CleanShutDownKeepsTheEpoch) {
-  ASSERT_EQ(CodeOf(Register(1, 201, true, 1)), StatusCode::kOk);
-  EXPECT_EQ(Group().epoch(), 1u);
+TEST_F(GroupOpsTest, CleanShutDownKeepsTheMembers) {
+  ASSERT_EQ(CodeOf(Register(2, 201, true, 2)), StatusCode::kOk);
+  EXPECT_EQ(Group().epoch(), 1u) << "it orders nothing";
+  ASSERT_EQ(CodeOf(Register(1, 202, true, 1)), StatusCode::kOk);
+  EXPECT_EQ(Group().epoch(), 2u) << "a primary orders anew";
   EXPECT_THAT(InSync(), ElementsAre(1, 2));
+  Change(2, {1}, {2});
+  ASSERT_EQ(CodeOf(Register(2, 203, true, 2)), StatusCode::kOk);
+  EXPECT_EQ(Group().epoch(), 4u) << "what brings it up to date begins anew";
+  EXPECT_THAT(InSync(), ElementsAre(1));
 }
 
 TEST_F(GroupOpsTest, SingleCopyKeepsItsEpoch) {

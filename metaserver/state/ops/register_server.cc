@@ -103,7 +103,7 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
   for (const proto::TargetReport& report : request.targets()) {
     proto::Target* target = report.id() != 0 ? FindTarget(&map, report.id()) : map.add_targets();
     const bool lives_anew = report.id() != 0 && target->incarnation() != request.incarnation();
-    if (lives_anew && !report.clean_shutdown()) DistrustTarget(&map, target->id());
+    if (lives_anew) report.clean_shutdown() ? RenewEpochs(&map, target->id()) : DistrustTarget(&map, target->id());
     if (report.id() == 0) {
       target->set_id(header.next_target());
       target->set_server_id(request.server_id());

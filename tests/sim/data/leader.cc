@@ -56,6 +56,7 @@ void Leader::Change(GroupView* group, std::vector<TargetId> in_sync, std::vector
   bench_->Trace("group " + std::to_string(group->id.value()) + " epoch " + std::to_string(group->epoch.value()) + ":" + Names(group->in_sync) + " |" +
                 Names(group->syncing) + " (" + why + ")");
   Publish();
+  if (on_change) on_change(*group);
 }
 
 void Leader::RemoveFrom(GroupView* group, const std::set<TargetId>& members, const char* why) {

@@ -34,6 +34,9 @@ class Leader {
   // `fenced` runs when no chunk server can apply anything of the session any more.
   void Fence(uint64_t session, std::function<void()> fenced);
 
+  // After each change of a group.
+  std::function<void(const replication::GroupView&)> on_change;
+
   // By itself.
   void Tick();
   void MoveSomething();

@@ -2,7 +2,7 @@
 //
 // A chunk is cut into cells. Each cell has one writer, which has one write of it under way at a time and numbers them, so a cell's value says
 // which write it shows. A read may show no write older than one that was acknowledged before the read began, and none that was not begun.
-// What was acknowledged without being durable may be lost, back to what was durable, when all in-sync members of the group have crashed.
+// What was acknowledged without being durable may be lost, back to what was durable, when all in-sync members of the group have crashed (or the others lost their leases meanwhile).
 #pragma once
 
 #include <cstdint>

@@ -28,6 +28,7 @@ class World {
     for (uint32_t id = 1; id <= plan.targets; ++id) {
       servers_[TargetId(id)] = std::make_unique<Server>(TargetId(id), &bench_, &net_, &leader_, &peers_);
     }
+    leader_.on_change = [this](const replication::GroupView& group) { CheckLoss(group); };
     PlantBug(plan.plant, &peers_, &servers_, &leader_);
     const Client::World world{&bench_, &net_, &leader_, &oracle_, &servers_, [this](uint32_t group, bool durable) { CheckCopies(group, durable); }, &counts_};
     for (uint32_t number = 0; number < plan.clients; ++number) clients_.push_back(std::make_unique<Client>(number, world));
@@ -95,14 +96,16 @@ class World {
     if (!server->is_up()) return;
     ++crashes_;
     server->Crash();
-    for (const replication::GroupView& group : leader_.groups()) {
-      const bool all_lost = std::all_of(group.in_sync.begin(), group.in_sync.end(), [this](TargetId id) { return servers_.at(id)->is_lost(); });
-      if (group.IsInSync(server->target()) && all_lost) {
-        bench_.Trace("all in-sync members of group " + std::to_string(group.id.value()) + " have crashed");
-        oracle_.Loss(group.id.value());
-      }
-    }
+    for (const replication::GroupView& group : leader_.groups()) CheckLoss(group);
     StartLater(server);
+  }
+
+  // Whether nobody is left, of those whom the leader counts as in-sync, who has what was not durable.
+  void CheckLoss(const replication::GroupView& group) {
+    const bool all_lost = std::all_of(group.in_sync.begin(), group.in_sync.end(), [this](TargetId id) { return servers_.at(id)->is_lost(); });
+    if (!all_lost) return;
+    bench_.Trace("all in-sync members of group " + std::to_string(group.id.value()) + " have crashed");
+    oracle_.Loss(group.id.value());
   }
 
   void StartLater(Server* server) {
