@@ -361,8 +361,11 @@ TEST_F(EndToEnd, VolumesAreManaged) {
   EXPECT_EQ(Client::Must(admin.GetVolume("second"), "get").name, "second");
   EXPECT_EQ(admin.GetVolume("third").status().code(), StatusCode::kNotFound);
   request.name = "replicated";
+  request.replicas = 4;
+  EXPECT_EQ(admin.CreateVolume(request).status().code(), StatusCode::kInvalidArgument);
   request.replicas = 2;
-  EXPECT_EQ(admin.CreateVolume(request).status().code(), StatusCode::kNotSupported);
+  EXPECT_EQ(Client::Must(admin.CreateVolume(request), "create").replicas, 2u);
+  Client::Must(admin.DeleteVolume("replicated", /*recursive=*/false), "delete");
   Client::Must(admin.DeleteVolume("second", /*recursive=*/false), "delete");
   EXPECT_EQ(Client::Must(admin.ListVolumes(), "list").size(), 1u);
   const ClusterStatus status = Client::Must(admin.GetStatus(), "status");

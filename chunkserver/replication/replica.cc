@@ -199,7 +199,8 @@ ReadVerdict Replica::AdmitRead(Epoch epoch, ChunkId chunk) {
   if (view.epoch != epoch || role == Role::kNone) return Verdict(StatusCode::kStaleEpoch);
   if (role == Role::kSyncing) return Verdict(StatusCode::kAskPrimary);
   if (NeedsLease() && !ctx->HasLease()) return Verdict(StatusCode::kUnavailable);
-  if (role == Role::kPrimary) return serving ? ReadVerdict{} : Verdict(StatusCode::kUnavailable);
+  // Also before it orders changes: all that was acknowledged is here, and nothing is acknowledged without it any more.
+  if (role == Role::kPrimary) return {};
   read_wanted_ns.store(now_ns, std::memory_order_relaxed);
   if (now_ns >= grant_until_ns || !HasSettled(chunk)) return Verdict(StatusCode::kAskPrimary);
   return {};
@@ -210,7 +211,7 @@ ReadVerdict Replica::AdmitConfirmedRead(Epoch epoch, ChunkId chunk) {
   if (view.epoch != epoch || role == Role::kNone) return Verdict(StatusCode::kStaleEpoch);
   if (role == Role::kSyncing) return Verdict(StatusCode::kAskPrimary);
   if (NeedsLease() && !ctx->HasLease()) return Verdict(StatusCode::kUnavailable);
-  if (role == Role::kPrimary) return serving ? ReadVerdict{} : Verdict(StatusCode::kUnavailable);
+  if (role == Role::kPrimary) return {};
   // Of two members either the primary, which has all that is here, goes on, or this one takes over: nothing of it is taken back.
   const bool stays = view.in_sync.size() == 2 && !installed.contains(chunk);
   return stays || HasSettled(chunk) ? ReadVerdict{} : Verdict(StatusCode::kAskPrimary);

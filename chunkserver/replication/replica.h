@@ -72,9 +72,9 @@ class Replica : public std::enable_shared_from_this<Replica> {
   // It was asked for a read as a member, and nobody asks for grants.
   bool WantsGrant() const { return read_wanted_ns.load(std::memory_order_relaxed) != 0 && !grants_asked.load(std::memory_order_relaxed); }
 
-  // kOk: the sender is this group's primary and this target its member in `address`' epoch. With the lock held.
   // As a member: every change of the chunk that is here is known to be everywhere.
   bool HasSettled(ChunkId chunk) const REQUIRES(mutex);
+  // kOk: the sender is this group's primary and this target its member in `address`' epoch. With the lock held.
   Status CheckFromPrimary(const proto::GroupAddress& address) const REQUIRES(mutex);
   // Once an epoch for each member; this target is the primary.
   void ReportFailed(TargetId member, const std::string& reason) EXCLUDES(mutex);
