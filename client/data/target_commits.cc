@@ -55,6 +55,11 @@ void TargetCommits::Begin(TargetId target) {
   {
     MutexLock lock(mutex_);
     Target& state = targets_[target];
+    // Whoever asked was served by the commit before. Without a group nothing would tell that the target is not asked any more.
+    if (state.groups.empty()) {
+      state.under_way = false;
+      return;
+    }
     groups.assign(state.groups.begin(), state.groups.end());
     state.groups.clear();
   }
