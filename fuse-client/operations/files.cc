@@ -50,6 +50,10 @@ void Admit(FuseMount& mount, const OpenedFile& opened, fuse_file_info* file) {
 #if TARN_FUSE_MODERN
     file->parallel_direct_writes = 1;
 #endif
+  } else if (Appends(file->flags)) {
+    // Past the page cache: there the kernel cuts a write where it would have to read a page first, and between the parts another client's
+    // append may come. This way one write is one request, up to max_write.
+    file->direct_io = 1;
   }
   if (!writes) file->noflush = 1;  // nothing to report at close
 }
