@@ -91,10 +91,12 @@ class Repair : public std::enable_shared_from_this<Repair> {
     request.mutable_truncate()->set_generation(own_.state.truncate_generation);
     request.mutable_truncate()->set_truncated_chunk_bytes(own_.state.bytes);
     request.set_verify_at_source(true);
+    request.set_primary_is_silent(true);  // a member answers its primary as well, and without a grant: what it says is held against the sums here
     ctx_->network->Call(sources_[index], rpc::Method::kReadChunk, request, {}, ctx_->options.member_timeout_ms,
                         [self = shared_from_this(), index](const PeerReply& reply) {
                           std::vector<uint8_t> bytes(reply.payload.begin(), reply.payload.end());
                           const uint64_t wanted = std::min(kPieceBytes, self->own_.state.bytes - self->offset_);
+                          if (reply.status.code() == StatusCode::kAskPrimary) return self->NextSource(index);  // a change of it is on its way
                           if (!reply.status.ok()) return self->NextSource(index, reply.status.code());
                           if (bytes.size() != wanted || !FitsSums(self->own_, self->offset_, bytes)) return self->NextSource(index);
                           self->ctx_->executor->Run([self, bytes = std::move(bytes)] { self->Install(bytes); });

@@ -51,7 +51,12 @@ void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, st
   serving_.store(engine_.get(), std::memory_order_release);
   // Damage that nobody has read yet is repaired, too. What has no other copy stays as it is; the store has logged it.
   store_->OnDamage([engine = engine_.get(), executor = executor_.get()](ChunkId chunk, GroupId group) {
-    if (group.valid()) executor->Run([=] { engine->RepairChunk(group, chunk, [](const Status&) {}); });
+    if (!group.valid()) return;
+    executor->Run([=] {
+      engine->RepairChunk(group, chunk, [chunk](const Status& status) {
+        if (!status.ok()) spdlog::error("a damaged chunk is not repaired chunk={} reason=\"{}\"", ToString(chunk), status.ToString());
+      });
+    });
   });
 }
 

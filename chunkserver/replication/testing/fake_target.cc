@@ -55,7 +55,9 @@ void FakeTarget::Handle(rpc::Method method, std::span<const uint8_t> message, st
     proto::ReadChunkRequest request;
     if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return;
     const ChunkId chunk{DataId(request.chunk().data_id()), request.chunk().chunk_index()};
-    const ReadVerdict verdict = engine_->AdmitRead(GroupId(request.chunk().group()), Epoch(request.chunk().epoch()), chunk);
+    const GroupId group(request.chunk().group());
+    const Epoch epoch(request.chunk().epoch());
+    const ReadVerdict verdict = request.primary_is_silent() ? engine_->AdmitConfirmedRead(group, epoch, chunk) : engine_->AdmitRead(group, epoch, chunk);
     if (verdict.code != StatusCode::kOk) return responder->Fail(Status(verdict.code, "not here"), verdict.map_version);
     Result<std::vector<uint8_t>> bytes = store.ReadForCopy(chunk, request.offset_bytes(), request.length_bytes());
     bytes.ok() ? responder->Reply(proto::ReadChunkReply(), std::move(*bytes)) : responder->Fail(bytes.status());
