@@ -167,14 +167,17 @@ def re_protect(harness, arguments):
         node = cluster.node_of("chunkserver-1")
         harness.wait_for(lambda: cluster.tarn_json("status")["repair"]["groups_degraded"], 60, "the loss is noticed")
         began = time.monotonic()
-        busy = read_rate(f"{cluster.mount_point}/small", arguments.seconds)
 
         def whole():
             row = next(row for row in cluster.tarn_json("node", "list") if row["node"] == node)
             return row["placement_groups"] == 0 and cluster.tarn_json("status")["repair"]["groups_degraded"] == 0
 
-        harness.wait_for(whole, 600, "two copies of everything")
-        seconds = time.monotonic() - began
+        ended = []
+        watcher = threading.Thread(target=lambda: (harness.wait_for(whole, 600, "two copies of everything"), ended.append(time.monotonic())))
+        watcher.start()
+        busy = read_rate(f"{cluster.mount_point}/small", arguments.seconds)
+        watcher.join()
+        seconds = ended[0] - began
         cluster.forget_chunkserver("chunkserver-1")
         say(measurement="re-protect", lost_bytes=lost, seconds=seconds, mb_per_s=lost / seconds / 1e6, read_mb_per_s_before=quiet, read_mb_per_s_meanwhile=busy,
             read_ratio=busy / quiet)
