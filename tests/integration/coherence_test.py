@@ -448,7 +448,7 @@ class CoherenceTest(unittest.TestCase):
                 os.fsync(writer)
             with contextlib.suppress(OSError):
                 os.close(writer)
-            time.sleep(2)
+            time.sleep(2)  # for what must not come: nothing tells that it will not
             for mount in (cluster.a, cluster.b):
                 with open(f"{mount}/file", "rb") as file:
                     self.assertEqual(b"c" * 1000, file.read(), mount)

@@ -15,27 +15,14 @@ import unittest
 from harness import Cluster, content, drop_caches, need_root_and_fuse, run, wait_for
 
 
-class Readers:
-    """Applications that read a dataset in shuffled order, past the kernel's cache, and compare every byte."""
+class Crew:
+    """Threads that do the same work (`_run`) until the end of the `with` block."""
 
-    def __init__(self, top, files=120, threads=3):
-        self.folder = os.path.join(top, "dataset")
-        self.sizes = {f"sample-{i}": 40_000 + 7_919 * (i % 29) for i in range(files)}
-        self.sizes["shard"] = 9_000_000
-        self.wanted = {name: content(name, size) for name, size in self.sizes.items()}
+    def __init__(self, threads):
         self.errors = []
-        self.reads = 0
-        self.longest_s = 0.0
+        self.longest_s = 0.0  # of one operation
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
-
-    def make(self):
-        os.mkdir(self.folder)
-        for name, data in self.wanted.items():
-            with open(os.path.join(self.folder, name), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
 
     def __enter__(self):
         for thread in self.threads:
@@ -45,7 +32,27 @@ class Readers:
     def __exit__(self, *_):
         self.stopping.set()
         for thread in self.threads:
-            thread.join(60)
+            thread.join(120)
+
+
+class Readers(Crew):
+    """Applications that read a dataset in shuffled order, past the kernel's cache, and compare every byte."""
+
+    def __init__(self, top, files=120, threads=3):
+        self.folder = os.path.join(top, "dataset")
+        self.sizes = {f"sample-{i}": 40_000 + 7_919 * (i % 29) for i in range(files)}
+        self.sizes["shard"] = 9_000_000
+        self.wanted = {name: content(name, size) for name, size in self.sizes.items()}
+        super().__init__(threads)
+        self.reads = 0
+
+    def make(self):
+        os.mkdir(self.folder)
+        for name, data in self.wanted.items():
+            with open(os.path.join(self.folder, name), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
 
     def _run(self, number):
         chooser = random.Random(number)
@@ -80,7 +87,7 @@ class Readers:
         wait_for(lambda: self.reads >= goal or self.errors, seconds, "the readers go on")
 
 
-class Overwriters:
+class Overwriters(Crew):
     """Applications that write at random places of files of their own, with fsync now and then, and know what must be there.
 
     Bytes whose fsync was acknowledged must stay; the others may be either, but every byte is one that was once written there.
@@ -91,21 +98,8 @@ class Overwriters:
     def __init__(self, top, threads=2):
         self.paths = [os.path.join(top, f"scratch-{i}") for i in range(threads)]
         self.images = [bytearray(self.FILE_BYTES) for _ in range(threads)]
-        self.errors = []
+        super().__init__(threads)
         self.syncs = 0
-        self.longest_s = 0.0
-        self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(120)
 
     def _run(self, number):
         chooser = random.Random(1_000 + number)
