@@ -43,6 +43,9 @@ enum class [[nodiscard]] StatusCode : uint16_t {
   kNoMemory = 22,           // ENOMEM
   kInterrupted = 23,        // EINTR
   kArgumentTooBig = 24,     // E2BIG
+  kWouldBlock = 25,         // EAGAIN: another owner has the lock
+  kDeadlock = 26,           // EDEADLK
+  kNoLocks = 27,            // ENOLCK: a bound on locks
   // The system's own.
   kIoError = 40,            // EIO
   kCorruption = 41,         // EIO: a checksum or a format did not hold

@@ -53,7 +53,10 @@ enum class Method : uint16_t {
   kForget = 24,
   kAcquireWrite = 25,
   kReleaseWrite = 26,
-  kInvalidate = 30,  // a push: InvalidatePush
+  kTestLock = 27,
+  kLockWaits = 28,
+  kInvalidate = 30,    // a push: InvalidatePush
+  kLocksGranted = 31,  // a push: LocksGrantedPush
   // Data.
   kReadChunk = 40,
   kWriteChunk = 41,
