@@ -67,6 +67,7 @@ constexpr std::array kMethods = {
     MethodRow{Method::kInstallChunk, "kInstallChunk"},
     MethodRow{Method::kInstallWindows, "kInstallWindows"},
     MethodRow{Method::kReadGrant, "kReadGrant"},
+    MethodRow{Method::kConfirmChanges, "kConfirmChanges"},
     MethodRow{Method::kRaftMessage, "kRaftMessage"},
 };
 

@@ -71,6 +71,7 @@ enum class Method : uint16_t {
   kInstallChunk = 54,
   kInstallWindows = 55,
   kReadGrant = 56,
+  kConfirmChanges = 57,
   // Between metadata servers.
   kRaftMessage = 60,  // RaftMessageHeader, the payload is the message
 };

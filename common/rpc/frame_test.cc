@@ -93,7 +93,7 @@ TEST(Method, NumbersAreFixed) {
       {28, "kLockWaits"},   {30, "kInvalidate"},    {31, "kLocksGranted"},
       {40, "kReadChunk"},   {41, "kWriteChunk"},    {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
       {50, "kReplicate"},   {51, "kReconcile"},     {52, "kInventory"},    {53, "kChunkSums"},     {54, "kInstallChunk"},
-      {55, "kInstallWindows"}, {56, "kReadGrant"}, {60, "kRaftMessage"},
+      {55, "kInstallWindows"}, {56, "kReadGrant"}, {57, "kConfirmChanges"}, {60, "kRaftMessage"},
   };
   size_t known = 0;
   for (int number = 0; number < 1000; ++number) known += IsKnownMethod(static_cast<Method>(number)) ? 1 : 0;
