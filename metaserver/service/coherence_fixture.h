@@ -235,7 +235,7 @@ class CoherenceTest : public ::testing::Test {
     return Texts(pushes);
   }
   void KeepAlive(Client& client, uint64_t term, std::optional<uint64_t> lapses = std::nullopt,
-                 const std::vector<uint64_t>& open = {}) {
+                 const std::vector<uint64_t>& open = {}, const std::vector<uint64_t>& written = {}) {
     const auto now = keeper_.TouchAndCount(client.id);
     ASSERT_TRUE(now.has_value());
     proto::KeepAliveRequest request;
@@ -243,6 +243,7 @@ class CoherenceTest : public ::testing::Test {
     request.set_term(term);
     request.set_lapses(lapses.value_or(*now));
     for (const uint64_t inode : open) request.add_open_inodes(inode);
+    for (const uint64_t inode : written) request.add_written_inodes(inode);
     coherence_.KeepAlive(request, *now);
   }
   // The proposals to settle, carried out.

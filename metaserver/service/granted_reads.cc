@@ -27,7 +27,9 @@ void SetDirectory(const PushCoordinator::Grant& watch, InodeId directory, proto:
 void LeaveOutHeld(PushCoordinator* coherence, SessionId session, proto::ReadDirReply* reply) {
   if (!coherence->AnyWriter()) return;
   std::vector<InodeId> inodes;
-  for (const proto::Entry& entry : reply->entries()) inodes.emplace_back(entry.attributes().inode());
+  for (const proto::Entry& entry : reply->entries()) {
+    if (entry.attributes().type() == proto::FILE_TYPE_REGULAR) inodes.emplace_back(entry.attributes().inode());
+  }
   const std::set<InodeId> held = coherence->HeldByOthers(session, inodes);
   if (held.empty()) return;
   for (proto::Entry& entry : *reply->mutable_entries()) {

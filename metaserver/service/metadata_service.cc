@@ -1,6 +1,7 @@
 #include "metaserver/service/metadata_service.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "metaserver/service/fault_names.h"
 #include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
+#include "metaserver/service/recalls.h"
 #include "proto/member.pb.h"
 #include "proto/metadata.pb.h"
 #include "proto/types.pb.h"
@@ -21,20 +23,6 @@ constexpr size_t kSessionsMax = 100'000;
 
 Status StatusOf(const proto::MutationReply& reply) {
   return reply.status() == 0 ? Status::Ok() : Status(static_cast<StatusCode>(reply.status()), reply.message());
-}
-
-// What another session must have stopped writing before this is carried out; invalid: nothing.
-InodeId InodeWrittenBy(const proto::Mutation& mutation) {
-  switch (mutation.op_case()) {
-    case proto::Mutation::kCommitWrite:
-      return InodeId(mutation.commit_write().inode());
-    case proto::Mutation::kTruncate:
-      return InodeId(mutation.truncate().inode());
-    case proto::Mutation::kSetAttr:
-      return InodeId(mutation.set_attr().inode());
-    default:
-      return InodeId();
-  }
 }
 
 }  // namespace
@@ -106,7 +94,8 @@ void MetadataService::AnswerOnceRecalled(RequestMessage message, std::shared_ptr
   if (!status.ok()) return Fail(*responder, status);
   const SessionId session(message.session());
   const InodeId inode(reply.attributes().inode());
-  if (!context_->coherence->MustRecall(session, inode)) return responder->Reply(reply);
+  const bool is_written = reply.attributes().type() == proto::FILE_TYPE_REGULAR;
+  if (!is_written || !context_->coherence->MustRecall(session, inode)) return responder->Reply(reply);
   // Another session has buffered writes of it: read again when they are here.
   context_->coherence->Recall(session, inode,
                               [this, read, message = std::move(message), responder](const Status& recalled) {
@@ -297,17 +286,14 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   // Lease first: another leader may know a session that this member does not.
   if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
   if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
-  const InodeId written = InodeWrittenBy(mutations[0]);
-  if (!written.valid() || !context_->coherence->HeldByOther(SessionId(mutations[0].session()), written)) {
-    return Submit(std::move(mutations[0]), std::move(responder));
-  }
-  const SessionId session(mutations[0].session());
-  context_->coherence->Recall(session, written,
-                              [this, mutation = std::move(mutations[0]),
-                               answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status) {
-                                if (!status.ok()) return Fail(*answer, status);
-                                Submit(mutation, answer);
-                              });
+  std::set<WrittenInode> held = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
+  if (held.empty()) return Submit(std::move(mutations[0]), std::move(responder));
+  RecallAll(context_->coherence, held,
+            [this, mutation = std::move(mutations[0]),
+             answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status) {
+              if (!status.ok()) return Fail(*answer, status);
+              Submit(mutation, answer);
+            });
 }
 
 void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer) {
@@ -333,19 +319,20 @@ void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Resp
 
 void MetadataService::AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
                                      proto::MutationReply reply) {
-  const InodeId inode(reply.attributes().inode());
-  if (reply.created() && context_->coherence->HoldsWrite(id.first, inode)) reply.set_write_granted(true);
-  if (!context_->coherence->MustRecall(id.first, inode)) return AnswerAcknowledged(answer, {&id, 1}, std::move(reply));
-  // The attributes are behind what another session has buffered.
-  context_->coherence->Recall(id.first, inode, [this, answer, id, reply = std::move(reply)](const Status& status) {
+  NoteWriteGrant(id.first, &reply);
+  const std::set<WrittenInode> held = HeldInodesShownBy(context_->coherence, id.first, reply);
+  if (held.empty()) return AnswerAcknowledged(answer, {&id, 1}, std::move(reply));
+  RecallAll(context_->coherence, held, [this, answer, id, reply = std::move(reply)](const Status& status) {
     if (!status.ok()) return Fail(*answer, status);
-    proto::GetAttrRequest request;
-    request.set_inode(reply.attributes().inode());
-    proto::GetAttrReply fresh;
-    proto::MutationReply newer = reply;
-    if (context_->state->GetAttr(request, &fresh).ok()) *newer.mutable_attributes() = fresh.attributes();
-    AnswerAcknowledged(answer, {&id, 1}, std::move(newer));
+    proto::MutationReply fresh = reply;
+    RefreshAttributes(*context_->state, &fresh);
+    AnswerAcknowledged(answer, {&id, 1}, std::move(fresh));
   });
+}
+
+void MetadataService::NoteWriteGrant(SessionId session, proto::MutationReply* reply) const {
+  const InodeId inode(reply->attributes().inode());
+  if (reply->created() && context_->coherence->HoldsWrite(session, inode)) reply->set_write_granted(true);
 }
 
 void MetadataService::AcquireWrite(const rpc::Request& request, ResponderPtr responder) {
@@ -415,6 +402,16 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
     mutations.push_back(std::move(mutation));
   }
   if (mutations.empty()) return responder->Reply(proto::MutateBatchReply());
+  const std::shared_ptr<rpc::Responder> answer = std::move(responder);
+  const std::set<WrittenInode> written = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
+  if (written.empty()) return SubmitBatch(std::move(mutations), answer);
+  RecallAll(context_->coherence, written, [this, mutations = std::move(mutations), answer](const Status& status) {
+    if (!status.ok()) return Fail(*answer, status);
+    SubmitBatch(mutations, answer);
+  });
+}
+
+void MetadataService::SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer) {
   std::vector<PushCoordinator::MutationId> ids;
   std::vector<PushCoordinator::Removal> removals;
   std::vector<bool> held;
@@ -425,15 +422,35 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
   }
   context_->proposer->Submit(
       std::move(mutations),
-      [this, ids = std::move(ids), removals = std::move(removals),
-       answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status,
-                                                                       std::span<proto::MutationReply> replies) {
+      [this, ids = std::move(ids), removals = std::move(removals), answer = std::move(answer)](
+          const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return Fail(*answer, status);
         proto::MutateBatchReply reply;
         for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
-        AnswerAcknowledged(answer, ids, std::move(reply));
+        AnswerBatch(answer, ids, std::move(reply));
       },
       std::move(held));
+}
+
+void MetadataService::AnswerBatch(std::shared_ptr<rpc::Responder> answer,
+                                  const std::vector<PushCoordinator::MutationId>& ids, proto::MutateBatchReply reply) {
+  std::set<WrittenInode> held;
+  std::vector<int> behind;
+  for (int i = 0; i < reply.replies_size(); ++i) {
+    const SessionId session = ids[static_cast<size_t>(i)].first;
+    NoteWriteGrant(session, reply.mutable_replies(i));
+    std::set<WrittenInode> shown = HeldInodesShownBy(context_->coherence, session, reply.replies(i));
+    if (shown.empty()) continue;
+    held.merge(shown);
+    behind.push_back(i);
+  }
+  if (held.empty()) return AnswerAcknowledged(std::move(answer), ids, std::move(reply));
+  RecallAll(context_->coherence, held, [this, answer, ids, behind, reply = std::move(reply)](const Status& status) {
+    if (!status.ok()) return Fail(*answer, status);
+    proto::MutateBatchReply fresh = reply;
+    for (const int i : behind) RefreshAttributes(*context_->state, fresh.mutable_replies(i));
+    AnswerAcknowledged(answer, ids, std::move(fresh));
+  });
 }
 
 PushCoordinator::Removal MetadataService::PrepareRemoval(const proto::Mutation& mutation) {

@@ -47,10 +47,15 @@ class MetadataService {
   void Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer);
   void AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
                       proto::MutationReply reply);
+  // A file that the session has just created may come with its write grant.
+  void NoteWriteGrant(SessionId session, proto::MutationReply* reply) const;
   void AcquireWrite(const rpc::Request& request, ResponderPtr responder);
   void AcquireOnceRecalled(const proto::AcquireWriteRequest& request, std::shared_ptr<rpc::Responder> answer);
   void AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const;
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
+  void SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer);
+  void AnswerBatch(std::shared_ptr<rpc::Responder> answer, const std::vector<PushCoordinator::MutationId>& ids,
+                   proto::MutateBatchReply reply);
   // Refuses what no client may send; notes that its session is alive, and where.
   Status Admit(const rpc::Request& request, const proto::Mutation& mutation);
   // Whether others may have open what the mutation takes the last name of.

@@ -25,6 +25,8 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
     case proto::Mutation::kRaiseIncarnation:
     case proto::Mutation::kRepair:
     case proto::Mutation::kSetReclaim:
+    case proto::Mutation::kChangeGroups:
+    case proto::Mutation::kFenceSessions:
       return Refuse("an operation that clients do not send");
     case proto::Mutation::kOpenSession:
       if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");

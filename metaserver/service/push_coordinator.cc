@@ -62,6 +62,7 @@ void PushCoordinator::BeginLeading(uint64_t term, std::span<const proto::Session
       Session& session = sessions_[SessionId(record.id())];
       session.unregistered = true;
       unregistered_.insert(SessionId(record.id()));
+      unclaimed_.insert(SessionId(record.id()));
       session.drop_all_is_of_term = true;
       DropAll(SessionId(record.id()), &session, &outbox);
     }
@@ -70,6 +71,7 @@ void PushCoordinator::BeginLeading(uint64_t term, std::span<const proto::Session
       for (const auto& [id, session] : sessions_) orphan.awaited.insert(id);
     }
     UpdateWants();
+    UpdateWriters();
   }
   Dispatch(std::move(outbox));
 }
@@ -97,6 +99,8 @@ void PushCoordinator::EndLeading() {
     orphans_.clear();
     unregistered_.clear();
     recalled = grants_.Clear();
+    for (auto& [session, waiting] : std::exchange(await_claims_, {})) recalled.push_back(std::move(waiting));
+    unclaimed_.clear();
     for (const auto& [inode, acquire] : acquiring_) acquires.push_back(acquire);
     acquiring_.clear();
     UpdateWants();
@@ -455,10 +459,8 @@ void PushCoordinator::Acknowledge(const proto::AckPushRequest& request) {
     if (session == nullptr || request.term() != term()) return;
     const std::set<uint64_t> open = SetOf(request.open_inodes());
     for (const uint64_t number : request.pushes()) {
-      if (number == session->drop_all && session->drop_all_is_of_term) {
-        Register(id, session, open, &outbox);
-        continue;
-      }
+      // Its keep-alive ends this one: that says more.
+      if (number == session->drop_all && session->drop_all_is_of_term) continue;
       const auto push = session->pushes.find(number);
       if (push != session->pushes.end()) CompletePush(id, session, push, open, &outbox);
     }
@@ -474,15 +476,24 @@ void PushCoordinator::KeepAlive(const proto::KeepAliveRequest& request, uint64_t
     MutexLock lock(mutex_);
     Session* session = Find(id);
     if (session == nullptr || !session->unregistered || request.term() != term() || request.lapses() != lapses) return;
-    Register(id, session, SetOf(request.open_inodes()), &outbox);
+    Register(id, session, SetOf(request.open_inodes()), SetOf(request.written_inodes()), &outbox);
   }
   Dispatch(std::move(outbox));
 }
 
-void PushCoordinator::Register(SessionId id, Session* session, const std::set<uint64_t>& open, Outbox* outbox) {
+void PushCoordinator::Register(SessionId id, Session* session, const std::set<uint64_t>& open,
+                               const std::set<uint64_t>& written, Outbox* outbox) {
   session->unregistered = false;
   unregistered_.erase(id);
-  EndGrants(id, outbox);  // void since the lapse
+  // Void since the lapse, but for what is still to be published: nobody else can have been given that.
+  for (const InodeId inode : grants_.InodesOf(id)) {
+    if (!written.contains(inode.value())) EndGrant(id, inode, outbox);
+  }
+  for (const uint64_t inode : written) {
+    if (!grants_.HeldByOther(id, InodeId(inode))) grants_.Give(id, InodeId(inode));
+  }
+  EndUnclaimed(id, outbox);
+  UpdateWriters();
   for (const uint64_t inode : open) interests_.Add(id, InodeId(inode));
   if (session->drop_all != 0 && session->drop_all_is_of_term) {
     CompletePush(id, session, session->pushes.find(session->drop_all), open, outbox);
@@ -501,7 +512,8 @@ void PushCoordinator::Lapse(SessionId id, Session* session, Outbox* outbox) {
   session->unregistered = true;
   unregistered_.insert(id);
   // Somebody waits for what it has buffered: only the end of the session keeps its commits from coming later.
-  if (grants_.IsRecalled(id)) keeper_->Expire(id);
+  const bool awaited = std::ranges::any_of(await_claims_, [&](const auto& waiting) { return waiting.first != id; });
+  if (grants_.IsRecalled(id) || (unclaimed_.contains(id) && awaited)) keeper_->Expire(id);
 }
 
 void PushCoordinator::RemoveSession(SessionId id, Outbox* outbox) {
@@ -511,6 +523,7 @@ void PushCoordinator::RemoveSession(SessionId id, Outbox* outbox) {
   unregistered_.erase(id);
   sessions_.erase(id);
   EndGrants(id, outbox);
+  EndUnclaimed(id, outbox);
   ResolveOrphans(id, {}, outbox);
   UpdateWants();
 }

@@ -123,12 +123,13 @@ class PushCoordinator {
   };
   void AcquireWrite(const WriteRequest& request, Acquired acquired);
   void ReleaseWrite(SessionId session, InodeId inode);
-  // Of a session that has just read of the inode: whether that may be behind what another session has buffered: recall
+  // Of a session that has just read of the inode, which is a regular file: whether that may be behind what another session has buffered: recall
   // first. An acquisition by another session that is under way takes account of the reader.
   bool MustRecall(SessionId session, InodeId inode);
   bool HeldByOther(SessionId session, InodeId inode) const;
   bool AnyWriter() const { return any_writer_.load(std::memory_order_acquire); }
-  // At once if nobody else holds it.
+  // At once if nobody else holds it. As long as another session may hold it from before this leader (see unclaimed_):
+  // when that has said what it holds, or is closed; then somebody may be found to hold it.
   void Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled);
   bool HoldsWrite(SessionId session, InodeId inode) const;
   bool HoldsAnyWrite(SessionId session) const;
@@ -236,7 +237,9 @@ class PushCoordinator {
                     const std::set<uint64_t>& open, Outbox* outbox) REQUIRES(mutex_);
   void ReleaseChanges(const std::vector<ChangePtr>& changes, Outbox* outbox) REQUIRES(mutex_);
   void Lapse(SessionId id, Session* session, Outbox* outbox) REQUIRES(mutex_);
-  void Register(SessionId id, Session* session, const std::set<uint64_t>& open, Outbox* outbox) REQUIRES(mutex_);
+  // `written`: what it has to publish yet of what it held before the lapse, or before this leader.
+  void Register(SessionId id, Session* session, const std::set<uint64_t>& open, const std::set<uint64_t>& written,
+                Outbox* outbox) REQUIRES(mutex_);
   void RemoveSession(SessionId id, Outbox* outbox) REQUIRES(mutex_);
   void ResolveOrphan(InodeId inode, SessionId session, bool open, Outbox* outbox) REQUIRES(mutex_);
   void ResolveOrphans(SessionId session, const std::set<uint64_t>& open, Outbox* outbox) REQUIRES(mutex_);
@@ -255,6 +258,11 @@ class PushCoordinator {
   void GrantCreated(SessionId session, InodeId inode) REQUIRES(mutex_);
   void EndGrant(SessionId session, InodeId inode, Outbox* outbox) REQUIRES(mutex_);
   void EndGrants(SessionId session, Outbox* outbox) REQUIRES(mutex_);
+  // Another session than this one may hold write grants that this leader does not know.
+  bool OthersUnclaimed(SessionId session) const REQUIRES(mutex_);
+  bool HeldByOtherLocked(SessionId session, InodeId inode) const REQUIRES(mutex_);
+  // The session has said what it holds, or holds nothing any more.
+  void EndUnclaimed(SessionId session, Outbox* outbox) REQUIRES(mutex_);
   void UpdateWriters() REQUIRES(mutex_);
   void Dispatch(Outbox outbox);
 
@@ -266,7 +274,7 @@ class PushCoordinator {
   std::atomic<bool> wants_changes_{false};
   std::atomic<uint64_t> term_{0};  // 0: does not lead
   std::atomic<size_t> changes_waiting_{0};
-  std::atomic<bool> any_writer_{false};  // grants_ or acquiring_ have something
+  std::atomic<bool> any_writer_{false};  // grants_, acquiring_ or unclaimed_ have something
 
   mutable Mutex mutex_;
   InterestTable interests_ GUARDED_BY(mutex_);
@@ -281,6 +289,10 @@ class PushCoordinator {
   int64_t swept_ns_ GUARDED_BY(mutex_) = 0;
   WriteGrants grants_ GUARDED_BY(mutex_);
   std::unordered_map<InodeId, std::shared_ptr<Acquire>> acquiring_ GUARDED_BY(mutex_);
+  // Sessions to which earlier leaders may have given write grants, of any inode: they have not yet said of which.
+  std::set<SessionId> unclaimed_ GUARDED_BY(mutex_);
+  // Who waits for the others of these.
+  std::vector<std::pair<SessionId, WriteGrants::Recalled>> await_claims_ GUARDED_BY(mutex_);
   uint64_t pushes_sent_ GUARDED_BY(mutex_) = 0;
   uint64_t drops_ GUARDED_BY(mutex_) = 0;
 };

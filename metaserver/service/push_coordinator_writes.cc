@@ -1,4 +1,5 @@
 // Write grants: acquiring, recalling and ending them (docs/coherence.md, "Write grants").
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -17,7 +18,25 @@ WriteGrants::Recalled BusyOnceOver(PushCoordinator::Acquired acquired) {
 }  // namespace
 
 void PushCoordinator::UpdateWriters() {
-  any_writer_.store(grants_.size() != 0 || !acquiring_.empty(), std::memory_order_release);
+  any_writer_.store(grants_.size() != 0 || !acquiring_.empty() || !unclaimed_.empty(), std::memory_order_release);
+}
+
+bool PushCoordinator::OthersUnclaimed(SessionId session) const {
+  return unclaimed_.size() > (unclaimed_.contains(session) ? 1u : 0u);
+}
+
+bool PushCoordinator::HeldByOtherLocked(SessionId session, InodeId inode) const {
+  const SessionId holder = grants_.Holder(inode);
+  return holder.valid() ? holder != session : OthersUnclaimed(session);
+}
+
+void PushCoordinator::EndUnclaimed(SessionId session, Outbox* outbox) {
+  if (unclaimed_.erase(session) == 0) return;
+  auto still = std::stable_partition(await_claims_.begin(), await_claims_.end(),
+                                     [&](const auto& each) REQUIRES(mutex_) { return OthersUnclaimed(each.first); });
+  for (auto done = still; done != await_claims_.end(); ++done) outbox->recalled.push_back(std::move(done->second));
+  await_claims_.erase(still, await_claims_.end());
+  UpdateWriters();
 }
 
 PushCoordinator::Push* PushCoordinator::AddPush(SessionId id, Session* session, proto::Invalidation item,
@@ -58,7 +77,7 @@ void PushCoordinator::AcquireWrite(const WriteRequest& request, Acquired acquire
       at_once = Status(StatusCode::kInvalidArgument, "a session that does not cache has no write grants");
     } else if (session->unregistered) {
       at_once = Status(StatusCode::kResourceExhausted, "the session has not registered in this term yet");
-    } else if (grants_.HeldByOther(id, inode)) {
+    } else if (HeldByOtherLocked(id, inode)) {
       at_once = Status(StatusCode::kBusy, "another session writes inode " + std::to_string(inode.value()));
     } else if (grants_.IsRecalled(inode)) {
       // Its own, and that ends: a new one comes after those who wait for the end.
@@ -163,7 +182,7 @@ void PushCoordinator::ReleaseWrite(SessionId session, InodeId inode) {
 bool PushCoordinator::HeldByOther(SessionId session, InodeId inode) const {
   if (!any_writer_.load(std::memory_order_acquire)) return false;
   MutexLock lock(mutex_);
-  return grants_.HeldByOther(session, inode);
+  return HeldByOtherLocked(session, inode);
 }
 
 bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
@@ -172,7 +191,7 @@ bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
   bool held = false;
   {
     MutexLock lock(mutex_);
-    held = grants_.HeldByOther(id, inode);
+    held = HeldByOtherLocked(id, inode);
     const auto found = acquiring_.find(inode);
     if (found != acquiring_.end() && found->second->session != id) {
       Acquire& acquire = *found->second;
@@ -196,7 +215,7 @@ std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<con
   for (const InodeId inode : inodes) {
     const auto acquiring = acquiring_.find(inode);
     const bool acquired_by_other = acquiring != acquiring_.end() && acquiring->second->session != session;
-    if (acquired_by_other || grants_.HeldByOther(session, inode)) held.insert(inode);
+    if (acquired_by_other || HeldByOtherLocked(session, inode)) held.insert(inode);
   }
   return held;
 }
@@ -206,8 +225,14 @@ void PushCoordinator::Recall(SessionId session, InodeId inode, WriteGrants::Reca
   bool held = false;
   {
     MutexLock lock(mutex_);
-    held = grants_.HeldByOther(session, inode);
-    if (held && grants_.Await(inode, recalled)) {
+    held = HeldByOtherLocked(session, inode);
+    if (held && !grants_.Holder(inode).valid()) {
+      await_claims_.emplace_back(session, recalled);
+      for (const SessionId other : unclaimed_) {
+        // It has lapsed: it will not say anything before it is heard of again, and may be writing.
+        if (other != session && !sessions_.at(other).drop_all_is_of_term) keeper_->Expire(other);
+      }
+    } else if (held && grants_.Await(inode, recalled)) {
       const SessionId holder = grants_.Holder(inode);
       Session& writer = sessions_.at(holder);
       if (writer.unregistered) {

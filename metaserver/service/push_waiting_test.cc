@@ -131,12 +131,14 @@ TEST_F(CoherenceTest, NewLeaderWaitsForEverySessionToRegister) {
   EXPECT_TRUE(answer->answered()) << "a itself need not have registered";
 }
 
-TEST_F(CoherenceTest, AcknowledgingTheFirstPushOfATermRegistersToo) {
+TEST_F(CoherenceTest, OnlyAKeepAliveRegisters) {
   coherence_.EndLeading();
   Lead(8);
   coherence_.Attach(b_.id, b_.peer);
   EXPECT_EQ(Lookup(b_, root_, "f").grant().directory(), 0u);
   EXPECT_THAT(AckAll(b_, {}, 8), ElementsAre("drop"));
+  EXPECT_EQ(Lookup(b_, root_, "f").grant().directory(), 0u) << "that does not say what it holds";
+  KeepAlive(b_, 8);
   EXPECT_EQ(Lookup(b_, root_, "f").grant().directory(), root_);
 }
 
@@ -197,6 +199,28 @@ TEST_F(CoherenceTest, HeldRemovalGoesToThoseWhoHaveItOpen) {
   release.mutable_release_orphan()->set_inode(file);
   As(b_, release);
   EXPECT_EQ(driver_.AttrCode(file), StatusCode::kStaleHandle);
+}
+
+TEST_F(CoherenceTest, SessionThatReleasedBeforeTheSettlingHoldsNothing) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  Lookup(c_, root_, "f");
+  AckAll(b_);
+  As(a_, Unlink(root_, "f"), true);
+  AckAll(b_, {file});
+  // It is closed there while c is still asked; nothing else of b's tells that.
+  proto::Mutation release;
+  release.mutable_release_orphan()->set_inode(file);
+  As(b_, release);
+  driver_.Reopen();
+  AckAll(c_, {file});
+  ASSERT_EQ(settles_.size(), 1u);
+  EXPECT_THAT(settles_[0].holders, ElementsAre(b_.id, c_.id));
+  As(b_, release);
+  RunSettles();
+  EXPECT_EQ(driver_.AttrCode(file), StatusCode::kOk) << "c has it open";
+  As(c_, release);
+  EXPECT_EQ(driver_.AttrCode(file), StatusCode::kStaleHandle) << "nobody has";
 }
 
 TEST_F(CoherenceTest, HeldRemovalThatNobodyHasOpenIsFreed) {

@@ -35,6 +35,12 @@ std::vector<WriteGrants::Recalled> WriteGrants::End(SessionId session, InodeId i
   return waiting;
 }
 
+std::vector<InodeId> WriteGrants::InodesOf(SessionId session) const {
+  const auto inodes = inodes_of_.find(session);
+  if (inodes == inodes_of_.end()) return {};
+  return {inodes->second.begin(), inodes->second.end()};
+}
+
 std::vector<WriteGrants::Recalled> WriteGrants::EndAll(SessionId session) {
   std::vector<Recalled> waiting;
   for (auto inodes = inodes_of_.find(session); inodes != inodes_of_.end(); inodes = inodes_of_.find(session)) {

@@ -30,6 +30,7 @@ class WriteGrants {
   // Who waited for the end of the session's grant; nobody if it has none.
   std::vector<Recalled> End(SessionId session, InodeId inode);
   std::vector<Recalled> EndAll(SessionId session);
+  std::vector<InodeId> InodesOf(SessionId session) const;
   // Waits for the end of the grant that somebody holds. True: it is the first to, so the holder is to be told.
   bool Await(InodeId inode, Recalled recalled);
   // Somebody waits for the end of one of the session's grants, or of the inode's.

@@ -89,6 +89,15 @@ class Writer {
     mutation.mutable_create()->set_mode(0644);
     return Mutate(mutation);
   }
+  std::future<Result<proto::MutateBatchReply>> Batch(std::vector<proto::Mutation> mutations) {
+    proto::MutateBatchRequest request;
+    for (proto::Mutation& mutation : mutations) {
+      mutation.set_session(session_);
+      mutation.set_sequence(++sequence_);
+      *request.add_mutations() = std::move(mutation);
+    }
+    return Start<proto::MutateBatchReply>(Method::kMutateBatch, request);
+  }
   // What a flush of buffered writes comes to here.
   Result<proto::MutationReply> Commit(uint64_t inode, uint64_t size) {
     proto::Mutation mutation;
@@ -123,7 +132,12 @@ class Writer {
   // The next push, unless it is one about everything; it is not acknowledged yet.
   proto::InvalidatePush NextPush() {
     std::unique_lock lock(mutex_);
-    pushed_.wait(lock, [this] { return !pushes_.empty(); });
+    if (!pushed_.wait_for(lock, std::chrono::seconds(20), [this] { return !pushes_.empty(); })) {
+      ADD_FAILURE() << "no push came";
+      proto::InvalidatePush none;
+      none.add_items();
+      return none;
+    }
     proto::InvalidatePush push = std::move(pushes_.front());
     pushes_.pop_front();
     return push;
@@ -312,6 +326,99 @@ TEST_F(WriteGrantsServerTest, CreateByAWriterBringsTheGrant) {
   auto read = b_->GetAttr(made->attributes().inode());
   a_->Acknowledge(a_->NextPush());
   EXPECT_TRUE(read.get().ok());
+}
+
+proto::Mutation Replace(uint64_t parent, const std::string& name) {
+  proto::Mutation mutation;
+  mutation.mutable_create()->set_parent(parent);
+  mutation.mutable_create()->set_name(name);
+  mutation.mutable_create()->set_type(proto::FILE_TYPE_REGULAR);
+  mutation.mutable_create()->set_data_id(1);
+  mutation.mutable_create()->set_replace(true);
+  return mutation;
+}
+
+proto::Mutation SetMode(uint64_t inode) {
+  proto::Mutation mutation;
+  mutation.mutable_set_attr()->set_inode(inode);
+  mutation.mutable_set_attr()->set_mode(0600);
+  return mutation;
+}
+
+proto::Mutation Link(uint64_t inode, uint64_t parent, const std::string& name) {
+  proto::Mutation mutation;
+  mutation.mutable_link()->set_inode(inode);
+  mutation.mutable_link()->set_new_parent(parent);
+  mutation.mutable_link()->set_new_name(name);
+  return mutation;
+}
+
+TEST_F(WriteGrantsServerTest, BatchIsCarriedOutOnceTheHoldersHaveFlushed) {
+  const uint64_t other = a_->Create(root_, "g")->attributes().inode();
+  ASSERT_TRUE(a_->Acquire(file_).get()->exclusive());
+  ASSERT_TRUE(a_->Acquire(other).get()->exclusive());
+  auto batch = b_->Batch({SetMode(file_), SetMode(other)});
+  const proto::InvalidatePush first = a_->NextPush();
+  const proto::InvalidatePush second = a_->NextPush();
+  EXPECT_TRUE(first.items(0).recall_write());
+  EXPECT_TRUE(second.items(0).recall_write());
+  EXPECT_NE(first.items(0).inode(), second.items(0).inode());
+  ASSERT_TRUE(a_->Commit(file_, 100).ok());
+  a_->Acknowledge(first);
+  EXPECT_FALSE(IsReady(batch)) << "the other file's buffer is still not empty";
+  EXPECT_EQ(a_->GetAttr(other).get()->attributes().mode(), 0644u) << "nor is anything carried out";
+  ASSERT_TRUE(a_->Commit(other, 200).ok());
+  a_->Acknowledge(second);
+  a_->Acknowledge(a_->NextPush());  // of what the batch has changed
+  const auto answer = batch.get();
+  ASSERT_TRUE(answer.ok()) << answer.status().ToString();
+  ASSERT_EQ(answer->replies_size(), 2);
+  EXPECT_EQ(answer->replies(0).attributes().size_bytes(), 100u);
+  EXPECT_EQ(answer->replies(1).attributes().size_bytes(), 200u);
+}
+
+TEST_F(WriteGrantsServerTest, NewDataUnderAnOldNameTakesTheGrantOfTheOldFile) {
+  ASSERT_TRUE(a_->Acquire(file_).get()->exclusive());
+  auto batch = b_->Batch({Replace(root_, "f")});
+  const proto::InvalidatePush recall = a_->NextPush();
+  EXPECT_TRUE(recall.items(0).recall_write());
+  EXPECT_EQ(recall.items(0).inode(), file_);
+  EXPECT_FALSE(IsReady(batch));
+  a_->Acknowledge(recall);
+  // No chunk server: there is no layout that it could have.
+  EXPECT_EQ(batch.get()->replies(0).status(), static_cast<uint32_t>(StatusCode::kInvalidArgument));
+  ASSERT_TRUE(a_->Acquire(file_).get()->exclusive());
+  auto single = std::async(std::launch::async, [&] { return b_->Mutate(Replace(root_, "f")); });
+  a_->Acknowledge(a_->NextPush());
+  EXPECT_EQ(single.get().status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(WriteGrantsServerTest, BatchAnswersWithSizesAsTheyAre) {
+  ASSERT_TRUE(a_->Acquire(file_).get()->exclusive());
+  auto batch = b_->Batch({Link(file_, root_, "g")});
+  // It goes on without the grant, and is answered without old attributes.
+  std::vector<proto::InvalidatePush> pushes = {a_->NextPush(), a_->NextPush()};
+  EXPECT_FALSE(IsReady(batch));
+  ASSERT_TRUE(a_->Commit(file_, 100).ok());
+  for (const proto::InvalidatePush& push : pushes) a_->Acknowledge(push, {file_});
+  const auto answer = batch.get();
+  ASSERT_TRUE(answer.ok()) << answer.status().ToString();
+  EXPECT_EQ(answer->replies(0).attributes().size_bytes(), 100u);
+}
+
+TEST_F(WriteGrantsServerTest, RemovingOneOfTwoNamesShowsTheSizeAsItIs) {
+  ASSERT_TRUE(b_->Mutate(Link(file_, root_, "g")).ok());
+  ASSERT_TRUE(a_->Acquire(file_).get()->exclusive());
+  auto removed = std::async(std::launch::async, [&] {
+    proto::Mutation mutation;
+    mutation.mutable_unlink()->set_parent(root_);
+    mutation.mutable_unlink()->set_name("g");
+    return b_->Mutate(mutation);
+  });
+  std::vector<proto::InvalidatePush> pushes = {a_->NextPush(), a_->NextPush()};
+  ASSERT_TRUE(a_->Commit(file_, 100).ok());
+  for (const proto::InvalidatePush& push : pushes) a_->Acknowledge(push, {file_});
+  EXPECT_EQ(removed.get()->removed().size_bytes(), 100u);
 }
 
 class ShortLeaseTest : public WriteGrantsServerTest {

@@ -237,7 +237,7 @@ TEST_F(WriteGrantsTest, LapseVoidsTheGrantsOfWhoComesBack) {
   EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
 }
 
-TEST_F(WriteGrantsTest, NewLeaderKnowsOfNone) {
+TEST_F(WriteGrantsTest, EndOfTheLeadershipFailsWhatWaits) {
   const uint64_t file = File(root_, "f");
   Acquire(a_, file);
   const auto recalled = Recall(b_, file);
@@ -248,14 +248,137 @@ TEST_F(WriteGrantsTest, NewLeaderKnowsOfNone) {
   ASSERT_TRUE(recalled->has_value());
   EXPECT_EQ(recalled->value().code(), StatusCode::kNotLeader);
   EXPECT_EQ(acquiring->code(), StatusCode::kNotLeader);
-  Lead(8);
   EXPECT_FALSE(coherence_.AnyWriter());
-  KeepAlive(a_, 8);
-  const auto again = Acquire(a_, file);
-  EXPECT_FALSE(again->result.has_value()) << "b and c may have it open";
+  Lead(8);
+  const auto unclaimed = Recall(b_, file);
+  coherence_.EndLeading();
+  ASSERT_TRUE(unclaimed->has_value());
+  EXPECT_EQ(unclaimed->value().code(), StatusCode::kNotLeader);
+}
+
+TEST_F(WriteGrantsTest, NewLeaderAnswersWhenEverybodyHasSaidWhatItHolds) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  coherence_.EndLeading();
+  Lead(8);
   KeepAlive(b_, 8);
-  KeepAlive(c_, 8, 0, {file});
-  EXPECT_TRUE(again->shared());
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.HeldByOther(b_.id, InodeId(file))) << "for its changes, too";
+  EXPECT_EQ(coherence_.HeldByOthers(b_.id, {{InodeId(file)}}).size(), 1u);
+  const auto known = Recall(b_, file);
+  EXPECT_EQ(Acquire(b_, file)->code(), StatusCode::kBusy);
+  AckAll(a_, {file}, 8);
+  KeepAlive(c_, 8);
+  EXPECT_FALSE(known->has_value()) << "an acknowledgement does not say what a holds";
+  KeepAlive(a_, 8, 0, {file}, {file});
+  ASSERT_TRUE(known->has_value());
+  EXPECT_TRUE(known->value().ok());
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "a does hold it";
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
+  coherence_.Attach(a_.id, a_.peer);
+  a_.peer->Take();
+  const auto recalled = Recall(b_, file);
+  EXPECT_THAT(AckAll(a_, {}, 8), ElementsAre(I(file, "recall")));
+  ASSERT_TRUE(recalled->has_value());
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, WhoHoldsAFileNeedNotWaitForWhatOthersHold) {
+  const uint64_t file = File(root_, "f");
+  const uint64_t other = File(root_, "g");
+  Acquire(a_, file);
+  coherence_.EndLeading();
+  Lead(8);
+  KeepAlive(a_, 8, 0, {file}, {file});
+  EXPECT_FALSE(coherence_.HeldByOther(a_.id, InodeId(file))) << "nobody else can hold it";
+  EXPECT_TRUE(coherence_.HeldByOther(a_.id, InodeId(other)));
+  EXPECT_TRUE(Acquire(a_, file)->exclusive());
+  KeepAlive(b_, 8);
+  KeepAlive(c_, 8);
+  EXPECT_FALSE(coherence_.HeldByOther(a_.id, InodeId(other)));
+}
+
+TEST_F(WriteGrantsTest, SessionThatDoesNotComeToTheNewLeaderIsClosedWhenSomebodyWaits) {
+  const uint64_t file = File(root_, "f");
+  coherence_.EndLeading();
+  Lead(8);
+  KeepAlive(b_, 8);
+  KeepAlive(c_, 8);
+  const auto known = Recall(b_, file);
+  clock_.AdvanceMs(kLapseMs);
+  keeper_.Touch(b_.id);
+  keeper_.Touch(c_.id);
+  coherence_.Tick();
+  EXPECT_FALSE(known->has_value()) << "a may hold it, and come back";
+  EXPECT_FALSE(coherence_.HoldsAnyWrite(a_.id)) << "a fence could wait for a chunk server, and all files for the fence";
+  EXPECT_THAT(keeper_.TakeExpired(10), ElementsAre(a_.id));
+  proto::Mutation close;
+  close.mutable_close_session()->set_session(a_.id.value());
+  Apply(close);
+  ASSERT_TRUE(known->has_value());
+  EXPECT_TRUE(known->value().ok());
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+}
+
+TEST_F(WriteGrantsTest, LapsedSessionThatNobodyWaitsForComesBackWithWhatItHolds) {
+  const uint64_t file = File(root_, "f");
+  coherence_.EndLeading();
+  Lead(8);
+  KeepAlive(b_, 8);
+  KeepAlive(c_, 8);
+  clock_.AdvanceMs(kLapseMs);
+  keeper_.Touch(b_.id);
+  keeper_.Touch(c_.id);
+  coherence_.Tick();
+  EXPECT_THAT(keeper_.TakeExpired(10), IsEmpty());
+  KeepAlive(a_, 8, 1, {file}, {file});
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
+}
+
+// Whatever a lapsed holder may still do comes before others are answered, or not at all.
+TEST_F(WriteGrantsTest, LapsedHolderThatComesBackPublishesBeforeOthersAreAnswered) {
+  const uint64_t file = File(root_, "f");
+  const uint64_t other = File(root_, "g");
+  Acquire(a_, file);
+  Acquire(a_, other);
+  clock_.AdvanceMs(kLapseMs);
+  keeper_.Touch(b_.id);
+  keeper_.Touch(c_.id);
+  coherence_.Tick();
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "as long as it may come back";
+  KeepAlive(a_, 7, 1, {file, other}, {file});
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(other))) << "nothing of that is buffered";
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  a_.peer->Take();
+  const auto recalled = Recall(b_, file);
+  EXPECT_FALSE(recalled->has_value());
+  EXPECT_THAT(AckAll(a_), ElementsAre(I(file, "recall")));
+  EXPECT_TRUE(recalled->has_value());
+}
+
+TEST_F(WriteGrantsTest, LapsedHolderThatSomebodyWaitsForIsClosedWhateverItSays) {
+  const uint64_t file = File(root_, "f");
+  Acquire(a_, file);
+  clock_.AdvanceMs(kLapseMs);
+  keeper_.Touch(b_.id);
+  keeper_.Touch(c_.id);
+  coherence_.Tick();
+  const auto read = Recall(b_, file);
+  EXPECT_EQ(Acquire(c_, file)->code(), StatusCode::kBusy);
+  EXPECT_TRUE(coherence_.HeldByOther(c_.id, InodeId(file))) << "so a truncate of c's waits, too";
+  KeepAlive(a_, 7, 1, {file}, {file});
+  EXPECT_FALSE(read->has_value()) << "what a sends now may come after its fence, or before";
+  EXPECT_THAT(keeper_.TakeExpired(10), ElementsAre(a_.id));
+  proto::Mutation close;
+  close.mutable_close_session()->set_session(a_.id.value());
+  Apply(close);
+  ASSERT_TRUE(read->has_value());
+  EXPECT_TRUE(read->value().ok());
+  proto::Mutation late;
+  late.mutable_commit_write()->set_inode(file);
+  late.mutable_commit_write()->set_min_size_bytes(100);
+  EXPECT_EQ(As(a_, late)->reply.status(), static_cast<uint32_t>(StatusCode::kUnknownSession));
 }
 
 TEST_F(WriteGrantsTest, ListingLeavesOutWhatOthersWrite) {
