@@ -26,7 +26,8 @@ struct ReplicationFacts {
   std::unordered_map<uint64_t, TargetFacts> targets;  // by id
   // The map version with which a group got its epoch; absent: the first that is known.
   std::unordered_map<uint32_t, uint64_t> epoch_since;
-  int64_t quiet_ms = 0;  // since the members of any group changed
+  std::unordered_map<uint32_t, uint64_t> group_bytes;  // what one copy of a group holds, where it was measured
+  int64_t quiet_ms = 0;  // since anything was missing anywhere, or a server registered
 };
 
 class ClusterView {

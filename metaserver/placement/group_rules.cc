@@ -57,13 +57,6 @@ std::tuple<size_t, size_t> Spread(const ClusterView& view, const std::vector<uin
   return {nodes.size(), zones.size()};
 }
 
-// Of `staying`, whose first is preferred to stay.
-uint64_t WorstPlaced(const ClusterView& view, const std::vector<uint64_t>& staying) {
-  return *std::ranges::max_element(staying, {}, [&](uint64_t target) {
-    return std::tuple(Spread(view, staying, target), view.UsedShare(target), target != staying.front(), target);
-  });
-}
-
 }  // namespace
 
 bool Members::Has(uint64_t target) const { return Contains(in_sync, target) || Contains(syncing, target); }
@@ -117,14 +110,22 @@ std::optional<Members> ReplaceLost(const ClusterView& view, const proto::Placeme
   return members;
 }
 
-std::optional<Members> RemoveSurplus(const ClusterView& view, const proto::PlacementGroup& group,
-                                     int64_t replace_delay_ms) {
+uint64_t WorstPlaced(const ClusterView& view, const GroupLoads& loads, const proto::PlacementGroup& group,
+                     const std::vector<uint64_t>& members) {
+  return *std::ranges::max_element(members, {}, [&](uint64_t target) {
+    return std::tuple(Spread(view, members, target), loads.ReliefOf(target, group), view.UsedShare(target),
+                      target != members.front(), target);
+  });
+}
+
+std::optional<Members> RemoveSurplus(const ClusterView& view, const GroupLoads& loads,
+                                     const proto::PlacementGroup& group, int64_t replace_delay_ms) {
   const Members before = MembersOf(group);
   std::vector<uint64_t> staying;
   std::ranges::copy_if(before.in_sync, std::back_inserter(staying), [&](uint64_t each) { return view.Counts(each); });
   const size_t goal = std::max<size_t>(group.replicas(), 1);
   if (staying.size() < goal) return std::nullopt;
-  while (staying.size() > goal) std::erase(staying, WorstPlaced(view, staying));
+  while (staying.size() > goal) std::erase(staying, WorstPlaced(view, loads, group, staying));
   Members members = before;
   if (!Contains(staying, before.in_sync.front())) {
     MoveToFront(&members.in_sync, NextPrimary(view, staying));

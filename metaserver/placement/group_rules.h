@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "metaserver/placement/cluster_view.h"
+#include "metaserver/placement/group_loads.h"
 #include "proto/cluster.pb.h"
 #include "proto/metadata.pb.h"
 
@@ -32,9 +33,13 @@ std::optional<Members> ReplaceLost(const ClusterView& view, const proto::Placeme
                                    const std::vector<proto::GroupReport>& reports);
 
 // With enough copies in-sync those that are too many leave: first on draining and retired targets, then where the rest
-// is spread best over nodes and zones, then on the fullest. The primary hands over in an epoch before. Syncing members
-// that nobody waits for leave as well. nullopt: as before.
-std::optional<Members> RemoveSurplus(const ClusterView& view, const proto::PlacementGroup& group,
-                                     int64_t replace_delay_ms);
+// is spread best over nodes and zones, then on the target that carries most. The primary hands over in an epoch before.
+// Syncing members that nobody waits for leave as well. nullopt: as before.
+std::optional<Members> RemoveSurplus(const ClusterView& view, const GroupLoads& loads,
+                                     const proto::PlacementGroup& group, int64_t replace_delay_ms);
+
+// Of these members of the group, whose first is preferred to stay: the one that is to leave.
+uint64_t WorstPlaced(const ClusterView& view, const GroupLoads& loads, const proto::PlacementGroup& group,
+                     const std::vector<uint64_t>& members);
 
 }  // namespace tarn::meta

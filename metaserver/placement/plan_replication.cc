@@ -6,7 +6,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "metaserver/placement/group_loads.h"
 #include "metaserver/placement/group_rules.h"
+#include "metaserver/placement/rebalance.h"
 #include "metaserver/placement/target_chooser.h"
 
 namespace tarn::meta {
@@ -18,9 +20,11 @@ size_t GoalOf(const proto::PlacementGroup& group) { return std::max<size_t>(grou
 class Planner {
  public:
   Planner(const ClusterView& view, const ReplicationFacts& facts, const ReplicationPolicy& policy)
-      : view_(view), facts_(facts), policy_(policy), chooser_(view, policy.partners_per_target_max) {}
+      : view_(view), facts_(facts), policy_(policy), chooser_(view, policy.partners_per_target_max), loads_(view, facts) {}
 
   proto::ChangeGroupsOp Plan();
+  // After Plan.
+  bool all_well() const { return all_well_; }
 
  private:
   struct Shortage {
@@ -36,8 +40,7 @@ class Planner {
   void AddCopies();
   void AddCopy(const Shortage& shortage);
   void EvenOutPrimaries();
-  void EvenOutUsage();
-  bool MoveOneGroup(uint64_t from, uint64_t to);
+  void MoveGroups();
   bool MayCopy(uint64_t from, uint64_t to);
   void Change(const proto::PlacementGroup& group, const Members& members) {
     *op_.add_changes() = ChangeTo(group, members);
@@ -47,11 +50,13 @@ class Planner {
   const ReplicationFacts& facts_;
   const ReplicationPolicy& policy_;
   TargetChooser chooser_;
+  const GroupLoads loads_;
   proto::ChangeGroupsOp op_;
   std::vector<Shortage> shortages_;
   std::unordered_map<uint64_t, uint32_t> copies_to_;
   std::unordered_map<uint64_t, uint32_t> copies_from_;
-  bool all_well_ = true;  // every group that can be helped has its goal, nothing more, and none is syncing
+  bool all_well_ = true;  // every group that can be helped has its goal, and nothing more
+  bool any_syncing_ = false;
 };
 
 proto::ChangeGroupsOp Planner::Plan() {
@@ -59,7 +64,7 @@ proto::ChangeGroupsOp Planner::Plan() {
   for (const proto::PlacementGroup& group : view_.map().groups()) {
     if (group.targets().empty()) continue;
     auto members = ReplaceLost(view_, group, {});
-    if (!members) members = RemoveSurplus(view_, group, policy_.replace_delay_ms);
+    if (!members) members = RemoveSurplus(view_, loads_, group, policy_.replace_delay_ms);
     if (members) {
       Change(group, *members);
     } else {
@@ -67,8 +72,8 @@ proto::ChangeGroupsOp Planner::Plan() {
     }
   }
   AddCopies();
-  if (op_.changes().empty() && all_well_) EvenOutPrimaries();
-  if (op_.changes().empty() && all_well_ && facts_.quiet_ms >= policy_.move_pause_ms) EvenOutUsage();
+  if (op_.changes().empty() && all_well_ && !any_syncing_) EvenOutPrimaries();
+  if (op_.changes().empty() && all_well_ && facts_.quiet_ms >= policy_.move_pause_ms) MoveGroups();
   return std::move(op_);
 }
 
@@ -77,7 +82,7 @@ void Planner::CountCopies() {
     // Without a primary nothing is copied, and it keeps nobody's hands full.
     if (group.targets().empty() || !view_.HasLease(group.targets(0))) continue;
     for (const uint64_t target : group.syncing_targets()) {
-      all_well_ = false;
+      any_syncing_ = true;
       if (!view_.HasLease(target)) continue;
       ++copies_to_[target];
       ++copies_from_[group.targets(0)];
@@ -137,62 +142,34 @@ void Planner::AddCopy(const Shortage& shortage) {
 }
 
 void Planner::EvenOutPrimaries() {
-  std::unordered_map<uint64_t, int64_t> primaries;
+  std::map<std::pair<uint32_t, uint64_t>, int64_t> primaries;  // of groups of so many copies, on a target
   for (const proto::PlacementGroup& group : view_.map().groups()) {
-    if (!group.targets().empty()) ++primaries[group.targets(0)];
+    if (!group.targets().empty()) ++primaries[{group.replicas(), group.targets(0)}];
   }
   for (const proto::PlacementGroup& group : view_.map().groups()) {
     if (static_cast<uint32_t>(op_.changes_size()) >= policy_.handovers_max) return;
     if (group.targets_size() < 2) continue;
     Members members = MembersOf(group);
+    const auto count = [&](uint64_t target) -> int64_t& { return primaries[{group.replicas(), target}]; };
     const uint64_t from = members.in_sync.front();
-    const uint64_t to = *std::ranges::min_element(members.in_sync, {}, [&](uint64_t each) { return primaries[each]; });
-    if (primaries[from] - primaries[to] < 2) continue;
+    const uint64_t to = *std::ranges::min_element(members.in_sync, {}, [&](uint64_t each) { return count(each); });
+    if (count(from) - count(to) < 2) continue;
     std::swap(members.in_sync.front(), *std::ranges::find(members.in_sync, to));
-    --primaries[from];
-    ++primaries[to];
+    --count(from);
+    ++count(to);
     Change(group, members);
   }
 }
 
-void Planner::EvenOutUsage() {
-  std::vector<uint64_t> targets;
-  for (const proto::Target& target : view_.map().targets()) {
-    if (view_.Counts(target.id()) && view_.Facts(target.id()).capacity_bytes != 0) targets.push_back(target.id());
+void Planner::MoveGroups() {
+  const RebalancePlan plan = PlanRebalance(view_, loads_, policy_.partners_per_target_max, policy_.moves_max);
+  for (const GroupMove& move : plan.next) {
+    if (plan.under_way.size() + static_cast<size_t>(op_.changes_size()) >= policy_.moves_max) return;
+    const auto group = std::ranges::find(view_.map().groups(), move.group, &proto::PlacementGroup::id);
+    Members members = MembersOf(*group);
+    members.syncing.push_back(move.to);
+    Change(*group, members);
   }
-  std::ranges::stable_sort(targets, {}, [&](uint64_t target) { return view_.UsedShare(target); });
-  uint32_t moves = 0;
-  for (size_t i = 0; i < targets.size() / 2 && moves < policy_.moves_max; ++i) {
-    const uint64_t from = targets[targets.size() - 1 - i];
-    const uint64_t to = targets[i];
-    if (view_.UsedShare(from) - view_.UsedShare(to) < policy_.used_share_gap) return;
-    if (MoveOneGroup(from, to)) ++moves;
-  }
-}
-
-bool Planner::MoveOneGroup(uint64_t from, uint64_t to) {
-  const TargetFacts& source = view_.Facts(from);
-  const TargetFacts& destination = view_.Facts(to);
-  const double group_bytes = static_cast<double>(source.used_bytes) / std::max<uint32_t>(chooser_.groups_of(from), 1);
-  const double share_from =
-      (static_cast<double>(source.used_bytes) - group_bytes) / static_cast<double>(source.capacity_bytes);
-  const double share_to =
-      (static_cast<double>(destination.used_bytes) + group_bytes) / static_cast<double>(destination.capacity_bytes);
-  if (share_to >= share_from) return false;
-  for (const proto::PlacementGroup& group : view_.map().groups()) {
-    Members members = MembersOf(group);
-    if (std::ranges::find(members.in_sync, from) == members.in_sync.end() || members.Has(to)) continue;
-    const bool spreads = std::ranges::none_of(members.in_sync, [&](uint64_t each) {
-      return each != from && (view_.Node(each) == view_.Node(to) ||
-                              (view_.Zone(each) == view_.Zone(to) && view_.Zone(from) != view_.Zone(to)));
-    });
-    if (!spreads || std::ranges::any_of(op_.changes(), [&](const auto& change) { return change.group() == group.id(); }))
-      continue;
-    members.syncing.push_back(to);
-    Change(group, members);
-    return true;
-  }
-  return false;
 }
 
 }  // namespace
@@ -217,6 +194,15 @@ proto::ChangeGroupsOp PlanReplication(const proto::ClusterMap& map, const Replic
                                       const ReplicationPolicy& policy) {
   const ClusterView view(map, facts);
   return Planner(view, facts, policy).Plan();
+}
+
+bool AllWell(const proto::ClusterMap& map, const ReplicationFacts& facts) {
+  const ClusterView view(map, facts);
+  return std::ranges::all_of(map.groups(), [&](const proto::PlacementGroup& group) {
+    if (group.targets().empty() || !view.HasLease(group.targets(0))) return true;
+    const auto counting = std::ranges::count_if(group.targets(), [&](uint64_t target) { return view.Counts(target); });
+    return counting >= static_cast<int64_t>(GoalOf(group));
+  });
 }
 
 Status CheckDrain(const proto::ClusterMap& map, const ReplicationFacts& facts, const std::vector<uint64_t>& leaving) {

@@ -20,11 +20,9 @@ struct ReplicationPolicy {
   uint32_t copies_per_target_max = 16;   // groups being copied to a target at a time, and from one
   uint32_t partners_per_target_max = 12; // a target shares groups with so many others where that is possible
   uint32_t handovers_max = 8;            // primaries evened out in one plan
-  // Usage is evened out while all is well and nothing has changed for the pause: used shares that differ by less than
-  // the gap are even enough.
-  uint32_t moves_max = 2;
-  int64_t move_pause_ms = 60'000;
-  double used_share_gap = 0.1;
+  // Groups are moved to where they weigh less while all has been well for the pause, so many at a time.
+  uint32_t moves_max = 4;
+  int64_t move_pause_ms = 10'000;
 };
 
 // Decides about reports of primaries alone, each about its group's present epoch; others are passed over. That a report
@@ -36,6 +34,9 @@ proto::ChangeGroupsOp PlanReports(const proto::ClusterMap& map, const Replicatio
 // evenly loaded. Empty: nothing to do now.
 proto::ChangeGroupsOp PlanReplication(const proto::ClusterMap& map, const ReplicationFacts& facts,
                                       const ReplicationPolicy& policy);
+
+// Nothing is missing that could be made good: groups with a source have their goal, on targets that stay.
+bool AllWell(const proto::ClusterMap& map, const ReplicationFacts& facts);
 
 // kNoSpace, saying why: without these targets the others could not hold all copies (too few nodes, too little room).
 Status CheckDrain(const proto::ClusterMap& map, const ReplicationFacts& facts, const std::vector<uint64_t>& leaving);

@@ -282,6 +282,7 @@ TEST_F(PlanReplicationTest, SurplusMemberLeavesWhereItIsMissedLeast) {
   cluster.AddTarget(4, "c");
   cluster.AddGroup(2, {1, 3, 4});
   cluster.facts.targets[4].used_bytes = 700;
+  cluster.facts.targets[4].available_bytes = 300;
   EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "1,3|") << "the fullest";
   cluster.map.clear_groups();
   cluster.AddGroup(2, {1, 2, 4});
@@ -310,16 +311,20 @@ TEST_F(PlanReplicationTest, GroupThatIsLostHoldsUpNothing) {
   EXPECT_FALSE(PlanReplication(cluster_.map, cluster_.facts, policy_).changes().empty()) << "primaries are evened out";
 }
 
-TEST_F(PlanReplicationTest, EmptierTargetTakesOverFromTheFullestWhenAllIsWell) {
-  for (uint64_t id = 2; id <= 5; ++id) cluster_.facts.targets[id].used_bytes = 400;
-  cluster_.facts.targets[3].used_bytes = 10;
-  cluster_.AddGroup(2, {2, 1});
-  cluster_.AddGroup(2, {1, 4});
-  cluster_.AddGroup(2, {5, 1});
-  cluster_.AddGroup(2, {4, 5});
+TEST_F(PlanReplicationTest, GroupsMoveToEmptierTargetsWhenAllIsWell) {
+  for (int i = 0; i < 2; ++i) {
+    cluster_.AddGroup(2, {2, 1});
+    cluster_.AddGroup(2, {1, 4});
+    cluster_.AddGroup(2, {5, 1});
+    cluster_.AddGroup(2, {4, 5});
+  }
   EXPECT_EQ(Plan(), "") << "something has just changed";
   cluster_.facts.quiet_ms = policy_.move_pause_ms;
   policy_.moves_max = 1;
+  EXPECT_EQ(Plan(), "2,1|3");
+  cluster_.AddGroup(2, {2, 5}, {3});
+  EXPECT_EQ(Plan(), "") << "one is under way";
+  policy_.moves_max = 2;
   EXPECT_EQ(Plan(), "2,1|3");
   cluster_.AddGroup(2, {4}, {5});
   EXPECT_EQ(Plan(), "") << "first the copies that are missing";
