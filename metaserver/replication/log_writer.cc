@@ -59,6 +59,11 @@ uint64_t LogWriter::PutMarker(LogMarker marker, uint64_t keep_from) {
   return Add(std::move(operation));
 }
 
+bool LogWriter::HasWaiting() const {
+  MutexLock lock(mutex_);
+  return !operations_.empty();
+}
+
 void LogWriter::Stop(bool seal) {
   {
     MutexLock lock(mutex_);
@@ -116,7 +121,7 @@ Status LogWriter::RunBatch(std::deque<Operation>& batch) {
       }
       RETURN_IF_ERROR(files_->Append(operation.index, operation.entries));
     }
-    listener_.done(ticket);
+    listener_.done(ticket, i + 1 == batch.size());
   }
   return Status::Ok();
 }

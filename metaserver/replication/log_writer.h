@@ -24,8 +24,9 @@ namespace tarn::meta {
 class LogWriter {
  public:
   struct Listener {
-    // Writer thread: everything asked for with a ticket up to this one is on stable storage.
-    std::function<void(uint64_t ticket)> done;
+    // Writer thread: everything asked for with a ticket up to this one is on stable storage. `last`: nothing is written
+    // next but what HasWaiting tells of.
+    std::function<void(uint64_t ticket, bool last)> done;
     // Writer thread, at most once; nothing follows.
     std::function<void(const Status&)> failed;
   };
@@ -40,6 +41,9 @@ class LogWriter {
   uint64_t Append(uint64_t first_index, std::vector<LogEntryRef> entries);
   // As LogFiles::PutMarker.
   uint64_t PutMarker(LogMarker marker, uint64_t keep_from);
+
+  // Whether something was asked for that is not begun.
+  bool HasWaiting() const;
 
   // Lets what is being written end and joins the thread; what waits is not written any more. `seal`: it is, and the log
   // gets its last mark. Idempotent.
@@ -64,7 +68,7 @@ class LogWriter {
   const std::unique_ptr<LogFiles> files_;  // writer thread
   const Listener listener_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar wake_;
   std::deque<Operation> operations_ GUARDED_BY(mutex_);
   uint64_t last_ticket_ GUARDED_BY(mutex_) = 0;

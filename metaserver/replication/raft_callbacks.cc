@@ -1,4 +1,4 @@
-// The replicator's raft thread: what libraft calls.
+// What libraft calls.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -181,11 +181,7 @@ Status RaftReplicator::Load() {
   writer_ = std::make_unique<LogWriter>(
       std::move(files),
       LogWriter::Listener{.done =
-                              [this](uint64_t ticket) {
-                                MutexLock lock(mutex_);
-                                written_ticket_ = ticket;
-                                WakeLoop();
-                              },
+                              [this](uint64_t ticket, bool last) { OnWritten(ticket, last); },
                           .failed =
                               [this](const Status& status) {
                                 Fail(status.WithContext(options_.directory + ": a write to the log failed"));

@@ -1,4 +1,4 @@
-// The replicator's raft thread: what drives libraft, and the leader's lease.
+// What drives libraft, and the leader's lease.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -20,6 +20,10 @@ namespace tarn::meta {
 namespace {
 
 constexpr int64_t kTickMsMin = 5;
+// How often a thread that drives takes along what others have brought meanwhile; then the raft thread goes on.
+constexpr int kRoundsMax = 4;
+// The largest entry that the writer applies itself: what is larger takes longer than to wake the apply thread.
+constexpr size_t kAppliedByWriterBytesMax = 4096;
 constexpr int64_t kSlowTickMs = 1000;
 // How long a stop waits for what is in flight, and for another member to take over.
 constexpr int64_t kCloseMsMax = 5000;
@@ -34,13 +38,22 @@ void RaftReplicator::RunLoop() {
   int64_t next_tick_ms = clock_->MonotonicMs();
   tarn_raft_settle(raft_);
   while (true) {
+    Work work;
     {
       MutexLock lock(mutex_);
+      WakeApply();
+      driving_ = false;
       const int64_t wait_ms = std::min(tick_ms, next_tick_ms - clock_->MonotonicMs());
-      if (!loop_awake_ && wait_ms > 0) loop_wake_.WaitFor(lock, std::chrono::milliseconds(wait_ms));
+      // There is work if others thought that it would be taken along.
+      if (!loop_awake_ && !work_ && wait_ms > 0) loop_wake_.WaitFor(lock, std::chrono::milliseconds(wait_ms));
       loop_awake_ = false;
+      loop_waits_ = true;
+      while (driving_) driver_gone_.Wait(lock);
+      loop_waits_ = false;
+      driving_ = true;
+      work = TakeWork();
     }
-    Step();
+    Step(std::move(work));
     const int64_t now_ms = clock_->MonotonicMs();
     if (now_ms >= next_tick_ms) {
       next_tick_ms = now_ms + tick_ms;
@@ -49,6 +62,44 @@ void RaftReplicator::RunLoop() {
     if (closing_ && (now_ms >= close_at_ms_ || MayClose())) break;
   }
   CloseLoop();
+}
+
+bool RaftReplicator::Drive(MutexLock& lock) {
+  work_ = true;
+  if (driving_) return false;
+  driving_ = true;
+  for (int round = 0; work_ && !loop_waits_ && round < kRoundsMax; ++round) {
+    Work work = TakeWork();
+    lock.Unlock();
+    Step(std::move(work));
+    lock.Lock();
+  }
+  driving_ = false;
+  if (loop_waits_) {
+    driver_gone_.NotifyOne();
+  } else if (work_) {
+    WakeLoop();
+  }
+  return true;
+}
+
+void RaftReplicator::OnWritten(uint64_t ticket, bool last) {
+  MutexLock lock(mutex_);
+  written_ticket_ = ticket;
+  if (!Drive(lock)) return;
+  const bool idle = last && !writer_->HasWaiting();
+  if (!idle || applying_ || tasks_.size() != 1 || tasks_.front().entry.size() > kAppliedByWriterBytesMax) {
+    WakeApply();
+    return;
+  }
+  applying_ = true;
+  Task task = std::move(tasks_.front());
+  tasks_.pop_front();
+  lock.Unlock();
+  RunTask(task);  // a failure is the apply thread's to find
+  lock.Lock();
+  EndApplying();
+  WakeApply();
 }
 
 void RaftReplicator::CloseLoop() {
@@ -64,34 +115,31 @@ void RaftReplicator::CloseLoop() {
   tarn_member_io_free(std::exchange(io_, nullptr));
 }
 
-void RaftReplicator::Step() {
-  std::vector<Proposal> proposals;
-  std::deque<Message> messages;
-  std::deque<Change> changes;
-  uint64_t written = 0;
-  bool release = false;
-  bool stop = false;
-  {
-    MutexLock lock(mutex_);
-    proposals.swap(incoming_);
-    messages.swap(received_);
-    changes.swap(changes_);
-    received_bytes_ = 0;
-    written = written_ticket_;
-    release = std::exchange(release_snapshot_, false);
-    if (release) skip_through_ = std::max(skip_through_, applied_);
-    stop = stop_requested_;
-  }
+RaftReplicator::Work RaftReplicator::TakeWork() {
+  Work work;
+  work_ = false;
+  work.proposals.swap(incoming_);
+  work.messages.swap(received_);
+  work.changes.swap(changes_);
+  received_bytes_ = 0;
+  work.written = written_ticket_;
+  work.release = std::exchange(release_snapshot_, false);
+  if (work.release) skip_through_ = std::max(skip_through_, applied_);
+  work.stop = stop_requested_;
+  return work;
+}
+
+void RaftReplicator::Step(Work work) {
   if (!failed_.load(std::memory_order_acquire)) {
-    TakeDone(written);
-    for (const Message& message : messages) ReceiveOnLoop(message);
+    TakeDone(work.written);
+    for (const Message& message : work.messages) ReceiveOnLoop(message);
   }
-  for (Proposal& proposal : proposals) ProposeOnLoop(std::move(proposal));
-  for (Change& change : changes) ChangeOnLoop(std::move(change));
-  if (release) tarn_raft_release_snapshot(raft_);
+  for (Proposal& proposal : work.proposals) ProposeOnLoop(std::move(proposal));
+  for (Change& change : work.changes) ChangeOnLoop(std::move(change));
+  if (work.release) tarn_raft_release_snapshot(raft_);
   tarn_raft_settle(raft_);
   StepTransfer();
-  if (stop && !closing_) {
+  if (work.stop && !closing_) {
     closing_ = true;
     close_at_ms_ = clock_->MonotonicMs() + kCloseMsMax;
     if (leading_term_.load(std::memory_order_relaxed) != 0 && !tarn_raft_votes_alone(raft_)) {

@@ -1,4 +1,4 @@
-// The replicator's raft thread: who belongs to the group.
+// Who belongs to the group.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The replicator's outside and its apply, flush and checkpoint threads. Its raft thread: raft_loop.cc.
+// The replicator's outside and its apply, flush and checkpoint threads. What drives libraft: raft_loop.cc.
 #include "metaserver/replication/raft_replicator.h"
 
 #include <spdlog/spdlog.h>
@@ -109,7 +109,7 @@ void RaftReplicator::Propose(std::string entry, Committed committed) {
     MutexLock lock(mutex_);
     if (!stop_requested_) {
       incoming_.push_back(std::move(proposal));
-      WakeLoop();
+      if (Drive(lock)) WakeApply();
       return;
     }
   }
@@ -128,7 +128,7 @@ void RaftReplicator::Receive(uint64_t from_member, const std::string& from_addre
   if (stop_requested_ || received_.size() >= kReceivedMessagesMax || received_bytes_ > kReceivedBytesMax) return;
   received_bytes_ += message.size();
   received_.push_back({.member = from_member, .address = from_address, .bytes = std::move(message)});
-  WakeLoop();
+  if (Drive(lock)) WakeApply();
 }
 
 bool RaftReplicator::HoldsLease() const {
@@ -208,7 +208,16 @@ void RaftReplicator::WakeLoop() {
 void RaftReplicator::Enqueue(Task task) {
   MutexLock lock(mutex_);
   tasks_.push_back(std::move(task));
-  if (tasks_.size() == 1) apply_wake_.NotifyOne();
+  if (!driving_) WakeApply();  // who drives does it when it is through
+}
+
+void RaftReplicator::WakeApply() {
+  if (!tasks_.empty() && !applying_) apply_wake_.NotifyOne();
+}
+
+void RaftReplicator::EndApplying() {
+  applying_ = false;
+  if (install_entries_ != 0 && tasks_.empty()) checkpoint_wake_.NotifyAll();
 }
 
 void RaftReplicator::Fail(const Status& status) {
@@ -221,20 +230,19 @@ void RaftReplicator::Fail(const Status& status) {
 
 void RaftReplicator::RunApply() {
   std::deque<Task> batch;
+  MutexLock lock(mutex_);
   while (true) {
-    {
-      MutexLock lock(mutex_);
-      applying_ = false;
-      if (tasks_.empty()) checkpoint_wake_.NotifyAll();
-      while (tasks_.empty() && !loop_ended_) apply_wake_.Wait(lock);
-      if (tasks_.empty()) return;
-      batch.swap(tasks_);
-      applying_ = true;
-    }
+    while ((tasks_.empty() || applying_) && !loop_ended_) apply_wake_.Wait(lock);
+    if (tasks_.empty()) return;
+    batch.swap(tasks_);
+    applying_ = true;
+    lock.Unlock();
     for (Task& task : batch) {
       if (!RunTask(task)) return;
     }
     batch.clear();
+    lock.Lock();
+    EndApplying();
   }
 }
 

@@ -8,11 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <map>
+#include <thread>
 
 #include "common/base/posix_io.h"
 #include "metaserver/replication/log_format.h"
@@ -51,6 +54,9 @@ class ListConsumer final : public LogConsumer {
     EXPECT_EQ(number, entries_.size() + 1);
     if (fail_apply_) return Status(StatusCode::kIoError, "planted");
     entries_.emplace_back(entry);
+    std::array<char, 16> name{};
+    pthread_getname_np(pthread_self(), name.data(), name.size());
+    ++applied_by_[name.data()];
     return Status::Ok();
   }
   void LeadershipGained(uint64_t term) override {
@@ -96,12 +102,18 @@ class ListConsumer final : public LogConsumer {
     MutexLock lock(mutex_);
     return entries_;
   }
+  // How many entries the thread of this name has applied.
+  size_t applied_by(const std::string& thread) {
+    MutexLock lock(mutex_);
+    return applied_by_[thread];
+  }
 
  private:
   const std::string file_;
   Mutex mutex_;
   CondVar changed_;
   std::vector<std::string> entries_ GUARDED_BY(mutex_);
+  std::map<std::string, size_t> applied_by_ GUARDED_BY(mutex_);
   uint64_t led_term_ GUARDED_BY(mutex_) = 0;
   uint64_t flushes_ GUARDED_BY(mutex_) = 0;
   bool fail_apply_ GUARDED_BY(mutex_) = false;
@@ -153,6 +165,48 @@ TEST(RaftReplicator, LeadsAndAppliesInOrder) {
   EXPECT_TRUE(member.replicator->HoldsLease());
   EXPECT_EQ(member.replicator->leader_member(), 1u);
   EXPECT_EQ(member.consumer.entries(), Numbered(1, 100));
+}
+
+TEST(RaftReplicator, LoneSmallEntriesAreAppliedByTheWriterAndLargeOnesAreNot) {
+  TempDirectory directory;
+  Member member(directory);
+  member.consumer.WaitForLeadership();
+  for (const std::string& entry : Numbered(1, 100)) ASSERT_TRUE(member.Propose(entry).ok());
+  // Not all: the raft thread may be driving just then.
+  EXPECT_GE(member.consumer.applied_by("log write"), 50u);
+  const size_t small = member.consumer.applied_by("log write");
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(member.Propose(std::string(100'000, 'x')).ok());
+  EXPECT_EQ(member.consumer.applied_by("log write"), small);
+}
+
+TEST(RaftReplicator, ProposalsOfManyThreadsKeepTheOrderOfEach) {
+  constexpr int kThreads = 4;
+  constexpr int kEach = 500;
+  TempDirectory directory;
+  Member member(directory);
+  member.consumer.WaitForLeadership();
+  std::atomic<int> answered{0};
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&member, &answered, thread] {
+      for (int i = 0; i < kEach; ++i) {
+        member.replicator->Propose(std::to_string(thread) + ":" + std::to_string(i), [&answered](const Status& status) {
+          if (status.ok()) ++answered;
+        });
+        if (i % 10 == 0) EXPECT_TRUE(member.Propose("lone").ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE(member.Propose("last").ok());
+  EXPECT_EQ(answered, kThreads * kEach);
+  std::array<int, kThreads> next{};
+  for (const std::string& entry : member.consumer.entries()) {
+    const size_t colon = entry.find(':');
+    if (colon == std::string::npos) continue;
+    EXPECT_EQ(std::stoi(entry.substr(colon + 1)), next[static_cast<size_t>(std::stoi(entry))]++);
+  }
+  EXPECT_THAT(next, ::testing::Each(kEach));
 }
 
 TEST(RaftReplicator, OpenedButNeverStartedClosesCleanly) {
