@@ -19,6 +19,21 @@ std::optional<Attributes> ParentOf(const proto::MutationReply& reply, InodeId di
 
 }  // namespace
 
+MetadataSession::MutationCallback FilesystemImpl::NoteMaking(InodeId parent, const std::string& name,
+                                                             MetadataSession::MutationCallback done) {
+  if (cache_ == nullptr) return done;
+  cache_->BeginMakingName(parent, name);
+  return [this, parent, token = CacheToken(), done = std::move(done)](const Result<proto::MutationReply>& reply) {
+    cache_->EndMakingName(token, parent, reply.ok() ? ParentOf(*reply, parent) : std::nullopt);
+    done(reply);
+  };
+}
+
+void FilesystemImpl::MutateMaking(InodeId parent, const std::string& name, proto::Mutation mutation,
+                                  MetadataSession::MutationCallback done) {
+  metadata_->Mutate(std::move(mutation), NoteMaking(parent, name, std::move(done)));
+}
+
 NamespaceCache::Admission FilesystemImpl::Admit(const proto::CacheGrant& grant, uint64_t token) {
   metadata_->coherence()->NoteTerm(grant.term());
   return cache_->Admit(grant, token);

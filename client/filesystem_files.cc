@@ -20,8 +20,8 @@ void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mo
   op->set_mode(mode);
   op->set_exclusive(exclusive);
   open_files_.BeginOpening();
-  metadata_->Mutate(std::move(mutation), [this, parent, name, flags, caller, token = CacheToken(),
-                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+  MutateMaking(parent, name, std::move(mutation), [this, parent, name, flags, caller, token = CacheToken(),
+                                                   done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (!reply.ok()) {
       CacheForgetName(parent, name);
       EndOpening();

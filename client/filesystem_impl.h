@@ -136,6 +136,11 @@ class FilesystemImpl final : public Filesystem {
 
   explicit FilesystemImpl(Parts parts);
 
+  // Every mutation that makes a name goes this way, so that the cache knows of it.
+  void MutateMaking(InodeId parent, const std::string& name, proto::Mutation mutation,
+                    MetadataSession::MutationCallback done);
+  MetadataSession::MutationCallback NoteMaking(InodeId parent, const std::string& name,
+                                               MetadataSession::MutationCallback done);
   // A mutation that makes a name, and whose reply's attributes are the answer.
   void MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation, Callback<Attributes> done);
   // The attributes from the server, remembered if they may be. `will_open`: this client wants to hear of the inode itself.

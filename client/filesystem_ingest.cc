@@ -44,17 +44,18 @@ void FilesystemImpl::MakeIngestedName(const IngestFile& file, const ReservedData
   op->set_set_owner(true);
   op->set_uid(file.uid);
   op->set_gid(file.gid);
-  metadata_->MutateBatched(std::move(mutation), [this, parent = file.parent, name = file.name, token = CacheToken(),
-                                                 done = std::move(done)](const Result<proto::MutationReply>& reply) {
+  auto made = [this, parent = file.parent, name = file.name, token = CacheToken(),
+               done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (!reply.ok()) {
       CacheForgetName(parent, name);
       return done(reply.status());
     }
-    const Attributes made = AttributesFromProto(reply->attributes());
-    CacheName(token, parent, name, made.inode, *reply);
-    CacheAttributes(token, made, /*seen_by_kernel=*/false);
-    done(open_files_.Show(made));
-  });
+    const Attributes attributes = AttributesFromProto(reply->attributes());
+    CacheName(token, parent, name, attributes.inode, *reply);
+    CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
+    done(open_files_.Show(attributes));
+  };
+  metadata_->MutateBatched(std::move(mutation), NoteMaking(file.parent, file.name, std::move(made)));
 }
 
 }  // namespace tarn::client

@@ -17,8 +17,8 @@ Status NoSuchName(const std::string& name) { return Status(StatusCode::kNotFound
 
 void FilesystemImpl::MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation,
                                  Callback<Attributes> done) {
-  metadata_->Mutate(std::move(mutation), [this, parent, name, token = CacheToken(),
-                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+  MutateMaking(parent, name, std::move(mutation), [this, parent, name, token = CacheToken(),
+                                                   done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (!reply.ok()) {
       CacheForgetName(parent, name);
       return done(reply.status());
@@ -166,8 +166,8 @@ void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new
   op->set_no_replace(flags.no_replace);
   op->set_exchange(flags.exchange);
   op->set_replaced_held_open(held_open);
-  metadata_->Mutate(std::move(mutation), [this, rename = *op, held_open, token = CacheToken(),
-                                          done = std::move(done)](const Result<proto::MutationReply>& reply) {
+  MutateMaking(new_parent, new_name, std::move(mutation), [this, rename = *op, held_open, token = CacheToken(),
+                                                           done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (reply.ok()) {
       CacheRename(token, rename, *reply);
       AfterNameRemoved(token, *reply, held_open);

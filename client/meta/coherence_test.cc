@@ -137,6 +137,32 @@ TEST_F(CoherenceTest, WhatIsKnownNeedsNoRequest) {
   EXPECT_EQ(filesystem_->counters().metadata_requests, counted);
 }
 
+TEST_F(CoherenceTest, InADirectoryThatThisClientFillsAloneNoNameIsAskedForBeforeItIsMade) {
+  Mount();
+  (void)Lookup("a");
+  (void)MakeFile("a");
+  EXPECT_EQ(RequestsOf([&] {
+              EXPECT_EQ(Lookup("b").status().code(), StatusCode::kNotFound);
+              EXPECT_EQ(Lookup("c").status().code(), StatusCode::kNotFound);
+            }),
+            0u);
+  const InodeId b = MakeFile("b");
+  EXPECT_EQ(Lookup("b")->inode, b);
+  // Another client may have made any name.
+  server_.PushAndWait({NameItem("d")});
+  EXPECT_EQ(RequestsOf([&] { EXPECT_EQ(Lookup("c").status().code(), StatusCode::kNotFound); }), 1u);
+}
+
+TEST_F(CoherenceTest, InADirectoryThatHadNamesEachNameIsAskedFor) {
+  Mount();
+  (void)Lookup("a");
+  (void)MakeFile("a");
+  server_.PushAndWait({NameItem("a")});
+  (void)Lookup("b");
+  (void)MakeFile("b");
+  EXPECT_EQ(RequestsOf([&] { EXPECT_EQ(Lookup("c").status().code(), StatusCode::kNotFound); }), 1u);
+}
+
 TEST_F(CoherenceTest, AnOwnChangeOfADirectoryCostsOneRequestAndLeavesItsAttributesKnown) {
   Mount();
   const InodeId root = filesystem_->root();
@@ -352,6 +378,7 @@ TEST_F(CoherenceTest, DroppingEverythingReportsEverythingThatIsOpen) {
 
 TEST_F(CoherenceTest, ANewTermEndsEverythingAndIsRegisteredWithWhatIsOpen) {
   Mount(1);
+  (void)MakeFile("first");  // without an interest, so that other names are asked for
   (void)Lookup("a");
   const InodeId file = MakeFile("a");
   Result<OpenedFile> opened = Open(file);

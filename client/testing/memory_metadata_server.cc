@@ -347,6 +347,8 @@ const proto::Attributes& MemoryMetadataServer::TouchDirectory(uint64_t directory
   proto::Attributes& touched = inodes_.at(directory);
   touched.set_change(touched.change() + 1);
   touched.set_mtime_ns(now_ns_);
+  touched.set_size_bytes(static_cast<uint64_t>(
+      std::ranges::count_if(names_, [&](const auto& entry) { return entry.first.first == directory; })));
   return touched;
 }
 

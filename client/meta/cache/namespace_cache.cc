@@ -76,6 +76,7 @@ void NamespaceCache::Clear(KernelChanges* changes) {
   const uint64_t stamp = NextStamp();
   dropped_.store(stamp, std::memory_order_release);
   directories_.Clear(stamp);
+  known_names_.Clear();
   const uint32_t now_s = NowS();
   for (const std::unique_ptr<Shard>& shard : shards_) {
     MutexLock lock(shard->mutex);
@@ -119,7 +120,12 @@ std::optional<NamespaceCache::FoundName> NamespaceCache::FindName(InodeId parent
     Shard& shard = ShardOf(key);
     MutexLock lock(shard.mutex);
     const NameRecord* const record = shard.names.Find(key);
-    if (record != nullptr && directories_.Alive(record->cover)) found = FoundName{InodeId(record->inode), {}};
+    if (record != nullptr && directories_.Alive(record->cover)) {
+      found = FoundName{InodeId(record->inode), {}};
+    } else if (const std::optional<Cover> cover = known_names_.FindAbsent(parent, key.low);
+               cover && directories_.Alive(*cover)) {
+      found = FoundName{};
+    }
   }
   if (!found) {
     misses_.fetch_add(1, std::memory_order_relaxed);
@@ -249,6 +255,16 @@ NamespaceCache::Forgotten NamespaceCache::TakeForgotten() {
 }
 
 // ---- Own changes ----
+
+void NamespaceCache::BeginMakingName(InodeId parent, std::string_view name) {
+  known_names_.BeginMaking(parent, KeyOf(parent, name).low);
+}
+
+void NamespaceCache::EndMakingName(uint64_t token, InodeId parent, const std::optional<Attributes>& directory) {
+  // A directory's size is the number of its names.
+  const std::optional<uint64_t> entries = directory ? std::optional(directory->size_bytes) : std::nullopt;
+  known_names_.EndMaking(parent, entries, entries == 1 ? Held(parent, token).cover : std::nullopt);
+}
 
 void NamespaceCache::NameChanged(uint64_t token, InodeId parent, std::string_view name, InodeId inode) {
   const Admission admission = Held(parent, token);
@@ -387,6 +403,7 @@ InodeId NamespaceCache::EraseName(InodeId parent, std::string_view name) {
 // is any.
 void NamespaceCache::EndDirectory(InodeId directory, KernelChanges* changes) {
   const DirectoryInterests::Shown shown = directories_.End(directory, NextStamp(), NowS());
+  known_names_.ChangedByOthers(directory);
   EraseAttributes(directory, changes);
   changes->names |= shown.names;
   if (!shown.attributes) return;
@@ -415,6 +432,7 @@ void NamespaceCache::ApplyItem(const proto::Invalidation& item, KernelChanges* c
   } else if (directory.valid() && (item.names().empty() || item.drop())) {
     EndDirectory(directory, changes);
   } else if (directory.valid()) {
+    known_names_.ChangedByOthers(directory);
     for (const std::string& name : item.names()) {
       const InodeId child = EraseName(directory, name);
       if (!child.valid()) continue;

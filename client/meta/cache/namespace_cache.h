@@ -25,6 +25,7 @@
 #include "client/kernel_cache.h"
 #include "client/meta/cache/directory_interests.h"
 #include "client/meta/cache/inode_records.h"
+#include "client/meta/cache/known_names.h"
 #include "client/meta/cache/record_table.h"
 #include "client/types.h"
 #include "common/base/clock.h"
@@ -100,6 +101,13 @@ class NamespaceCache {
   // `inode` invalid: there is no such name.
   void PutName(const Admission& admission, std::string_view name, InodeId inode);
   void PutAttributes(const Admission& admission, const Attributes& attributes);
+
+  // ---- This client's own changes ----
+  // Around each change that makes a name (known_names.h): before it is sent, and when it was answered. `token`: as of
+  // when it was sent. `directory`: the parent as it was directly after the change, if something was made and that is
+  // known.
+  void BeginMakingName(InodeId parent, std::string_view name);
+  void EndMakingName(uint64_t token, InodeId parent, const std::optional<Attributes>& directory);
 
   // ---- This client's own changes, when their reply has come ----
   // `inode` as in PutName. The parent's own attributes are another matter: ParentChanged.
@@ -207,6 +215,7 @@ class NamespaceCache {
 
   // Thread-safe.
   DirectoryInterests directories_;
+  KnownNames known_names_;
   std::atomic<KernelCache*> kernel_{nullptr};
   std::atomic<uint64_t> stamps_{1};
   std::atomic<uint64_t> dropped_{0};  // the stamp of the last Clear
