@@ -39,7 +39,7 @@ Status Checkpointer::Run() {
   last_record_ = taken.new_record;
   parts_.log->PositionIsDurable(position);
   parts_.dead_data->Age();
-  parts_.reclaimer->CheckpointIsDurable(position.through, std::move(taken.dead), std::move(taken.tombstones));
+  parts_.reclaimer->CheckpointIsDurable(position.through, taken.dead, std::move(taken.tombstones));
   taken.chunks.clear();
   parts_.table->Trim();
   parts_.metrics->checkpoints.fetch_add(1, std::memory_order_relaxed);

@@ -259,7 +259,7 @@ Status LogStructuredStore::Recover() {
   if (!recovered.ok()) return recovered.status().WithContext(options_.directory);
   RecoveryResult& found = *recovered;
   checkpointer_->Start(found.next_dead_key);
-  reclaimer_->CheckpointIsDurable(found.checkpoint, std::move(found.dead), std::move(found.tombstones));
+  reclaimer_->CheckpointIsDurable(found.checkpoint, found.dead, std::move(found.tombstones));
   for (const DeadRange& range : found.obsolete) reclaimer_->AddDead(range);
   reclaimer_->NoteSegments(found.segments);
   const bool is_unchanged = found.is_as_checkpointed && !options_.rebuild_index && target_->identity().index_made;
@@ -283,7 +283,7 @@ Status LogStructuredStore::Close() {
   scrubber_->Stop();
   maintenance_->Stop();
   RETURN_IF_ERROR(committer_->Commit());
-  RETURN_IF_ERROR(maintenance_->RunOnce(true));
+  RETURN_IF_ERROR(maintenance_->Finish());
   return target_->MarkClean();
 }
 

@@ -15,6 +15,12 @@ namespace {
 constexpr int64_t kTickMs = 100;
 constexpr size_t kRewritesQueuedMax = 4'096;
 constexpr int kRewritesPerTick = 32;
+// Of dead space (reclaimer.h), while there is no hurry: less while something is written, for the disk is the same.
+constexpr int64_t kHolesPerTick = 200;
+constexpr int64_t kHolesPerTickBusy = 20;
+constexpr uint64_t kRecordsPerTickIdle = 5;
+// The rest waits for the next start.
+constexpr size_t kHolesAtEnd = 2'000;
 
 }  // namespace
 
@@ -50,7 +56,7 @@ void Maintenance::Run() {
     is_woken_ = false;
     if (stopping_) return;
     lock.Unlock();
-    const Status done = RunOnce(false);
+    const Status done = RunOnce(false, HolesDue());
     if (!done.ok() && !failure_is_logged_) spdlog::error("background work of the chunk store fails error=\"{}\"", done.message());
     if (done.ok() && failure_is_logged_) spdlog::info("background work of the chunk store goes on");
     failure_is_logged_ = !done.ok();
@@ -58,13 +64,26 @@ void Maintenance::Run() {
   }
 }
 
-Status Maintenance::RunOnce(bool force_checkpoint) {
+size_t Maintenance::HolesDue() {
+  // Also woken in between.
+  const int64_t now_ms = parts_.clock->MonotonicMs();
+  if (now_ms - last_holes_ms_ < kTickMs) return 0;
+  last_holes_ms_ = now_ms;
+  const uint64_t records = parts_.metrics->records_written.load(std::memory_order_relaxed);
+  const bool is_busy = records - records_at_holes_ > kRecordsPerTickIdle;
+  records_at_holes_ = records;
+  return static_cast<size_t>(is_busy ? kHolesPerTickBusy : kHolesPerTick);
+}
+
+Status Maintenance::Finish() { return RunOnce(true, kHolesAtEnd); }
+
+Status Maintenance::RunOnce(bool force_checkpoint, size_t holes_max) {
   parts_.log->PrepareSpare();
   parts_.reclaimer->NoteSegments(parts_.log->TrimFullSegments());
   RewriteUnits();
   parts_.descriptors->Run();
   if (force_checkpoint || CheckpointIsDue()) RETURN_IF_ERROR(Checkpoint());
-  return parts_.reclaimer->Run();
+  return parts_.reclaimer->Run(holes_max);
 }
 
 bool Maintenance::CheckpointIsDue() const {

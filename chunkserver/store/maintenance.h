@@ -47,10 +47,13 @@ class Maintenance {
   Maintenance(const Maintenance&) = delete;
   Maintenance& operator=(const Maintenance&) = delete;
 
-  // Stops the thread for good. RunOnce may be called after.
+  // Stops the thread for good. RunOnce and Finish may be called after.
   void Stop();
   // Everything that is due; with `force_checkpoint` also a checkpoint that is not. With the thread stopped, or none.
-  Status RunOnce(bool force_checkpoint);
+  // `holes_max`: as of Reclaimer::Run.
+  Status RunOnce(bool force_checkpoint, size_t holes_max = SIZE_MAX);
+  // Before the store is closed; takes no long time.
+  Status Finish();
   // Writers wait here while too much is not indexed. kNoSpace or kIoError if the index cannot be written.
   Status WaitForRoom();
   // A unit that has become many small extents. Dropped silently when too many wait: it will be queued again.
@@ -68,12 +71,16 @@ class Maintenance {
   bool CheckpointIsDue() const;
   Status Checkpoint();
   void RewriteUnits();
+  // That may be punched now.
+  size_t HolesDue();
 
   const MaintenanceParts parts_;
   const MaintenanceOptions options_;
 
   // Of the thread that runs.
   int64_t last_checkpoint_ms_ = 0;
+  int64_t last_holes_ms_ = 0;
+  uint64_t records_at_holes_ = 0;
   uint64_t bytes_at_checkpoint_ = 0;
   bool failure_is_logged_ = false;
 

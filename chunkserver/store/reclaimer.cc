@@ -7,14 +7,46 @@
 #include <utility>
 
 namespace tarn::store {
+namespace {
 
-void Reclaimer::CheckpointIsDurable(RecordSequence through, std::vector<NamedDeadSpace> dead, std::vector<Tombstone> tombstones) {
+std::vector<DeadRange> JoinRanges(const std::vector<NamedDeadSpace>& dead) {
+  std::vector<DeadRange> ranges;
+  for (const NamedDeadSpace& named : dead) ranges.insert(ranges.end(), named.space.ranges.begin(), named.space.ranges.end());
+  std::sort(ranges.begin(), ranges.end());
+  size_t joined = 0;
+  for (const DeadRange& range : ranges) {
+    if (joined > 0) {
+      DeadRange& last = ranges[joined - 1];
+      const uint64_t end = uint64_t{last.first_block} + last.block_count;
+      if (last.segment == range.segment && range.first_block <= end) {
+        const uint64_t new_end = std::max(end, uint64_t{range.first_block} + range.block_count);
+        last.block_count = static_cast<uint32_t>(new_end - last.first_block);
+        continue;
+      }
+    }
+    ranges[joined++] = range;
+  }
+  ranges.resize(joined);
+  return ranges;
+}
+
+}  // namespace
+
+void Reclaimer::CheckpointIsDurable(RecordSequence through, const std::vector<NamedDeadSpace>& dead, std::vector<Tombstone> tombstones) {
   durable_checkpoint_ = through;
   RemoveForgottenSegments();
   owed_ = Owed{};
   if (dead.empty() && tombstones.empty()) return;
-  FreeBatch batch{.dead = std::move(dead), .tombstones = std::move(tombstones), .killed_through = {}, .readers = leases_->MakeBarrier()};
-  for (const NamedDeadSpace& named : batch.dead) batch.killed_through = std::max(batch.killed_through, named.space.killed_by);
+  FreeBatch batch{.keys = {},
+                  .tombstones = std::move(tombstones),
+                  .killed_through = {},
+                  .readers = leases_->MakeBarrier(),
+                  .holes = JoinRanges(dead)};
+  for (const NamedDeadSpace& named : dead) {
+    batch.keys.push_back(named.key);
+    batch.killed_through = std::max(batch.killed_through, named.space.killed_by);
+  }
+  holes_waiting_ += batch.holes.size();
   batches_.push_back(std::move(batch));
 }
 
@@ -29,13 +61,21 @@ void Reclaimer::RemoveForgottenSegments() {
   }
 }
 
-Status Reclaimer::Run() {
+bool Reclaimer::MustHurry() const {
+  if (holes_waiting_ > kHolesWaitingMax) return true;
+  const Result<FileSystemSpace> space = directory_->Space();
+  return !space.ok() || space->available_bytes < space->capacity_bytes / kShareFreeMin;
+}
+
+Status Reclaimer::Run(size_t holes_max) {
+  if (holes_waiting_ > holes_max && MustHurry()) holes_max = SIZE_MAX;
   // One after another and each durable before the next: a batch may hold what killed the space of an earlier one.
   while (!batches_.empty()) {
     FreeBatch& batch = batches_.front();
     if (batch.killed_through > durable_checkpoint_ || !batch.readers.passed()) break;
-    RETURN_IF_ERROR(Free(batch));
-    for (const NamedDeadSpace& named : batch.dead) owed_.forgotten_keys.push_back(named.key);
+    ASSIGN_OR_RETURN(const bool freed, Free(batch, &holes_max));
+    if (!freed) break;
+    owed_.forgotten_keys.insert(owed_.forgotten_keys.end(), batch.keys.begin(), batch.keys.end());
     for (const Tombstone& tombstone : batch.tombstones) {
       owed_.forgotten_tombstones.push_back(tombstone);
       owed_.new_dead.push_back(tombstone.record);
@@ -45,23 +85,31 @@ Status Reclaimer::Run() {
   return FindEmptySegments();
 }
 
-Status Reclaimer::Free(const FreeBatch& batch) {
-  std::set<SegmentNumber> touched;
-  for (const NamedDeadSpace& named : batch.dead) {
-    for (const DeadRange& range : named.space.ranges) {
-      const std::shared_ptr<Segment> segment = segments_->Find(range.segment);
-      if (segment == nullptr) continue;  // named before a crash and removed since
+Result<bool> Reclaimer::Free(FreeBatch& batch, size_t* holes_left) {
+  while (batch.punched < batch.holes.size()) {
+    if (*holes_left == 0) return false;
+    const DeadRange& range = batch.holes[batch.punched];
+    // None: named before a crash and removed since.
+    if (const std::shared_ptr<Segment> segment = segments_->Find(range.segment)) {
       RETURN_IF_ERROR(segment->file->PunchHole(uint64_t{range.first_block} * kBlockBytes, uint64_t{range.block_count} * kBlockBytes));
       metrics_->blocks_punched.fetch_add(range.block_count, std::memory_order_relaxed);
-      touched.insert(range.segment);
+      --*holes_left;
     }
+    ++batch.punched;
+    --holes_waiting_;
   }
+  std::set<SegmentNumber> touched;
+  for (const DeadRange& range : batch.holes) touched.insert(range.segment);
+  bool sync = false;
   for (const SegmentNumber number : touched) {
-    log_->SyncNext(segments_->Find(number));
+    const std::shared_ptr<Segment> segment = segments_->Find(number);
+    if (segment == nullptr) continue;
+    log_->SyncNext(segment);
     candidates_.insert(number);
+    sync = true;
   }
-  if (touched.empty()) return Status::Ok();
-  return committer_->Commit();
+  if (sync) RETURN_IF_ERROR(committer_->Commit());
+  return true;
 }
 
 Status Reclaimer::FindEmptySegments() {

@@ -35,6 +35,11 @@ struct NamedDeadSpace {
 // One thread at a time (the maintenance thread), but for the constructor's.
 class Reclaimer {
  public:
+  // From then on holes are punched as fast as possible: so many wait (12 bytes each), or less than this part of the
+  // space is free.
+  static constexpr size_t kHolesWaitingMax = 2'000'000;
+  static constexpr uint64_t kShareFreeMin = 10;
+
   // All outlive it.
   Reclaimer(SegmentDirectory* directory, SegmentTable* segments, SegmentLog* log, Committer* committer, ReadLeases* leases,
             StoreMetrics* metrics)
@@ -55,24 +60,32 @@ class Reclaimer {
   }
 
   // A checkpoint through `through` is durable, with all that was owed, `dead` and `tombstones` in it.
-  void CheckpointIsDurable(RecordSequence through, std::vector<NamedDeadSpace> dead, std::vector<Tombstone> tombstones);
+  void CheckpointIsDurable(RecordSequence through, const std::vector<NamedDeadSpace>& dead, std::vector<Tombstone> tombstones);
   // A record that no rebuild needs any more; dead with the next checkpoint.
   void AddDead(const DeadRange& range) { owed_.new_dead.push_back(range); }
   // Segments that may be empty.
   void NoteSegments(const std::vector<SegmentNumber>& numbers) { candidates_.insert(numbers.begin(), numbers.end()); }
 
-  // Punches what may go by now, and looks which segments are empty. Never waits for readers.
-  Status Run();
+  // Punches what may go by now, but no more than `holes_max` holes unless space is short or too much waits, and looks
+  // which segments are empty. Never waits for readers.
+  //
+  // A hole costs the file system a transaction and writers of the segment a wait, however small it is: punched as fast
+  // as they come, the holes of scattered overwrites take more time than the overwrites.
+  Status Run(size_t holes_max = SIZE_MAX);
   bool idle() const { return batches_.empty(); }
 
  private:
   struct FreeBatch {
-    std::vector<NamedDeadSpace> dead;
+    std::vector<uint64_t> keys;  // that name the dead space
     std::vector<Tombstone> tombstones;
     RecordSequence killed_through;
     ReadLeases::Barrier readers;
+    std::vector<DeadRange> holes;  // in order, neighbours joined
+    size_t punched = 0;            // of the holes
   };
-  Status Free(const FreeBatch& batch);
+  // Goes on with the batch. False: it was not finished, since `*holes_left` is 0.
+  Result<bool> Free(FreeBatch& batch, size_t* holes_left);
+  bool MustHurry() const;
   Status FindEmptySegments();
   void RemoveForgottenSegments();
 
@@ -85,6 +98,7 @@ class Reclaimer {
 
   Owed owed_;
   std::deque<FreeBatch> batches_;
+  size_t holes_waiting_ = 0;  // in batches_
   std::set<SegmentNumber> candidates_;
   RecordSequence durable_checkpoint_;
 };
