@@ -1,6 +1,7 @@
 // FilesystemImpl: open files.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -9,28 +10,55 @@
 #include "common/base/check.h"
 
 namespace tarn::client {
+namespace {
+
+// Of FilesystemImpl::written_when_made_.
+constexpr int kWrittenMin = 2;
+constexpr int kWrittenMax = 8;
+
+}  // namespace
 
 void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mode, bool exclusive, OpenFlags flags,
                             Caller caller, Callback<OpenedFile> done) {
-  proto::Mutation mutation = MutationFor(caller);
-  proto::CreateOp* op = mutation.mutable_create();
-  op->set_parent(parent.value());
-  op->set_name(name);
-  op->set_type(proto::FILE_TYPE_REGULAR);
-  op->set_mode(mode);
-  op->set_exclusive(exclusive);
   open_files_.BeginOpening();
-  MutateMaking(parent, name, std::move(mutation), [this, parent, name, flags, caller, token = CacheToken(),
-                                                   done = std::move(done)](const Result<proto::MutationReply>& reply) {
+  // An id that the file gets with its name saves the request for one, and the entry in the log. But an id that is never
+  // written costs when the file is removed.
+  const bool with_data = flags.write && written_when_made_.load(std::memory_order_relaxed) >= kWrittenMin;
+  SendCreate({parent, name, mode, exclusive, flags, caller}, with_data, std::move(done));
+}
+
+void FilesystemImpl::SendCreate(const CreateRequest& request, bool with_data, Callback<OpenedFile> done) {
+  proto::Mutation mutation = MutationFor(request.caller);
+  proto::CreateOp* op = mutation.mutable_create();
+  op->set_parent(request.parent.value());
+  op->set_name(request.name);
+  op->set_type(proto::FILE_TYPE_REGULAR);
+  op->set_mode(request.mode);
+  op->set_exclusive(request.exclusive);
+  std::optional<ReservedDataIds::Reserved> data;
+  if (with_data) data = reserved_data_ids_.TryTake();
+  if (data) {
+    op->set_data_id(data->data.value());
+    *op->mutable_layout() = LayoutToProto(data->layout);
+  }
+  MutateMaking(request.parent, request.name, std::move(mutation),
+               [this, request, had_data = data.has_value(), token = CacheToken(),
+                done = std::move(done)](const Result<proto::MutationReply>& reply) {
     if (!reply.ok()) {
-      CacheForgetName(parent, name);
+      // A file that exists keeps what it has; a layout may be of use no more.
+      const StatusCode code = reply.status().code();
+      if (had_data && (code == StatusCode::kInvalidArgument || (code == StatusCode::kExists && !request.exclusive))) {
+        return SendCreate(request, /*with_data=*/false, done);
+      }
+      CacheForgetName(request.parent, request.name);
       EndOpening();
       return done(reply.status());
     }
     const Attributes attributes = AttributesFromProto(reply->attributes());
-    CacheName(token, parent, name, attributes.inode, *reply);
+    CacheName(token, request.parent, request.name, attributes.inode, *reply);
     CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
-    FinishOpen(attributes, {.created = reply->created(), .write_granted = reply->write_granted()}, flags, caller, done);
+    FinishOpen(attributes, {.created = reply->created(), .write_granted = reply->write_granted()}, request.flags,
+               request.caller, done);
     EndOpening();
   });
 }
@@ -72,7 +100,8 @@ void FilesystemImpl::FinishOpen(const Attributes& attributes, Made made, OpenFla
   }
   const bool same_pages = page_cache_views_.Open(attributes);
   OpenedFile opened;
-  opened.handle = std::make_shared<FileHandle>(open_files_.Use(attributes, made.write_granted), flags, data_->NewReadAhead());
+  opened.handle = std::make_shared<FileHandle>(open_files_.Use(attributes, made.write_granted), flags, made.created,
+                                               data_->NewReadAhead());
   opened.attributes = open_files_.Show(attributes);
   opened.created = made.created;
   opened.keep_cache = same_pages;
@@ -122,7 +151,15 @@ void FilesystemImpl::Fsync(const FileHandlePtr& handle, StatusCallback done) {
 
 void FilesystemImpl::Release(const FileHandlePtr& handle) {
   CHECK(!handle->released.exchange(true), "a handle is released once");
+  if (handle->created && handle->flags.write) NoteFirstUse(*handle);
   EndUse(handle->inode);
+}
+
+void FilesystemImpl::NoteFirstUse(const FileHandle& handle) {
+  const int step = handle.wrote.load(std::memory_order_relaxed) ? 1 : -1;
+  int score = written_when_made_.load(std::memory_order_relaxed);
+  while (!written_when_made_.compare_exchange_weak(score, std::clamp(score + step, 0, kWrittenMax))) {
+  }
 }
 
 void FilesystemImpl::EndUse(const OpenInodePtr& open) { AfterRelease(open, open_files_.Release(open)); }

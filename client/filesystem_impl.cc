@@ -18,7 +18,7 @@ FilesystemImpl::FilesystemImpl(Parts parts)
       }),
       page_cache_views_(parts_.page_cache_views_bytes),
       reserved_data_ids_(
-          parts_.random.get(),
+          parts_.clock.get(), parts_.random.get(),
           [this](uint32_t count, Callback<ReservedDataIds::Batch> done) {
             proto::Mutation mutation;
             mutation.mutable_reserve_data_ids()->set_volume(parts_.volume.id.value());

@@ -30,16 +30,22 @@
 
 namespace tarn::client {
 
-// Immutable after construction, but for `released`.
+// Immutable after construction, but for the atomics.
 class FileHandle {
  public:
-  FileHandle(OpenInodePtr open_inode, OpenFlags open_flags, std::shared_ptr<ReadAheadState> read_ahead_state)
-      : inode(std::move(open_inode)), flags(open_flags), read_ahead(std::move(read_ahead_state)), errors(inode->data->NewErrorCursor()) {}
+  FileHandle(OpenInodePtr open_inode, OpenFlags open_flags, bool made, std::shared_ptr<ReadAheadState> read_ahead_state)
+      : inode(std::move(open_inode)),
+        flags(open_flags),
+        created(made),
+        read_ahead(std::move(read_ahead_state)),
+        errors(inode->data->NewErrorCursor()) {}
 
   const OpenInodePtr inode;
   const OpenFlags flags;
+  const bool created;  // this open made the file
   const std::shared_ptr<ReadAheadState> read_ahead;
   const ErrorCursorPtr errors;
+  std::atomic<bool> wrote = false;  // a write was asked for
   std::atomic<bool> released = false;
 };
 
@@ -186,6 +192,18 @@ class FilesystemImpl final : public Filesystem {
   // Carries out the truncate that is pending on the inode, ours or that of a client which did not finish it.
   void FinishPendingTruncate(InodeId inode, StatusCallback done);
 
+  struct CreateRequest {
+    InodeId parent;
+    std::string name;
+    uint32_t mode = 0;
+    bool exclusive = false;
+    OpenFlags flags;
+    Caller caller;
+  };
+  // `with_data`: the file may get a data id at once.
+  void SendCreate(const CreateRequest& request, bool with_data, Callback<OpenedFile> done);
+  void NoteFirstUse(const FileHandle& handle);
+
   struct Made {
     bool created = false;
     bool write_granted = false;
@@ -212,6 +230,8 @@ class FilesystemImpl final : public Filesystem {
   WriteReleases write_releases_;
   PageCacheViews page_cache_views_;
   ReservedDataIds reserved_data_ids_;
+  // Whether files made here are written by whoever made them: rises with each that is, falls with each that is not.
+  std::atomic<int> written_when_made_{0};
   ObservedMetadata observed_metadata_;
   std::unique_ptr<DataPlane> data_;
 };

@@ -105,6 +105,33 @@ class FilesystemTest : public ::testing::Test {
   std::unique_ptr<FilesystemImpl> filesystem_;
 };
 
+TEST_F(FilesystemTest, FilesThatAreWrittenWhereTheyAreMadeGetTheirDataIdWithTheirName) {
+  int without = 0;
+  for (int i = 0; i < 20; ++i) {
+    const OpenedFile file = Create("file " + std::to_string(i));
+    EXPECT_TRUE(file.created);
+    EXPECT_EQ(file.attributes.size_bytes, 0u);
+    without += file.attributes.data.valid() ? 0 : 1;
+    Write(file.handle, 0, "text");
+    EXPECT_TRUE(Flush(file.handle).ok());
+    EXPECT_EQ(Read(file.handle), "text");
+    filesystem_->Release(file.handle);
+  }
+  // The first two show that files are written here, and then ids must be reserved first.
+  EXPECT_LE(without, 5);
+  EXPECT_EQ(CountMutations(proto::Mutation::kReserveDataIds), 1);
+  // A file that exists keeps its data, and is not made.
+  const OpenedFile again = Create("file 3", /*exclusive=*/false);
+  EXPECT_FALSE(again.created);
+  EXPECT_EQ(Read(again.handle), "text");
+  filesystem_->Release(again.handle);
+  // Where files stay empty they get no ids.
+  for (int i = 0; i < 10; ++i) filesystem_->Release(Create("empty " + std::to_string(i)).handle);
+  const OpenedFile empty = Create("empty");
+  EXPECT_FALSE(empty.attributes.data.valid());
+  filesystem_->Release(empty.handle);
+}
+
 TEST_F(FilesystemTest, WhatWasWrittenIsReadBack) {
   OpenedFile file = Create("a");
   EXPECT_TRUE(file.created);

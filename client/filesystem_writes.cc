@@ -15,6 +15,7 @@ void FilesystemImpl::Write(const FileHandlePtr& handle, uint64_t offset, std::sp
   if (!handle->flags.append && (offset > kFileSizeMax || bytes.size() > kFileSizeMax - offset)) {
     return done(Status(StatusCode::kFileTooLarge, "a file cannot be that large"));
   }
+  if (!handle->wrote.load(std::memory_order_relaxed)) handle->wrote.store(true, std::memory_order_relaxed);
   WriteGrant* const grant = handle->inode->grant.get();
   if (grant == nullptr) return WriteNow(handle, offset, bytes, std::move(done));
   if (const std::optional<WriteGrant::Way> way = grant->TryBegin(handle->flags.append)) {

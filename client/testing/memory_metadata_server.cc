@@ -450,7 +450,9 @@ Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::Mutat
 Status MemoryMetadataServer::Create(const proto::Mutation& mutation, proto::MutationReply* reply) {
   const proto::CreateOp& op = mutation.create();
   const auto found = names_.find({op.parent(), op.name()});
-  if (found != names_.end() && op.exclusive()) return Status(StatusCode::kExists, "the name exists");
+  if (found != names_.end() && (op.exclusive() || (op.data_id() != 0 && !op.replace()))) {
+    return Status(StatusCode::kExists, "the name exists");
+  }
   reply->set_created(found == names_.end());
   proto::Attributes* file =
       found != names_.end() ? &inodes_.at(found->second) : NewInode(proto::FILE_TYPE_REGULAR, op.mode());
@@ -460,7 +462,7 @@ Status MemoryMetadataServer::Create(const proto::Mutation& mutation, proto::Muta
     file->set_data_id(op.data_id());
     file->set_data_generation(file->data_generation() + 1);
     file->set_size_bytes(op.size_bytes());
-    file->set_mtime_ns(op.mtime_ns());
+    if (op.mtime_ns() != 0) file->set_mtime_ns(op.mtime_ns());
     file->set_change(file->change() + 1);
   }
   *reply->mutable_attributes() = *file;
