@@ -31,27 +31,41 @@ class ThreadWorkerPool final : public WorkerPool {
   }
 
   bool Submit(std::function<void()> task) override {
+    bool wake = false;
     {
       MutexLock lock(mutex_);
       if (stopping_ || queue_.size() >= queue_max_) return false;
       queue_.push_back(std::move(task));
+      wake = MayWake();
     }
-    work_or_stop_.NotifyOne();
+    if (wake) work_or_stop_.NotifyOne();
     return true;
   }
 
  private:
+  // One thread is woken at a time: it wakes the next one when it has taken a task and there are more. So tasks that take
+  // no longer than a thread takes to wake are done by few threads, and tasks that block by all.
+  bool MayWake() REQUIRES(mutex_) {
+    if (sleeping_ == 0 || waking_) return false;
+    return waking_ = true;
+  }
+
   void Work() {
     MutexLock lock(mutex_);
     while (true) {
       if (queue_.empty()) {
         if (stopping_) return;
+        ++sleeping_;
         work_or_stop_.Wait(lock);
+        --sleeping_;
+        waking_ = false;
         continue;
       }
       std::function<void()> task = std::move(queue_.front());
       queue_.pop_front();
+      const bool wake = !queue_.empty() && MayWake();
       lock.Unlock();
+      if (wake) work_or_stop_.NotifyOne();
       task();
       // What the task captured is destroyed without the lock: its destructors may submit.
       task = nullptr;
@@ -67,6 +81,8 @@ class ThreadWorkerPool final : public WorkerPool {
   CondVar work_or_stop_;
   std::deque<std::function<void()>> queue_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
+  size_t sleeping_ GUARDED_BY(mutex_) = 0;  // or woken, and not yet awake
+  bool waking_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

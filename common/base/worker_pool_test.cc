@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <future>
+#include <latch>
 #include <memory>
 
 namespace tarn {
@@ -31,6 +32,23 @@ TEST(WorkerPool, RefusesWhenTheQueueIsFull) {
   EXPECT_TRUE(pool->Submit([] {}));
   EXPECT_FALSE(pool->Submit([] {}));
   release.set_value();
+}
+
+// Each waits for all the others: were one thread left asleep, none would go on.
+TEST(WorkerPool, TasksThatBlockAreRunByAllThreads) {
+  constexpr int kThreads = 8;
+  auto pool = WorkerPool::Start("workers", kThreads, 1000);
+  for (int round = 0; round < 200; ++round) {
+    const auto all = std::make_shared<std::latch>(kThreads);
+    const auto over = std::make_shared<std::latch>(kThreads);
+    for (int i = 0; i < kThreads; ++i) {
+      EXPECT_TRUE(pool->Submit([all, over] {
+        all->arrive_and_wait();
+        over->count_down();
+      }));
+    }
+    over->wait();
+  }
 }
 
 }  // namespace
