@@ -88,7 +88,8 @@ void RaftReplicator::OnWritten(uint64_t ticket, bool last) {
   written_ticket_ = ticket;
   if (!Drive(lock)) return;
   const bool idle = last && !writer_->HasWaiting();
-  if (!idle || applying_ || tasks_.size() != 1 || tasks_.front().entry.size() > kAppliedByWriterBytesMax) {
+  const bool lone = tasks_.size() == 1 && tasks_.front().kind == Task::Kind::kEntry;
+  if (!idle || !lone || applying_ || tasks_.front().entry.size() > kAppliedByWriterBytesMax) {
     WakeApply();
     return;
   }

@@ -193,7 +193,8 @@ TEST(RaftReplicator, ProposalsOfManyThreadsKeepTheOrderOfEach) {
         member.replicator->Propose(std::to_string(thread) + ":" + std::to_string(i), [&answered](const Status& status) {
           if (status.ok()) ++answered;
         });
-        if (i % 10 == 0) EXPECT_TRUE(member.Propose("lone").ok());
+        if (i % 10 != 0) continue;
+        EXPECT_TRUE(member.Propose("lone").ok());
       }
     });
   }
