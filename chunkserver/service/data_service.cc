@@ -17,6 +17,7 @@ namespace {
 
 // Up to here a copy is cheaper than sendfile's set-up.
 constexpr uint32_t kCopyBytesMax = 64u << 10;
+constexpr uint32_t kDataIdsListedMax = 65'536;  // of one answer
 // Room for a parsed read.
 constexpr size_t kReadArenaBytes = 512;
 
@@ -101,6 +102,12 @@ void DataService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> u
       if (const auto message = ParseOrFail<proto::StatDataRequest>(request, *responder)) {
         HostedTarget* const target = FindOrFail(TargetId(message->target()), *responder);
         if (target != nullptr) OnWorker(*target, responder, [=, this] { StatData(*target, *message, responder); });
+      }
+      return;
+    case rpc::Method::kListData:
+      if (const auto message = ParseOrFail<proto::ListDataRequest>(request, *responder)) {
+        HostedTarget* const target = FindOrFail(TargetId(message->target()), *responder);
+        if (target != nullptr) OnWorker(*target, responder, [=] { ListData(*target, *message, *responder); });
       }
       return;
     default: responder->Fail(Status(StatusCode::kNotSupported, "a chunk server does not serve this method"));
@@ -303,6 +310,18 @@ void DataService::StatData(HostedTarget& target, const proto::StatDataRequest& r
     row->set_version(chunk.version);
   }
   responder->Reply(reply);
+}
+
+void DataService::ListData(HostedTarget& target, const proto::ListDataRequest& request, rpc::Responder& responder) {
+  if (request.entries_max() == 0 || request.entries_max() > kDataIdsListedMax)
+    return responder.Fail(Status(StatusCode::kInvalidArgument, "1 to " + std::to_string(kDataIdsListedMax) + " data ids can be listed at once"));
+  const std::optional<DataId> after = request.after() != 0 ? std::optional(DataId(request.after())) : std::nullopt;
+  const Result<store::DataIdPage> page = target.store()->ListDataIds(after, request.entries_max());
+  if (!page.ok()) return responder.Fail(page.status());
+  proto::ListDataReply reply;
+  for (const DataId data : page->ids) reply.add_data_ids(data.value());
+  reply.set_end(page->end);
+  responder.Reply(reply);
 }
 
 }  // namespace tarn::chunk

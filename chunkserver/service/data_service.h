@@ -71,6 +71,7 @@ class DataService {
              const ResponderPtr& responder);
   void Truncate(HostedTarget& target, const std::shared_ptr<proto::TruncateChunkRequest>& request, const ResponderPtr& responder);
   void Commit(const proto::CommitTargetRequest& request, const ResponderPtr& responder);
+  static void ListData(HostedTarget& target, const proto::ListDataRequest& request, rpc::Responder& responder);
   void StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder);
 
   const DataServiceParts parts_;

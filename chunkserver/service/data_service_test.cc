@@ -180,9 +180,10 @@ class DataServiceTest : public TargetDirectories {
     client.Call(method, request, options, [&](const rpc::Reply& answer) { done.set_value(rpc::ParseReply(answer, reply)); });
     return done.get_future().get();
   }
-  Status Write(const std::string& bytes, proto::WriteChunkReply* reply) {
+  Status Write(const std::string& bytes, proto::WriteChunkReply* reply, uint64_t data = kData) {
     proto::WriteChunkRequest request;
     *request.mutable_chunk() = Address();
+    request.mutable_chunk()->set_data_id(data);
     request.set_piece_sums(ComputePieceSums(0, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}));
     request.set_durable(true);
     return CallWith(*client_, rpc::Method::kWriteChunk, request, bytes, reply);
@@ -304,6 +305,30 @@ TEST_F(DataServiceTest, WhatIsDamagedIsRepairedAndThenRead) {
   target().FillReport(&report);
   EXPECT_EQ(report.scrub().errors_found(), 1u);
   EXPECT_EQ(report.scrub().errors_repaired(), 1u);
+}
+
+TEST_F(DataServiceTest, ListsDataIdsInPages) {
+  for (const uint64_t data : {5, 900, 77, 6}) {
+    proto::WriteChunkReply reply;
+    ASSERT_TRUE(Write("something", &reply, data).ok());
+  }
+  proto::ListDataRequest request;
+  request.set_target(kTarget);
+  request.set_entries_max(3);
+  proto::ListDataReply first;
+  ASSERT_TRUE(client_->CallAndWait(rpc::Method::kListData, request, &first).ok());
+  EXPECT_THAT(first.data_ids(), ElementsAre(5, 6, 77));
+  EXPECT_FALSE(first.end());
+  request.set_after(77);
+  proto::ListDataReply second;
+  ASSERT_TRUE(client_->CallAndWait(rpc::Method::kListData, request, &second).ok());
+  EXPECT_THAT(second.data_ids(), ElementsAre(900));
+  EXPECT_TRUE(second.end());
+  request.set_entries_max(0);
+  EXPECT_EQ(client_->CallAndWait(rpc::Method::kListData, request, &second).code(), StatusCode::kInvalidArgument);
+  request.set_entries_max(3);
+  request.set_target(99);
+  EXPECT_EQ(client_->CallAndWait(rpc::Method::kListData, request, &second).code(), StatusCode::kWrongIncarnation);
 }
 
 TEST_F(DataServiceTest, PeerMethodsAreForChunkServers) {

@@ -60,6 +60,7 @@ constexpr std::array kMethods = {
     MethodRow{Method::kCommitTarget, "kCommitTarget"},
     MethodRow{Method::kTruncateChunk, "kTruncateChunk"},
     MethodRow{Method::kStatData, "kStatData"},
+    MethodRow{Method::kListData, "kListData"},
     MethodRow{Method::kReplicate, "kReplicate"},
     MethodRow{Method::kReconcile, "kReconcile"},
     MethodRow{Method::kInventory, "kInventory"},

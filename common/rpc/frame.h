@@ -63,6 +63,7 @@ enum class Method : uint16_t {
   kCommitTarget = 42,
   kTruncateChunk = 43,
   kStatData = 44,
+  kListData = 45,
   // Between chunk servers.
   kReplicate = 50,
   kReconcile = 51,
