@@ -8,6 +8,7 @@
 #include "cli/commands/browse.h"
 #include "cli/commands/dev.h"
 #include "cli/commands/fsck.h"
+#include "cli/commands/group.h"
 #include "cli/commands/meta.h"
 #include "cli/commands/mount.h"
 #include "cli/commands/node.h"
@@ -34,6 +35,9 @@ struct Parsed {
   std::string volume_info_name;
   uint64_t metaserver = 0;
   NodeDrainOptions node_drain;
+  NodeRemoveOptions node_remove;
+  bool unhealthy_groups = false;
+  GroupPromoteOptions group_promote;
   std::string node;
   uint64_t target = 0;
   PutOptions put;
@@ -131,6 +135,22 @@ void AddNode(CLI::App& app, Parsed* parsed) {
   drain->add_flag("--force", parsed->node_drain.force, "Also if there is no room for everything elsewhere");
   CLI::App* uncordon = AddCommand(*node, parsed, "uncordon", "Takes a drained node back into use", [parsed](const Context& context) { return RunNodeUncordon(context, parsed->node); });
   uncordon->add_option("node", parsed->node, "Its name in `tarn node list`")->required();
+  CLI::App* remove = AddCommand(*node, parsed, "remove", "Says that targets of a node that do not answer are gone for good: their copies are made anew at once",
+                                [parsed](const Context& context) { return RunNodeRemove(context, parsed->node_remove); });
+  remove->add_option("node", parsed->node_remove.node, "Its name in `tarn node list`")->required();
+  remove->add_flag("--accept-data-loss", parsed->node_remove.accept_data_loss, "Also if something has its last current copy there");
+}
+
+void AddGroup(CLI::App& app, Parsed* parsed) {
+  CLI::App* group = app.add_subcommand("group", "Shows placement groups; the last way out if the only current copy of one is gone");
+  group->require_subcommand(1)->fallthrough();
+  CLI::App* list = AddCommand(*group, parsed, "list", "Shows placement groups and their members", [parsed](const Context& context) { return RunGroupList(context, parsed->unhealthy_groups); });
+  list->add_flag("--unhealthy", parsed->unhealthy_groups, "Only those that files use and that lack copies");
+  CLI::App* promote = AddCommand(*group, parsed, "promote", "Lets a group go on from an older copy: what only the lost ones had is given up",
+                                 [parsed](const Context& context) { return RunGroupPromote(context, parsed->group_promote); });
+  promote->add_option("group", parsed->group_promote.group, "Its number in `tarn group list`")->required()->check(CLI::PositiveNumber);
+  promote->add_option("target", parsed->group_promote.target, "Which copy: one of PROMOTABLE")->required()->check(CLI::PositiveNumber);
+  promote->add_flag("--accept-data-loss", parsed->group_promote.accept_data_loss, "Yes, what was written since is lost");
 }
 
 void AddTarget(CLI::App& app, Parsed* parsed) {
@@ -201,6 +221,7 @@ int RunCommandLine(int argc, char** argv, Context context) {
   AddVolume(app, &parsed);
   AddMeta(app, &parsed);
   AddNode(app, &parsed);
+  AddGroup(app, &parsed);
   AddTarget(app, &parsed);
   AddTransfer(app, &parsed);
   AddBrowse(app, &parsed);

@@ -120,6 +120,8 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.session_lease_ms = options.session_lease_ms;
   server_options.reclaim_delay_ms = options.reclaim_delay_ms;
   server_options.replace_delay_ms = options.replace_delay_ms;
+  server_options.reconcile_interval_ms = options.reconcile_interval_ms;
+  server_options.orphan_quarantine_ms = options.orphan_quarantine_ms;
   server_options.software_version = TARN_VERSION;
   server_options.faults = faults.get();
   server_options.on_failure = EndAfterFailure;

@@ -57,6 +57,10 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
   Add(app, "replace-delay-ms", options.replace_delay_ms,
       "A chunk server that is silent for so long has its copies made elsewhere: longer than a restart of its node takes");
+  Add(app, "reconcile-interval-ms", options.reconcile_interval_ms,
+      "How often the data ids on chunk servers are compared with the metadata, also some minutes after one registers");
+  Add(app, "orphan-quarantine-ms", options.orphan_quarantine_ms,
+      "How long data that no file, reservation or deletion knows is kept before it is deleted");
   Add(app, "fault", options.fault, "Fault points for tests, for example meta.lose_reply=once");
   app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
   try {
@@ -90,6 +94,8 @@ Status ValidateOptions(const Options& options) {
   if (options.session_lease_ms < 1000) return refuse("--session-lease-ms is below 1000");
   if (options.reclaim_delay_ms < 0) return refuse("--reclaim-delay-ms is negative");
   if (options.replace_delay_ms < 0) return refuse("--replace-delay-ms is negative");
+  if (options.reconcile_interval_ms < 100) return refuse("--reconcile-interval-ms is below 100");
+  if (options.orphan_quarantine_ms < 0) return refuse("--orphan-quarantine-ms is negative");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
   return Status::Ok();
 }

@@ -27,6 +27,8 @@ struct Options {
   int64_t session_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;
   int64_t replace_delay_ms = 300'000;
+  int64_t reconcile_interval_ms = 86'400'000;
+  int64_t orphan_quarantine_ms = 86'400'000;
   std::string fault;
   bool allow_faults = false;
 };

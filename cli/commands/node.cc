@@ -121,6 +121,13 @@ Status RunNodeDrain(const Context& context, const NodeDrainOptions& options) {
   return Status::Ok();
 }
 
+Status RunNodeRemove(const Context& context, const NodeRemoveOptions& options) {
+  ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
+  ASSIGN_OR_RETURN(const client::NodeInfo node, admin->RemoveNode(options.node, options.accept_data_loss));
+  PrintNode(context, node);
+  return Status::Ok();
+}
+
 Status RunNodeUncordon(const Context& context, const std::string& name) {
   ASSIGN_OR_RETURN(const auto admin, ConnectAdmin(context));
   ASSIGN_OR_RETURN(const client::NodeInfo node, admin->UncordonNode(name));

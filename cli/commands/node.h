@@ -1,4 +1,4 @@
-// tarn node list | drain | uncordon: the nodes whose disks the cluster pools.
+// tarn node list | drain | uncordon | remove: the nodes whose disks the cluster pools.
 #pragma once
 
 #include <string>
@@ -13,8 +13,14 @@ struct NodeDrainOptions {
   bool force = false;  // also if not everything can be moved off now
 };
 
+struct NodeRemoveOptions {
+  std::string node;
+  bool accept_data_loss = false;  // also if something has its last current copy there
+};
+
 Status RunNodeList(const Context& context);
 Status RunNodeDrain(const Context& context, const NodeDrainOptions& options);
+Status RunNodeRemove(const Context& context, const NodeRemoveOptions& options);
 Status RunNodeUncordon(const Context& context, const std::string& node);
 
 }  // namespace tarn::cli

@@ -1,5 +1,6 @@
 #include "cli/commands/status.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -16,6 +17,59 @@ nlohmann::ordered_json RepairJson(const client::RepairProgress& repair) {
   return {{"groups_degraded", repair.groups_degraded}, {"groups_unavailable", repair.groups_unavailable}, {"groups_moving", repair.groups_moving},
           {"bytes_done", repair.bytes_done},           {"bytes_total", repair.bytes_total},               {"bytes_per_second", repair.bytes_per_second},
           {"eta_seconds", repair.eta_seconds}};
+}
+
+nlohmann::ordered_json RebalanceJson(const client::RebalanceProgress& rebalance) {
+  return {{"moves_left", rebalance.moves_left},   {"moves_done", rebalance.moves_done},
+          {"bytes_left", rebalance.bytes_left},   {"bytes_total", rebalance.bytes_total},
+          {"bytes_per_second", rebalance.bytes_per_second}, {"eta_seconds", rebalance.eta_seconds}};
+}
+
+nlohmann::ordered_json SpaceJson(const client::SpaceProgress& space) {
+  return {{"used_bytes", space.used_bytes},
+          {"available_bytes", space.available_bytes},
+          {"usable_bytes", space.usable_bytes},
+          {"reclaimed_bytes_per_second", space.reclaimed_bytes_per_second},
+          {"leftover_bytes", space.leftover_bytes},
+          {"unknown_data_ids", space.unknown_data_ids},
+          {"unknown_bytes", space.unknown_bytes},
+          {"unknown_reclaimed_bytes", space.unknown_reclaimed_bytes},
+          {"kept_data_ids", space.kept_data_ids},
+          {"checked_ns", space.checked_ns},
+          {"checking", space.checking}};
+}
+
+nlohmann::ordered_json PromotionsJson(const std::vector<client::ForcedPromotion>& promotions) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const client::ForcedPromotion& each : promotions) json.push_back({{"group", each.group}, {"target", each.target}, {"at_ns", each.at_ns}});
+  return json;
+}
+
+void PrintSpace(const client::ClusterStatus& status) {
+  const client::SpaceProgress& space = status.space;
+  std::printf("space     %s used, %s available, of all copies together\n", HumanBytes(space.used_bytes).c_str(), HumanBytes(space.available_bytes).c_str());
+  if (status.dead_data_ids != 0 || space.reclaimed_bytes_per_second != 0) {
+    std::printf("reclaim   %lu deleted files' data waits; %s/s come back\n", static_cast<unsigned long>(status.dead_data_ids), HumanBytes(space.reclaimed_bytes_per_second).c_str());
+  }
+  if (space.leftover_bytes != 0) std::printf("          %s of copies that have been moved away are being removed\n", HumanBytes(space.leftover_bytes).c_str());
+  if (space.unknown_data_ids + space.unknown_reclaimed_bytes + space.kept_data_ids != 0) {
+    std::printf("orphans   %lu data ids (%s) that nobody knows are in quarantine, %s have been reclaimed", static_cast<unsigned long>(space.unknown_data_ids),
+                HumanBytes(space.unknown_bytes).c_str(), HumanBytes(space.unknown_reclaimed_bytes).c_str());
+    if (space.kept_data_ids != 0) std::printf("; %lu from after the restored backup are kept", static_cast<unsigned long>(space.kept_data_ids));
+    std::printf("\n");
+  }
+  std::printf("\n");
+}
+
+// Bytes where there are some, else moves.
+void PrintRebalance(const client::RebalanceProgress& rebalance) {
+  if (rebalance.moves_left == 0) return;
+  std::printf("moving    %u placement groups to targets that carry less, %u have been moved\n", rebalance.moves_left, rebalance.moves_done);
+  if (rebalance.bytes_total != 0) {
+    const uint64_t done = rebalance.bytes_total - std::min(rebalance.bytes_total, rebalance.bytes_left);
+    std::printf("          %s\n", CopyProgressLine(done, rebalance.bytes_total, rebalance.bytes_per_second, rebalance.eta_seconds).c_str());
+  }
+  std::printf("\n");
 }
 
 // Nothing to repair, nothing said.
@@ -40,6 +94,9 @@ void PrintStatusJson(const client::ClusterStatus& status) {
                               {"unsettled_directories", status.unsettled_directories},
                               {"reclaim_disabled", status.reclaim_disabled},
                               {"repair", RepairJson(status.repair)},
+                              {"rebalance", RebalanceJson(status.rebalance)},
+                              {"space", SpaceJson(status.space)},
+                              {"forced_promotions", PromotionsJson(status.forced_promotions)},
                               {"software_version", status.software_version},
                               {"problems", status.problems}};
   for (const client::MetaserverStatus& server : status.metaservers) {
@@ -69,6 +126,8 @@ void PrintStatusText(const client::ClusterStatus& status) {
   std::printf("cluster   %s, %u placement groups, %u sessions\n\n", status.cluster_id.c_str(), status.placement_groups, status.sessions);
   if (status.removing_inodes != 0) std::printf("removing  about %lu inodes in the background\n\n", static_cast<unsigned long>(status.removing_inodes));
   PrintRepair(status.repair);
+  PrintRebalance(status.rebalance);
+  PrintSpace(status);
   std::vector<std::vector<std::string>> meta{{"METASERVER", "ADDRESS", "ROLE", "PID"}};
   for (const client::MetaserverStatus& server : status.metaservers) {
     meta.push_back({std::to_string(server.id), server.address, server.role, std::to_string(server.pid)});

@@ -33,7 +33,8 @@ nlohmann::ordered_json ToJson(const client::ScrubStatus& scrub) {
           {"bytes_total", scrub.bytes_total},
           {"errors_found", scrub.errors_found},
           {"errors_repaired", scrub.errors_repaired},
-          {"last_round_ended_ns", scrub.last_round_ended_ns}};
+          {"last_round_ended_ns", scrub.last_round_ended_ns},
+          {"next_round_ns", scrub.next_round_ns}};
 }
 
 }  // namespace
@@ -76,10 +77,11 @@ Status RunScrubStatus(const Context& context) {
     std::printf("%s\n", json.dump(2).c_str());
     return Status::Ok();
   }
-  std::vector<std::vector<std::string>> rows{{"TARGET", "NODE", "STATE", "CHECKED", "OF", "LAST ROUND", "ERRORS", "REPAIRED"}};
+  std::vector<std::vector<std::string>> rows{{"TARGET", "NODE", "STATE", "CHECKED", "OF", "LAST ROUND", "NEXT ROUND", "ERRORS", "REPAIRED"}};
   for (const client::ScrubStatus& scrub : scrubs) {
     rows.push_back({std::to_string(scrub.target_id), scrub.node, scrub.running ? "running" : "idle", HumanBytes(scrub.bytes_checked), HumanBytes(scrub.bytes_total),
-                    scrub.last_round_ended_ns == 0 ? "never" : HumanTime(scrub.last_round_ended_ns), std::to_string(scrub.errors_found), std::to_string(scrub.errors_repaired)});
+                    scrub.last_round_ended_ns == 0 ? "never" : HumanTime(scrub.last_round_ended_ns),
+                    scrub.running ? "now" : scrub.next_round_ns == 0 ? "on request" : HumanTime(scrub.next_round_ns), std::to_string(scrub.errors_found), std::to_string(scrub.errors_repaired)});
   }
   std::printf("%s", FormatTable(rows).c_str());
   return Status::Ok();

@@ -93,6 +93,34 @@ NodeInfo NodeFromProto(const proto::NodeInfo& message) {
   return node;
 }
 
+GroupInfo GroupFromProto(const proto::GroupInfo& message) {
+  GroupInfo group;
+  group.id = message.group().id();
+  group.epoch = message.group().epoch();
+  group.replicas = message.group().replicas();
+  group.health = message.health();
+  group.in_sync.assign(message.group().targets().begin(), message.group().targets().end());
+  group.syncing.assign(message.group().syncing_targets().begin(), message.group().syncing_targets().end());
+  group.promotable.assign(message.promotable().begin(), message.promotable().end());
+  group.bytes = message.bytes();
+  group.used = message.used();
+  return group;
+}
+
+SpaceProgress SpaceFromProto(const proto::SpaceProgress& message) {
+  return {.reclaimed_bytes_per_second = message.reclaimed_bytes_per_second(),
+          .leftover_bytes = message.leftover_bytes(),
+          .unknown_data_ids = message.unknown_data_ids(),
+          .unknown_bytes = message.unknown_bytes(),
+          .unknown_reclaimed_bytes = message.unknown_reclaimed_bytes(),
+          .kept_data_ids = message.kept_data_ids(),
+          .checked_ns = message.checked_ns(),
+          .checking = message.checking(),
+          .usable_bytes = message.usable_bytes(),
+          .used_bytes = message.used_bytes(),
+          .available_bytes = message.available_bytes()};
+}
+
 ScrubStatus ScrubFromProto(const proto::ScrubStatusReply::Row& row) {
   ScrubStatus scrub;
   scrub.target_id = row.target();
@@ -103,6 +131,7 @@ ScrubStatus ScrubFromProto(const proto::ScrubStatusReply::Row& row) {
   scrub.errors_found = row.progress().errors_found();
   scrub.errors_repaired = row.progress().errors_repaired();
   scrub.last_round_ended_ns = row.progress().last_round_ended_ns();
+  scrub.next_round_ns = row.progress().next_round_ns();
   return scrub;
 }
 
@@ -131,6 +160,15 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   status.repair.bytes_total = reply.repair().bytes_total();
   status.repair.bytes_per_second = reply.repair().bytes_per_second();
   status.repair.eta_seconds = reply.repair().eta_seconds();
+  status.space = SpaceFromProto(reply.space());
+  for (const proto::ForcedPromotion& promotion : reply.forced_promotions())
+    status.forced_promotions.push_back({.group = promotion.group(), .target = promotion.target(), .at_ns = promotion.at_ns()});
+  status.rebalance = {.moves_left = reply.rebalance().moves_left(),
+                      .moves_done = reply.rebalance().moves_done(),
+                      .bytes_left = reply.rebalance().bytes_left(),
+                      .bytes_total = reply.rebalance().bytes_total(),
+                      .bytes_per_second = reply.rebalance().bytes_per_second(),
+                      .eta_seconds = reply.rebalance().eta_seconds()};
   status.software_version = reply.software_version();
   status.problems.assign(reply.problems().begin(), reply.problems().end());
   return status;
@@ -250,6 +288,35 @@ class GrpcAdminClient final : public AdminClient {
     proto::RetireTargetReply reply;
     RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::RetireTarget, message, &reply));
     return TargetFromProto(reply.target());
+  }
+  Result<NodeInfo> RemoveNode(const std::string& node, bool accept_data_loss) override {
+    proto::RemoveNodeRequest message;
+    message.set_node(node);
+    message.set_accept_data_loss(accept_data_loss);
+    proto::RemoveNodeReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::RemoveNode, message, &reply));
+    return NodeFromProto(reply.node());
+  }
+  Result<std::vector<GroupInfo>> ListGroups(bool unhealthy_only) override {
+    proto::ListGroupsRequest message;
+    message.set_unhealthy_only(unhealthy_only);
+    proto::ListGroupsReply reply;
+    RETURN_IF_ERROR(Ask(&proto::AdminService::Stub::ListGroups, message, &reply));
+    std::vector<GroupInfo> groups;
+    for (const proto::GroupInfo& group : reply.groups()) groups.push_back(GroupFromProto(group));
+    return groups;
+  }
+  Result<GroupInfo> PromoteMember(uint32_t group, uint64_t target, bool accept_data_loss) override {
+    proto::PromoteMemberRequest message;
+    message.set_group(group);
+    message.set_target(target);
+    message.set_accept_data_loss(accept_data_loss);
+    proto::PromoteMemberReply reply;
+    // Not repeated by itself: if it was done the second one is refused.
+    RETURN_IF_ERROR(Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+      return stubs.admin->PromoteMember(context, message, &reply);
+    }));
+    return GroupFromProto(reply.group());
   }
   Result<std::vector<ScrubStatus>> GetScrubStatus() override {
     proto::ScrubStatusReply reply;

@@ -54,6 +54,49 @@ struct RepairProgress {
   uint64_t eta_seconds = 0;  // 0: not known
 };
 
+// Placement groups on their way to targets that carry less.
+struct RebalanceProgress {
+  uint32_t moves_left = 0;  // as planned now, those under way included
+  uint32_t moves_done = 0;  // since it began
+  uint64_t bytes_left = 0;
+  uint64_t bytes_total = 0;
+  uint64_t bytes_per_second = 0;
+  uint64_t eta_seconds = 0;  // 0: not known
+};
+
+// Space that comes back, and what there is.
+struct SpaceProgress {
+  uint64_t reclaimed_bytes_per_second = 0;  // of late
+  uint64_t leftover_bytes = 0;           // copies of placement groups that have left their target
+  uint64_t unknown_data_ids = 0;         // data that nobody knows, in quarantine
+  uint64_t unknown_bytes = 0;
+  uint64_t unknown_reclaimed_bytes = 0;  // ever
+  uint64_t kept_data_ids = 0;            // unknown, and from after a backup that was restored
+  int64_t checked_ns = 0;                // last comparison of all data ids, since the epoch; 0: not yet
+  bool checking = false;
+  uint64_t usable_bytes = 0;  // of all targets together, one copy of each byte
+  uint64_t used_bytes = 0;
+  uint64_t available_bytes = 0;
+};
+
+struct GroupInfo {
+  uint32_t id = 0;
+  uint64_t epoch = 0;
+  uint32_t replicas = 0;
+  std::string health;             // ok | moving | degraded | unavailable
+  std::vector<uint64_t> in_sync;  // targets; the first is the primary
+  std::vector<uint64_t> syncing;
+  std::vector<uint64_t> promotable;  // of an unavailable group: older copies that answer
+  uint64_t bytes = 0;                // of one copy, as last measured
+  bool used = false;                 // files may have data there
+};
+
+struct ForcedPromotion {
+  uint32_t group = 0;
+  uint64_t target = 0;
+  int64_t at_ns = 0;  // since the epoch
+};
+
 // Every chunk server that names the node.
 struct NodeInfo {
   std::string name;
@@ -73,6 +116,7 @@ struct ScrubStatus {
   uint64_t errors_found = 0;  // since the target was made
   uint64_t errors_repaired = 0;
   int64_t last_round_ended_ns = 0;  // since the epoch; 0: none yet
+  int64_t next_round_ns = 0;        // 0: only on request
 };
 
 struct ClusterStatus {
@@ -89,6 +133,9 @@ struct ClusterStatus {
   uint64_t unsettled_directories = 0;  // whose changes of size have not been carried upwards yet
   bool reclaim_disabled = false;       // since a restore: dead data is kept
   RepairProgress repair;
+  RebalanceProgress rebalance;
+  SpaceProgress space;
+  std::vector<ForcedPromotion> forced_promotions;  // the latest ones
   std::string software_version;
   std::vector<std::string> problems;
 };
@@ -163,6 +210,12 @@ class AdminClient {
   virtual Result<NodeInfo> UncordonNode(const std::string& node) = 0;
   // For good. kBusy if it holds the last copy of something; kNotFound.
   virtual Result<ChunkserverStatus> RetireTarget(uint64_t target) = 0;
+  // The node's targets that do not answer are gone for good. kBusy: they answer, or have the last current copy of
+  // something and `accept_data_loss` is not set; kNotFound.
+  virtual Result<NodeInfo> RemoveNode(const std::string& node, bool accept_data_loss) = 0;
+  virtual Result<std::vector<GroupInfo>> ListGroups(bool unhealthy_only) = 0;
+  // An older copy goes on alone. kBusy: it is not needed, or the loss is not accepted.
+  virtual Result<GroupInfo> PromoteMember(uint32_t group, uint64_t target, bool accept_data_loss) = 0;
   virtual Result<std::vector<ScrubStatus>> GetScrubStatus() = 0;
   // 0: all targets.
   virtual Status StartScrub(uint64_t target) = 0;

@@ -7,6 +7,7 @@
 
 #include "metaserver/service/backup_format.h"
 #include "metaserver/service/checkpoint_source.h"
+#include "metaserver/service/data_reconciler.h"
 #include "metaserver/service/fsck_job.h"
 #include "metaserver/service/group_health.h"
 #include "metaserver/service/group_keeper.h"
@@ -25,6 +26,8 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   proto::ClusterMap map = context_->LiveMap();
   std::vector<std::string> problems;
   ASSIGN_OR_RETURN(*reply->mutable_repair(), context_->replication->Progress());
+  *reply->mutable_rebalance() = context_->replication->Rebalancing();
+  FillSpace(map, reply->mutable_space());
   reply->set_health(JudgeHealth(map, reply->repair(), &problems));
   ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
   if (JudgeGroup(progress, &problems) && reply->health() == "ok") reply->set_health("degraded");
@@ -44,11 +47,21 @@ tarn::Status AdminServiceImpl::FillStatus(proto::StatusReply* reply) const {
   reply->set_removing_inodes(header.purge_inodes());
   reply->set_unsettled_directories(header.unpropagated());
   reply->set_reclaim_disabled(header.reclaim_disabled());
+  *reply->mutable_forced_promotions() = header.forced_promotions();
+  if (!header.forced_promotions().empty()) {
+    reply->add_problems(std::to_string(header.forced_promotions_size()) +
+                        " placement group(s) went on from an older copy on an operator's word: `tarn fsck`");
+  }
   if (header.reclaim_disabled()) {
     reply->add_problems("dead data is kept since the metadata was restored: `tarn meta reclaim on` when all is well");
   }
   reply->set_software_version(context_->self.software_version);
   return context_->CheckLease();
+}
+
+void AdminServiceImpl::FillSpace(const proto::ClusterMap& map, proto::SpaceProgress* space) const {
+  context_->reconciler->Fill(space);
+  context_->servers->FillSpace(map, space);
 }
 
 grpc::Status AdminServiceImpl::ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply) {
@@ -177,6 +190,21 @@ grpc::Status AdminServiceImpl::DrainNode(grpc::ServerContext* /*call*/, const pr
 grpc::Status AdminServiceImpl::UncordonNode(grpc::ServerContext* /*call*/, const proto::UncordonNodeRequest* request,
                                             proto::UncordonNodeReply* reply) {
   return GrpcAnswer(*context_, nodes_.Uncordon(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::RemoveNode(grpc::ServerContext* /*call*/, const proto::RemoveNodeRequest* request,
+                                          proto::RemoveNodeReply* reply) {
+  return GrpcAnswer(*context_, nodes_.Remove(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::ListGroups(grpc::ServerContext* /*call*/, const proto::ListGroupsRequest* request,
+                                          proto::ListGroupsReply* reply) {
+  return GrpcAnswer(*context_, groups_.List(*request, reply));
+}
+
+grpc::Status AdminServiceImpl::PromoteMember(grpc::ServerContext* /*call*/, const proto::PromoteMemberRequest* request,
+                                             proto::PromoteMemberReply* reply) {
+  return GrpcAnswer(*context_, groups_.Promote(*request, reply));
 }
 
 grpc::Status AdminServiceImpl::RetireTarget(grpc::ServerContext* /*call*/, const proto::RetireTargetRequest* request,

@@ -3,6 +3,7 @@
 // Calls run on gRPC's threads and may wait for the log.
 #pragma once
 
+#include "metaserver/service/group_admin.h"
 #include "metaserver/service/node_admin.h"
 #include "metaserver/service/service_context.h"
 #include "proto/admin.grpc.pb.h"
@@ -13,7 +14,7 @@ namespace tarn::meta {
 class AdminServiceImpl final : public proto::AdminService::Service {
  public:
   // The context outlives the service.
-  explicit AdminServiceImpl(ServiceContext* context) : context_(context), nodes_(context) {}
+  explicit AdminServiceImpl(ServiceContext* context) : context_(context), nodes_(context), groups_(context) {}
 
   grpc::Status Status(grpc::ServerContext* call, const proto::StatusRequest* request,
                       proto::StatusReply* reply) override;
@@ -43,6 +44,12 @@ class AdminServiceImpl final : public proto::AdminService::Service {
                             proto::UncordonNodeReply* reply) override;
   grpc::Status RetireTarget(grpc::ServerContext* call, const proto::RetireTargetRequest* request,
                             proto::RetireTargetReply* reply) override;
+  grpc::Status RemoveNode(grpc::ServerContext* call, const proto::RemoveNodeRequest* request,
+                          proto::RemoveNodeReply* reply) override;
+  grpc::Status ListGroups(grpc::ServerContext* call, const proto::ListGroupsRequest* request,
+                          proto::ListGroupsReply* reply) override;
+  grpc::Status PromoteMember(grpc::ServerContext* call, const proto::PromoteMemberRequest* request,
+                             proto::PromoteMemberReply* reply) override;
   grpc::Status StartScrub(grpc::ServerContext* call, const proto::StartScrubRequest* request,
                           proto::StartScrubReply* reply) override;
   grpc::Status ScrubStatus(grpc::ServerContext* call, const proto::ScrubStatusRequest* request,
@@ -51,10 +58,12 @@ class AdminServiceImpl final : public proto::AdminService::Service {
  private:
   tarn::Status StreamBackup(grpc::ServerContext* call, grpc::ServerWriter<proto::BackupPiece>* pieces) const;
   tarn::Status FillStatus(proto::StatusReply* reply) const;
+  void FillSpace(const proto::ClusterMap& map, proto::SpaceProgress* space) const;
   grpc::Status ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply);
 
   ServiceContext* const context_;
   const NodeAdmin nodes_;
+  const GroupAdmin groups_;
 };
 
 }  // namespace tarn::meta

@@ -48,9 +48,13 @@ Status ClusterServiceImpl::Report(const proto::ReportGroupsRequest& request, pro
 
 // Somebody may have copied its directory: two servers of one identity would both take writes.
 Status ClusterServiceImpl::CheckNotCopied(const proto::RegisterServerRequest& request) const {
-  if (request.server_id() == 0) return Status::Ok();
   const auto map = context_->state->cluster_map();
-  const auto known = std::ranges::find(map->targets(), request.server_id(), &proto::Target::server_id);
+  const auto known = std::ranges::find_if(map->targets(), [&](const proto::Target& target) {
+    if (request.server_id() != 0) return target.server_id() == request.server_id();
+    return std::ranges::any_of(request.targets(), [&](const proto::TargetReport& report) {
+      return !report.directory_id().empty() && report.directory_id() == target.directory_id();
+    });
+  });
   if (known == map->targets().end()) return Status::Ok();
   if (known->address() == request.address() || known->incarnation() == request.incarnation()) return Status::Ok();
   ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("probe"));
@@ -67,7 +71,7 @@ Status ClusterServiceImpl::CheckNotCopied(const proto::RegisterServerRequest& re
   const bool lives = client->hello_reply().incarnation() == known->incarnation();
   client->Close();
   if (!lives) return Status::Ok();
-  return Status(StatusCode::kPermission, "chunk server " + std::to_string(request.server_id()) + " lives at " +
+  return Status(StatusCode::kPermission, "chunk server " + std::to_string(known->server_id()) + " lives at " +
                                              known->address() + ": the directory at " + request.address() +
                                              " is a copy of its own, and a server may live only once");
 }
@@ -102,6 +106,7 @@ Status ClusterServiceImpl::Beat(const proto::HeartbeatRequest& request, proto::H
   RETURN_IF_ERROR(ListDead(request, reply));
   if (context_->state->cluster_map()->version() > request.map_version()) *reply->mutable_map() = context_->LiveMap();
   reply->set_lease_ms(lease_ms);
+  reply->set_remove_leftovers(!context_->state->header().reclaim_disabled());
   reply->set_start_scrub(context_->servers->TakeWantedScrub(request));
   return context_->CheckLease();
 }

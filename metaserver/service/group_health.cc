@@ -42,6 +42,14 @@ std::string JudgeHealth(const proto::ClusterMap& map, const proto::RepairProgres
     degraded = true;
     problems->push_back("target " + std::to_string(target.id()) + " at " + target.address() +
                         (offline ? " is offline" : " fails: its disk is to be replaced"));
+    const bool node_is_back = offline && std::ranges::any_of(map.targets(), [&](const proto::Target& other) {
+      return !target.node().empty() && other.node() == target.node() && other.server_id() != target.server_id() &&
+             other.state() == proto::TARGET_STATE_ONLINE;
+    });
+    if (node_is_back) {
+      problems->back() += "; node " + target.node() + " has another chunk server now: `tarn node remove " + target.node() +
+                          "` if the disks of the earlier one are gone";
+    }
   }
   if (durable_online == 0) problems->push_back("no chunk server with a durable target is online");
   if (map.group_sets().empty()) problems->push_back("there are no placement groups yet");

@@ -18,6 +18,7 @@
 #include "metaserver/service/cluster_service.h"
 #include "metaserver/service/data_directory.h"
 #include "metaserver/service/group_client.h"
+#include "metaserver/service/data_reconciler.h"
 #include "metaserver/service/group_keeper.h"
 #include "metaserver/service/maintenance.h"
 #include "metaserver/service/member_service.h"
@@ -125,6 +126,7 @@ class MetadataServerImpl final : public MetadataServer {
   std::unique_ptr<Maintenance> maintenance_;
   std::unique_ptr<ReplicationKeeper> replication_keeper_;
   std::unique_ptr<GroupKeeper> group_keeper_;
+  std::unique_ptr<DataReconciler> reconciler_;
   std::unique_ptr<MetadataService> metadata_service_;
   std::unique_ptr<ClusterServiceImpl> cluster_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;
@@ -144,6 +146,7 @@ MetadataServerImpl::~MetadataServerImpl() {
   }
   maintenance_loop_.reset();
   if (proposer_) proposer_->Stop();
+  if (reconciler_) reconciler_->Stop();
   if (replicator_) replicator_->Stop();
   if (transport_) transport_->Close();
   peers_loop_.reset();
@@ -271,6 +274,11 @@ Status MetadataServerImpl::OpenLog() {
   replication_keeper_ = std::make_unique<ReplicationKeeper>(&context_, replication);
   context_.replication = replication_keeper_.get();
   group_keeper_ = std::make_unique<GroupKeeper>(&context_);
+  ReconcilePolicy reconcile;
+  reconcile.interval_ms = options_.reconcile_interval_ms;
+  reconcile.quarantine_ms = options_.orphan_quarantine_ms;
+  reconciler_ = std::make_unique<DataReconciler>(&context_, reconcile);
+  context_.reconciler = reconciler_.get();
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
                          .wants_changes = [this] { return begins_to_lead_ || coherence_.WantsChanges(); },
@@ -367,6 +375,7 @@ void MetadataServerImpl::Run() {
   context_.serving.store(true, std::memory_order_release);
   replicator_->Start();
   ScheduleMaintenance(maintenance_loop_.get(), kMaintenanceIntervalMs);
+  reconciler_->Start();
 }
 
 void MetadataServerImpl::ScheduleMaintenance(rpc::EventLoop* loop, int64_t interval_ms) {

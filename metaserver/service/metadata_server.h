@@ -34,6 +34,8 @@ struct MetadataServerOptions {
   int64_t target_lease_ms = 5'000;
   int64_t reclaim_delay_ms = 300'000;
   int64_t replace_delay_ms = 300'000;  // a silent target's copies are made elsewhere after that
+  int64_t reconcile_interval_ms = 86'400'000;  // data ids of targets are compared with the metadata
+  int64_t orphan_quarantine_ms = 86'400'000;   // of data that nobody knows
   std::string software_version = "0";
   fault::FaultPoints* faults = nullptr;  // null: none; outlives the server
   // Any thread, once: the log or the state failed. The process must end without waiting for anything.

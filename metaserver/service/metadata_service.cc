@@ -1,11 +1,14 @@
 #include "metaserver/service/metadata_service.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "metaserver/placement/cluster_view.h"
+#include "metaserver/placement/usable_space.h"
 #include "metaserver/service/fault_names.h"
 #include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
@@ -218,20 +221,30 @@ Status MetadataService::ReadStatFs(const proto::StatFsRequest& request, proto::S
   RETURN_IF_ERROR(context_->ListVolumes(&volumes));
   uint64_t quota_bytes = 0;
   uint64_t used_bytes = 0;
+  uint32_t copies = 1;
   for (const proto::Volume& volume : volumes.volumes()) {
     if (volume.id() != request.volume()) continue;
+    copies = std::max<uint32_t>(volume.replicas(), 1);
     quota_bytes = volume.quota_bytes();
     used_bytes = volume.used_bytes();
   }
-  // The pool's space is volatile and not part of the state.
-  uint64_t capacity_bytes = 0;
-  uint64_t available_bytes = 0;
+  // The pool's space is volatile and not part of the state. What can be written of it is kept so many times.
+  std::map<std::string, std::pair<uint64_t, uint64_t>> nodes;  // capacity and room
   const proto::ClusterMap map = context_->LiveMap();
   for (const proto::Target& target : map.targets()) {
     if (target.target_class() != proto::TARGET_CLASS_DURABLE || target.state() == proto::TARGET_STATE_RETIRED) continue;
-    capacity_bytes += target.capacity_bytes();
-    available_bytes += target.available_bytes();
+    auto& [capacity, room] = nodes[NodeOf(target)];
+    capacity += target.capacity_bytes();
+    room += target.available_bytes();
   }
+  std::vector<uint64_t> capacities;
+  std::vector<uint64_t> rooms;
+  for (const auto& [node, bytes] : nodes) {
+    capacities.push_back(bytes.first);
+    rooms.push_back(bytes.second);
+  }
+  const uint64_t capacity_bytes = UsableBytes(std::move(capacities), copies);
+  const uint64_t available_bytes = UsableBytes(std::move(rooms), copies);
   reply->set_total_bytes(quota_bytes != 0 ? quota_bytes : capacity_bytes);
   const uint64_t quota_left = quota_bytes > used_bytes ? quota_bytes - used_bytes : 0;
   reply->set_free_bytes(quota_bytes != 0 ? std::min(quota_left, available_bytes) : available_bytes);

@@ -27,6 +27,10 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
     case proto::Mutation::kSetReclaim:
     case proto::Mutation::kChangeGroups:
     case proto::Mutation::kFenceSessions:
+    case proto::Mutation::kNoteUnknownData:
+    case proto::Mutation::kReclaimUnknownData:
+    case proto::Mutation::kCloseReservations:
+    case proto::Mutation::kPromoteMember:
       return Refuse("an operation that clients do not send");
     case proto::Mutation::kOpenSession:
       if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");

@@ -110,23 +110,60 @@ Status NodeAdmin::Uncordon(const proto::UncordonNodeRequest& request, proto::Unc
   return Status::Ok();
 }
 
+Result<uint32_t> NodeAdmin::CountLastCopies(const std::set<uint64_t>& leaving) const {
+  const auto map = context_->state->cluster_map();
+  ASSIGN_OR_RETURN(const proto::ClusterMap used, context_->MapOfUsedGroups());
+  uint32_t last_of = 0;
+  for (const proto::PlacementGroup& group : used.groups()) {
+    const bool is_member = std::ranges::any_of(group.targets(), [&](uint64_t each) { return leaving.contains(each); });
+    const bool is_elsewhere = std::ranges::any_of(group.targets(), [&](uint64_t each) {
+      const proto::Target* other = FindTarget(*map, each);
+      return !leaving.contains(each) && other != nullptr && other->state() != proto::TARGET_STATE_RETIRED &&
+             other->state() != proto::TARGET_STATE_OFFLINE;
+    });
+    if (is_member && !is_elsewhere) ++last_of;
+  }
+  return last_of;
+}
+
+Status NodeAdmin::Remove(const proto::RemoveNodeRequest& request, proto::RemoveNodeReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(const proto::NodeInfo node, Describe(request.node()));
+  const auto facts = context_->servers->Facts();
+  std::set<uint64_t> gone;
+  proto::Mutation mutation;
+  for (const proto::Target& target : node.targets()) {
+    const auto known = facts.find(target.id());
+    const bool answers = known != facts.end() && !known->second.lease_over && target.state() != proto::TARGET_STATE_OFFLINE;
+    if (answers || target.state() == proto::TARGET_STATE_RETIRED) continue;
+    gone.insert(target.id());
+    proto::Target* update = mutation.mutable_update_targets()->add_targets();
+    update->set_id(target.id());
+    update->set_state(proto::TARGET_STATE_RETIRED);
+  }
+  if (gone.empty()) {
+    return Status(StatusCode::kBusy, "all targets of node " + request.node() + " answer, or are retired: to take it out of use, " +
+                                         "`tarn node drain` it and stop its chunk server");
+  }
+  ASSIGN_OR_RETURN(const uint32_t last_of, CountLastCopies(gone));
+  if (last_of != 0 && !request.accept_data_loss()) {
+    return Status(StatusCode::kBusy, "node " + request.node() + " has the last current copy of " + std::to_string(last_of) +
+                                         " placement group(s): start its chunk server again, or see `tarn group list --unhealthy` " +
+                                         "for older copies; --accept-data-loss gives up what is only there");
+  }
+  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
+  spdlog::warn("node is removed: its targets are gone for good node={} targets={} last_copies={}", request.node(), gone.size(), last_of);
+  ASSIGN_OR_RETURN(*reply->mutable_node(), Describe(request.node()));
+  return Status::Ok();
+}
+
 Status NodeAdmin::Retire(const proto::RetireTargetRequest& request, proto::RetireTargetReply* reply) const {
   RETURN_IF_ERROR(context_->CheckLease());
   const auto map = context_->state->cluster_map();
   const proto::Target* target = FindTarget(*map, request.target());
   const std::string name = "target " + std::to_string(request.target());
   if (target == nullptr) return Status(StatusCode::kInvalidArgument, "there is no " + name);
-  uint32_t last_of = 0;
-  ASSIGN_OR_RETURN(const proto::ClusterMap used, context_->MapOfUsedGroups());
-  for (const proto::PlacementGroup& group : used.groups()) {
-    const bool is_member = std::ranges::find(group.targets(), request.target()) != group.targets().end();
-    const bool is_elsewhere = std::ranges::any_of(group.targets(), [&](uint64_t each) {
-      const proto::Target* other = FindTarget(*map, each);
-      return each != request.target() && other != nullptr && other->state() != proto::TARGET_STATE_RETIRED &&
-             other->state() != proto::TARGET_STATE_OFFLINE;
-    });
-    if (is_member && !is_elsewhere) ++last_of;
-  }
+  ASSIGN_OR_RETURN(const uint32_t last_of, CountLastCopies({request.target()}));
   if (last_of != 0) {
     return Status(StatusCode::kBusy, name + " holds the last copy of " + std::to_string(last_of) +
                                          " placement group(s): drain its node first");

@@ -3,6 +3,7 @@
 // Thread-safe; what changes the map waits for the log.
 #pragma once
 
+#include <set>
 #include <map>
 #include <string>
 
@@ -24,6 +25,9 @@ class NodeAdmin {
   Status Uncordon(const proto::UncordonNodeRequest& request, proto::UncordonNodeReply* reply) const;
   // For good. kInvalidArgument: no such target; kBusy: it is the last in-sync member of a group.
   Status Retire(const proto::RetireTargetRequest& request, proto::RetireTargetReply* reply) const;
+  // Its targets that do not answer are retired: gone with their disks. kInvalidArgument: no such node; kBusy: all its
+  // targets answer, or a group has its last current copy there and that is not given up.
+  Status Remove(const proto::RemoveNodeRequest& request, proto::RemoveNodeReply* reply) const;
   // kInvalidArgument: no such target.
   Status StartScrub(const proto::StartScrubRequest& request) const;
   Status ScrubStatus(proto::ScrubStatusReply* reply) const;
@@ -35,6 +39,8 @@ class NodeAdmin {
   Result<std::map<std::string, proto::NodeInfo>> Nodes() const;
   // kInvalidArgument: there is none.
   Result<proto::NodeInfo> Describe(const std::string& name) const;
+  // In how many groups that files use no target but these has a current copy that counts on.
+  Result<uint32_t> CountLastCopies(const std::set<uint64_t>& leaving) const;
   Status SetStates(const proto::NodeInfo& node, proto::TargetState from, proto::TargetState to) const;
 
   ServiceContext* const context_;

@@ -113,11 +113,14 @@ TEST_F(CoherenceTest, CreateThatReturnsAnExistingFilePushesNothing) {
 
 TEST_F(CoherenceTest, ReplacedDataIsPushedAsData) {
   const proto::Attributes file = driver_.CreateWithData(root_, "f", 10);
-  const proto::Attributes other = driver_.CreateWithData(root_, "g", 20);
+  proto::Mutation reserve;
+  reserve.mutable_reserve_data_ids()->set_volume(driver_.volume());
+  reserve.mutable_reserve_data_ids()->set_count(1);
+  const proto::MutationReply reserved = driver_.Run(reserve);
   Lookup(b_, root_, "f");
   auto create = Create(root_, "f");
-  create.mutable_create()->set_data_id(other.data_id());
-  *create.mutable_create()->mutable_layout() = other.layout();
+  create.mutable_create()->set_data_id(reserved.first_data_id());
+  *create.mutable_create()->mutable_layout() = reserved.layout_template();
   create.mutable_create()->set_size_bytes(20);
   create.mutable_create()->set_replace(true);
   ASSERT_EQ(As(a_, create)->reply.status(), 0u);

@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t kPlanIntervalNs = 250'000'000;
 constexpr int64_t kMeasureIntervalNs = 1'000'000'000;
 constexpr int kChangesLoggedMax = 8;
+constexpr size_t kMovesCountedMax = 1'000;  // more are still to come then, and are counted as these end
 
 std::string ListOf(const google::protobuf::RepeatedField<uint64_t>& targets) {
   std::string text;
@@ -59,20 +60,22 @@ std::vector<proto::GroupReport> ReportsOfPrimary(const proto::ClusterMap& map,
 ReplicationFacts ReplicationKeeper::CollectFacts(const proto::ClusterMap& map, std::shared_ptr<LapsedTargets>* claim) {
   ReplicationFacts facts;
   facts.targets = context_->servers->Facts(claim);
+  facts.group_bytes = context_->servers->GroupBytes();
   const int64_t now_ns = context_->clock->MonotonicNs();
+  const bool is_well = AllWell(map, facts);
   MutexLock lock(mutex_);
   if (map.version() > map_version_seen_) {
     for (const proto::PlacementGroup& group : map.groups()) {
       EpochSeen& seen = epochs_[group.id()];
       if (seen.epoch == group.epoch()) continue;
       seen = {group.epoch(), map.version()};
-      changed_ns_ = now_ns;
     }
     map_version_seen_ = map.version();
   }
   facts.epoch_since.reserve(epochs_.size());
   for (const auto& [group, seen] : epochs_) facts.epoch_since[group] = seen.since;
-  facts.quiet_ms = (now_ns - changed_ns_) / 1'000'000;
+  if (!is_well || unwell_ns_ == 0) unwell_ns_ = now_ns;
+  facts.quiet_ms = (now_ns - std::max(unwell_ns_, context_->servers->last_registration_ns())) / 1'000'000;
   return facts;
 }
 
@@ -81,14 +84,14 @@ void ReplicationKeeper::Step() {
   const int64_t now_ns = context_->clock->MonotonicNs();
   if (now_ns < next_plan_ns_) return;
   next_plan_ns_ = now_ns + kPlanIntervalNs;
-  if (now_ns >= next_measure_ns_) {
-    next_measure_ns_ = now_ns + kMeasureIntervalNs;
-    meter_.Update(now_ns, context_->servers->Syncs());
-  }
   const auto map = context_->state->cluster_map();
   if (map->groups().empty()) return;
   std::shared_ptr<LapsedTargets> claim;
   const ReplicationFacts facts = CollectFacts(*map, &claim);
+  if (now_ns >= next_measure_ns_) {
+    next_measure_ns_ = now_ns + kMeasureIntervalNs;
+    Measure(now_ns, *map, facts);
+  }
   proto::Mutation mutation;
   *mutation.mutable_change_groups() = PlanReplication(*map, facts, policy_);
   if (mutation.change_groups().changes().empty()) return;
@@ -105,6 +108,20 @@ void ReplicationKeeper::Step() {
                                }
                                in_flight_.store(false, std::memory_order_release);
                              });
+}
+
+void ReplicationKeeper::Measure(int64_t now_ns, const proto::ClusterMap& map, const ReplicationFacts& facts) {
+  const std::vector<proto::SyncProgress> syncs = context_->servers->Syncs();
+  meter_.Update(now_ns, syncs);
+  const ClusterView view(map, facts);
+  const GroupLoads loads(view, facts);
+  rebalance_meter_.Update(now_ns, PlanRebalance(view, loads, policy_.partners_per_target_max, kMovesCountedMax), syncs);
+}
+
+proto::RebalanceProgress ReplicationKeeper::Rebalancing() const {
+  proto::RepairProgress rate;
+  meter_.FillRate(&rate);
+  return rebalance_meter_.Progress(rate.bytes_per_second());
 }
 
 Status ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request) {

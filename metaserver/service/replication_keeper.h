@@ -14,6 +14,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "metaserver/placement/plan_replication.h"
+#include "metaserver/service/rebalance_meter.h"
 #include "metaserver/service/repair_meter.h"
 #include "metaserver/service/service_context.h"
 #include "proto/admin.pb.h"
@@ -35,6 +36,8 @@ class ReplicationKeeper {
   Status Decide(const proto::ReportGroupsRequest& request);
   // What is being repaired or moved, how fast of late.
   Result<proto::RepairProgress> Progress() const;
+  // Groups that move to where they weigh less.
+  proto::RebalanceProgress Rebalancing() const;
   // kNoSpace, saying why: the other targets could not take what is on these.
   Status CheckDrain(const std::vector<uint64_t>& leaving) const;
 
@@ -46,6 +49,7 @@ class ReplicationKeeper {
 
   // What is known now, for this map; targets whose lease is over stay so as long as the claim lives.
   ReplicationFacts CollectFacts(const proto::ClusterMap& map, std::shared_ptr<LapsedTargets>* claim);
+  void Measure(int64_t now_ns, const proto::ClusterMap& map, const ReplicationFacts& facts);
 
   ServiceContext* const context_;
   const ReplicationPolicy policy_;
@@ -56,10 +60,11 @@ class ReplicationKeeper {
 
   std::atomic<bool> in_flight_{false};
   RepairMeter meter_;
+  RebalanceMeter rebalance_meter_;
 
   Mutex mutex_;
   uint64_t map_version_seen_ GUARDED_BY(mutex_) = 0;
-  int64_t changed_ns_ GUARDED_BY(mutex_) = 0;  // when the members of a group changed last
+  int64_t unwell_ns_ GUARDED_BY(mutex_) = 0;  // when anything was missing last
   std::unordered_map<uint32_t, EpochSeen> epochs_ GUARDED_BY(mutex_);
 };
 

@@ -1,5 +1,6 @@
 #include "metaserver/service/server_registry.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@ const proto::Target* FindTarget(const proto::ClusterMap& map, uint64_t id) {
   return nullptr;
 }
 
+constexpr int64_t kReclaimWindowNs = 5'000'000'000;
 constexpr int64_t kLeaseMarginDivisor = 50;  // far more than clocks drift apart
 
 }  // namespace
@@ -88,6 +90,7 @@ Result<uint32_t> ServerRegistry::RecordHeartbeat(const proto::ClusterMap& map, c
     if (!claimed) entry.heard_ns = now_ns;
     entry.heard_in_person = true;
     entry.map_version = request.map_version();
+    MeasureReclaim(&entry, report, now_ns);
     entry.usage = report;
     entry.usage.clear_reclaimed_data_ids();
   }
@@ -152,6 +155,52 @@ std::vector<proto::SyncProgress> ServerRegistry::Syncs() const {
     if (HasLease(entry, now_ns)) syncs.insert(syncs.end(), entry.usage.syncs().begin(), entry.usage.syncs().end());
   }
   return syncs;
+}
+
+void ServerRegistry::MeasureReclaim(Entry* entry, const proto::TargetReport& report, int64_t now_ns) {
+  const bool is_first = entry->reclaimed_since_ns == 0 || report.reclaimed_bytes() < entry->reclaimed_before_bytes;
+  if (!is_first && now_ns - entry->reclaimed_since_ns < kReclaimWindowNs) return;
+  const double seconds = static_cast<double>(now_ns - entry->reclaimed_since_ns) / 1e9;
+  entry->reclaimed_bytes_per_second =
+      is_first ? 0 : static_cast<double>(report.reclaimed_bytes() - entry->reclaimed_before_bytes) / seconds;
+  entry->reclaimed_since_ns = now_ns;
+  entry->reclaimed_before_bytes = report.reclaimed_bytes();
+}
+
+void ServerRegistry::FillSpace(const proto::ClusterMap& map, proto::SpaceProgress* space) const {
+  const int64_t now_ns = clock_->MonotonicNs();
+  double rate = 0;
+  uint64_t used_bytes = 0;
+  uint64_t available_bytes = 0;
+  uint64_t leftover_bytes = 0;
+  MutexLock lock(mutex_);
+  for (const proto::Target& target : map.targets()) {
+    const auto found = targets_.find(TargetId(target.id()));
+    const bool counts = target.target_class() == proto::TARGET_CLASS_DURABLE && target.state() != proto::TARGET_STATE_RETIRED;
+    if (found == targets_.end() || !counts) continue;
+    used_bytes += found->second.usage.used_bytes();
+    if (!HasLease(found->second, now_ns)) continue;
+    available_bytes += found->second.usage.available_bytes();
+    leftover_bytes += found->second.usage.leftover_bytes();
+    rate += found->second.reclaimed_bytes_per_second;
+  }
+  space->set_used_bytes(used_bytes);
+  space->set_available_bytes(available_bytes);
+  space->set_usable_bytes(used_bytes + available_bytes);
+  space->set_leftover_bytes(leftover_bytes);
+  space->set_reclaimed_bytes_per_second(static_cast<uint64_t>(rate));
+}
+
+std::unordered_map<uint32_t, uint64_t> ServerRegistry::GroupBytes() const {
+  std::unordered_map<uint32_t, uint64_t> bytes;
+  MutexLock lock(mutex_);
+  for (const auto& [target, entry] : targets_) {
+    for (const proto::GroupUsage& usage : entry.usage.groups()) {
+      uint64_t& known = bytes[usage.group()];
+      known = std::max<uint64_t>(known, usage.bytes());
+    }
+  }
+  return bytes;
 }
 
 void ServerRegistry::WantScrub(TargetId target) {

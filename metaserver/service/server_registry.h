@@ -18,6 +18,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "metaserver/placement/cluster_view.h"
+#include "proto/admin.pb.h"
 #include "proto/cluster.pb.h"
 
 namespace tarn::meta {
@@ -66,6 +67,10 @@ class ServerRegistry {
   proto::TargetReport LastReport(TargetId target) const;
   // What primaries are copying, as they told last.
   std::vector<proto::SyncProgress> Syncs() const;
+  // What one copy of a group holds, as measured on some member.
+  std::unordered_map<uint32_t, uint64_t> GroupBytes() const;
+  // The sums of the map's targets, and how fast their file systems got space back of late.
+  void FillSpace(const proto::ClusterMap& map, proto::SpaceProgress* space) const;
   // The target's server is told to begin a round with its next heartbeat.
   void WantScrub(TargetId target);
   // Whether one of these is wanted; they are told now.
@@ -85,7 +90,13 @@ class ServerRegistry {
     bool wants_scrub = false;
     bool heard_in_person = false;  // not only given a lease by Reset
     proto::TargetReport usage;
+    // An earlier report, to tell a rate from.
+    int64_t reclaimed_since_ns = 0;
+    uint64_t reclaimed_before_bytes = 0;
+    double reclaimed_bytes_per_second = 0;
   };
+
+  static void MeasureReclaim(Entry* entry, const proto::TargetReport& report, int64_t now_ns);
 
   void Release(uint64_t leadership, const std::vector<TargetId>& targets);
   TargetFacts FactsOf(const Entry& entry, int64_t now_ns) const REQUIRES(mutex_);

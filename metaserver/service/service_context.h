@@ -22,6 +22,7 @@
 
 namespace tarn::meta {
 
+class DataReconciler;
 class ReplicationKeeper;
 
 struct SelfDescription {
@@ -47,6 +48,7 @@ struct ServiceContext {
   PushCoordinator* coherence = nullptr;
   ServerRegistry* servers = nullptr;
   ReplicationKeeper* replication = nullptr;
+  DataReconciler* reconciler = nullptr;
   fault::FaultPoints* faults = nullptr;
   // Gives the log a message of another member.
   std::function<void(uint64_t from, std::string message)> receive_message;

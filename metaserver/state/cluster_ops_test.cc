@@ -23,7 +23,10 @@ class ClusterOpsTest : public testing::Test {
     request.set_address("127.0.0.1:" + std::to_string(7000 + incarnation));
     request.set_incarnation(incarnation);
     request.set_node("n" + std::to_string(incarnation));
-    for (int i = 0; i < targets; ++i) request.add_targets()->set_capacity_bytes(100);
+    for (int i = 0; i < targets; ++i) {
+      request.add_targets()->set_capacity_bytes(100);
+      request.mutable_targets(i)->set_directory_id("directory " + std::to_string(incarnation) + "." + std::to_string(i));
+    }
     return request;
   }
   proto::MutationReply Register(const proto::RegisterServerRequest& request) {
@@ -100,6 +103,33 @@ TEST_F(ClusterOpsTest, LostFirstAnswerIsGivenAgain) {
   EXPECT_EQ(again.registered().server_id(), first.registered().server_id());
   EXPECT_THAT(again.registered().target_ids(), ElementsAre(1, 2));
   EXPECT_EQ(Map()->targets_size(), 2);
+}
+
+TEST_F(ClusterOpsTest, LostAnswerIsFoundByTheDirectoryAlsoFromAnotherProcess) {
+  Init();
+  const proto::MutationReply first = Register(Request(1, 1));
+  proto::RegisterServerRequest wider = Returning(first, 1);
+  wider.add_targets()->set_directory_id("added");
+  EXPECT_THAT(Register(wider).registered().target_ids(), ElementsAre(1, 2));
+  // The answer was lost, and the process as well.
+  wider.set_incarnation(9);
+  wider.set_address("127.0.0.1:9");
+  EXPECT_THAT(Register(wider).registered().target_ids(), ElementsAre(1, 2));
+  EXPECT_EQ(Map()->targets_size(), 2) << "no ghost";
+  // All of it new to the server, in another order.
+  proto::RegisterServerRequest anew;
+  anew.set_incarnation(10);
+  anew.set_address("127.0.0.1:10");
+  anew.add_targets()->set_directory_id("added");
+  anew.add_targets()->set_directory_id("directory 1.0");
+  const proto::MutationReply found = Register(anew);
+  EXPECT_EQ(found.registered().server_id(), first.registered().server_id());
+  EXPECT_THAT(found.registered().target_ids(), ElementsAre(2, 1));
+  // A directory cannot go over to another server.
+  const proto::MutationReply second = Register(Request(5, 1));
+  proto::RegisterServerRequest thief = Returning(second, 6);
+  thief.add_targets()->set_directory_id("added");
+  EXPECT_THAT(Register(thief).message(), HasSubstr("belongs to chunk server"));
 }
 
 TEST_F(ClusterOpsTest, ForeignAndUnknownServersAreRefused) {

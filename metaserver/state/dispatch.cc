@@ -78,6 +78,14 @@ Status RunOperation(CommandContext* context, const proto::Mutation& mutation, pr
       return ops::FenceSessions(context, mutation.fence_sessions(), reply);
     case proto::Mutation::kDataReclaimed:
       return ops::DataReclaimed(context, mutation.data_reclaimed(), reply);
+    case proto::Mutation::kNoteUnknownData:
+      return ops::NoteUnknownData(context, mutation.note_unknown_data(), reply);
+    case proto::Mutation::kReclaimUnknownData:
+      return ops::ReclaimUnknownData(context, mutation.reclaim_unknown_data(), reply);
+    case proto::Mutation::kCloseReservations:
+      return ops::CloseReservations(context, mutation.close_reservations(), reply);
+    case proto::Mutation::kPromoteMember:
+      return ops::PromoteMember(context, mutation.promote_member(), reply);
     case proto::Mutation::kPurge:
       return ops::Purge(context, mutation.purge(), reply);
     case proto::Mutation::kRaiseIncarnation:

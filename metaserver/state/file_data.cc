@@ -154,6 +154,15 @@ Status MakeDataDead(CommandContext* context, const proto::Attributes& file) {
   return AddToDeadDataCount(context, 1);
 }
 
+Status MakeUnknownDataDead(CommandContext* context, DataId data, uint64_t bytes, const std::vector<uint64_t>& targets) {
+  proto::DeadDataRecord record;
+  record.set_data_id(data.value());
+  record.set_size_bytes(bytes);
+  record.set_dead_since_ns(context->now_ns());
+  AskToDelete(context, {.targets = {targets.begin(), targets.end()}}, &record);
+  return AddToDeadDataCount(context, 1);
+}
+
 Status DataReclaimedFrom(CommandContext* context, TargetId target, DataId data) {
   ASSIGN_OR_RETURN(auto record, ReadDeadData(context->view(), data));
   if (!record) return Status::Ok();

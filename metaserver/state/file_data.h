@@ -4,6 +4,8 @@
 // One thread, that of the command.
 #pragma once
 
+#include <vector>
+
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "metaserver/state/command_context.h"
@@ -31,6 +33,8 @@ Status Resize(CommandContext* context, proto::Attributes* file, uint64_t size_by
 // The file's data id, if it has one, is to be deleted from every target that may hold a part of it. Leaves the
 // attributes as they are.
 Status MakeDataDead(CommandContext* context, const proto::Attributes& file);
+// The same for data of which only these targets are known to have some.
+Status MakeUnknownDataDead(CommandContext* context, DataId data, uint64_t bytes, const std::vector<uint64_t>& targets);
 // A target has deleted it, or is away for good. It is forgotten after a round of asking all members of its groups in
 // which these did not change. No error if it is not known (any more).
 Status DataReclaimedFrom(CommandContext* context, TargetId target, DataId data);

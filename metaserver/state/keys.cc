@@ -100,6 +100,9 @@ std::string PurgeKey(VolumeId volume, InodeId inode) {
 
 std::string DeadDataKey(DataId data) { return OneId(KeyKind::kDeadData, data.value()); }
 
+std::string DataIdReservationKey(DataId last) { return OneId(KeyKind::kDataIdReservation, last.value()); }
+std::string UnknownDataKey(DataId data) { return OneId(KeyKind::kUnknownData, data.value()); }
+
 std::string DeadDataOfTargetKey(TargetId target, int64_t dead_since_ns, DataId data) {
   std::string key = TwoIds(KeyKind::kDeadDataOfTarget, target.value(), static_cast<uint64_t>(dead_since_ns), 8);
   AppendBigEndian(&key, data.value());

@@ -31,10 +31,12 @@ enum class KeyKind : char {
   kDeadDataOfTarget = 'Q',  // target (8) dead since (8) data id (8) -> empty
   kSessionResult = 'R',     // session (8) sequence (8) -> SessionResult
   kSession = 'S',           // session (8) -> SessionRecord
+  kDataIdReservation = 'T', // last data id of it (8) -> DataIdReservation
   kVolumeCounters = 'U',    // volume (4) -> used bytes (8), used inodes (8)
   kVolume = 'V',            // volume (4) -> Volume, without its counters
   kVolumeName = 'W',        // name -> volume (8)
   kXattr = 'X',             // inode (8) name -> the value
+  kUnknownData = 'Z',       // data id (8) -> UnknownDataRecord
 };
 
 // ---- Keys ----
@@ -57,6 +59,8 @@ std::string VolumeNameKey(std::string_view name);
 std::string VolumeCountersKey(VolumeId volume);
 std::string PurgeKey(VolumeId volume, InodeId inode);
 std::string DeadDataKey(DataId data);
+std::string DataIdReservationKey(DataId last);
+std::string UnknownDataKey(DataId data);
 std::string DeadDataOfTargetKey(TargetId target, int64_t dead_since_ns, DataId data);
 
 // ---- Prefixes to scan ----

@@ -29,6 +29,8 @@ inline constexpr uint32_t kReadDirEntriesMax = 4096;
 inline constexpr size_t kReadDirBytesMax = 1 << 20;
 
 inline constexpr uint32_t kReservedDataIdsMax = 65'536;  // of one ReserveDataIds
+inline constexpr uint64_t kUnknownDataMax = 1 << 20;  // data ids in quarantine
+inline constexpr int kForcedPromotionsKept = 64;
 inline constexpr uint32_t kPurgeStepsMax = 65'536;
 inline constexpr uint32_t kPropagateStepsMax = 65'536;
 inline constexpr size_t kVolumeNameBytesMax = 63;

@@ -113,6 +113,24 @@ Result<std::optional<proto::DeadDataRecord>> ReadDeadData(const KvView& view, Da
   return Read<proto::DeadDataRecord>(view, DeadDataKey(data), "dead data");
 }
 
+Result<std::optional<proto::DataIdReservation>> ReadReservationOf(const KvView& view, DataId data) {
+  std::optional<proto::DataIdReservation> found;
+  bool damaged = false;
+  RETURN_IF_ERROR(view.Scan(KindPrefix(KeyKind::kDataIdReservation), DataIdReservationKey(data),
+                            [&](std::string_view, std::string_view value) {
+                              proto::DataIdReservation reservation;
+                              damaged = !reservation.ParseFromArray(value.data(), static_cast<int>(value.size()));
+                              if (!damaged && reservation.first_data_id() <= data.value()) found = std::move(reservation);
+                              return false;
+                            }));
+  if (damaged) return Damaged("a reservation of data ids");
+  return found;
+}
+
+Result<std::optional<proto::UnknownDataRecord>> ReadUnknownData(const KvView& view, DataId data) {
+  return Read<proto::UnknownDataRecord>(view, UnknownDataKey(data), "unknown data");
+}
+
 Result<uint64_t> ReadDeadDataCount(const KvView& view) {
   ASSIGN_OR_RETURN(const std::optional<uint64_t> count, ReadNumber(view, DeadDataCountKey(), "the dead data count"));
   return count.value_or(0);

@@ -30,6 +30,9 @@ Result<std::optional<VolumeCounters>> ReadVolumeCounters(const KvView& view, Vol
 Result<std::optional<DirectorySize>> ReadDirectorySize(const KvView& view, InodeId directory);
 Result<std::optional<InodeId>> ReadLinkedFileHome(const KvView& view, InodeId inode);
 Result<std::optional<proto::DeadDataRecord>> ReadDeadData(const KvView& view, DataId data);
+// The one that `data` belongs to.
+Result<std::optional<proto::DataIdReservation>> ReadReservationOf(const KvView& view, DataId data);
+Result<std::optional<proto::UnknownDataRecord>> ReadUnknownData(const KvView& view, DataId data);
 Result<uint64_t> ReadDeadDataCount(const KvView& view);
 Result<std::optional<proto::StateHeader>> ReadHeader(const KvView& view);
 Result<std::optional<proto::ClusterMap>> ReadClusterMap(const KvView& view);

@@ -36,10 +36,15 @@ Status CheckData(CommandContext* context, const proto::CreateOp& op) {
     if (op.size_bytes() == 0 && !op.replace()) return Status::Ok();
     return Status(StatusCode::kInvalidArgument, "a size or a replacement needs a data id");
   }
-  if (IdCounter(op.data_id()) >= context->header().next_data_id()) {
-    return Status(StatusCode::kInvalidArgument, "data id " + std::to_string(op.data_id()) + " was never reserved");
-  }
   return CheckLayout(context->map(), op.layout());
+}
+
+// Without the reservation what was written under the id may have been taken for nobody's, and deleted.
+Status CheckReserved(const CommandContext& context, uint64_t data_id) {
+  ASSIGN_OR_RETURN(const auto reservation, ReadReservationOf(context.view(), DataId(data_id)));
+  if (reservation) return Status::Ok();
+  return Status(StatusCode::kInvalidArgument,
+                "data id " + std::to_string(data_id) + " is not reserved, or its session has been gone for long");
 }
 
 void SetData(const CommandContext& context, const proto::CreateOp& op, proto::Attributes* file) {
@@ -57,6 +62,7 @@ void SetData(const CommandContext& context, const proto::CreateOp& op, proto::At
 
 Status Replace(CommandContext* context, const proto::CreateOp& op, proto::Attributes* file) {
   if (file->data_id() == op.data_id()) return Status::Ok();
+  RETURN_IF_ERROR(CheckReserved(*context, op.data_id()));
   RETURN_IF_ERROR(MakeDataDead(context, *file));
   SetData(*context, op, file);
   RETURN_IF_ERROR(CheckSizeFits(*context, *file, op.size_bytes()));
@@ -95,6 +101,7 @@ Status Create(CommandContext* context, const proto::CreateOp& op, proto::Mutatio
   ASSIGN_OR_RETURN(auto existing, context->FindChild(parent_id, op.name()));
   if (existing) return UseExisting(context, op, std::move(*existing), reply);
 
+  if (op.data_id() != 0) RETURN_IF_ERROR(CheckReserved(*context, op.data_id()));
   ASSIGN_OR_RETURN(proto::Attributes file, NewInode(context, parent, op.type(), op.mode()));
   if (op.type() == proto::FILE_TYPE_CHARACTER_DEVICE || op.type() == proto::FILE_TYPE_BLOCK_DEVICE) {
     file.set_rdev(op.rdev());

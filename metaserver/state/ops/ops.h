@@ -49,6 +49,10 @@ Status UpdateTargets(CommandContext* context, const proto::UpdateTargetsOp& op, 
 Status AddGroups(CommandContext* context, const proto::AddGroupsOp& op, proto::MutationReply* reply);
 Status ChangeGroups(CommandContext* context, const proto::ChangeGroupsOp& op, proto::MutationReply* reply);
 Status FenceSessions(CommandContext* context, const proto::FenceSessionsOp& op, proto::MutationReply* reply);
+Status NoteUnknownData(CommandContext* context, const proto::NoteUnknownDataOp& op, proto::MutationReply* reply);
+Status ReclaimUnknownData(CommandContext* context, const proto::ReclaimUnknownDataOp& op, proto::MutationReply* reply);
+Status CloseReservations(CommandContext* context, const proto::CloseReservationsOp& op, proto::MutationReply* reply);
+Status PromoteMember(CommandContext* context, const proto::PromoteMemberOp& op, proto::MutationReply* reply);
 Status DataReclaimed(CommandContext* context, const proto::DataReclaimedOp& op, proto::MutationReply* reply);
 
 }  // namespace tarn::meta::ops

@@ -49,6 +49,9 @@ Status RaiseIncarnation(CommandContext* context, const proto::RaiseIncarnationOp
   }
   RETURN_IF_ERROR(EndSessions(context));
   proto::StateHeader& header = context->header();
+  auto* earlier = header.add_earlier_incarnations();
+  earlier->set_incarnation(header.incarnation());
+  earlier->set_next_data_id(header.next_data_id());
   header.set_incarnation(op.incarnation());
   header.set_reclaim_disabled(true);
   header.set_next_session(header.next_session() + kJump);

@@ -1,8 +1,8 @@
 // A chunk server announces itself: a new one gets its id and one for each of its targets, a returning one is recognised
 // by them.
 //
-// A server that asks as new with the incarnation and address of one already in the map is that one: its first answer
-// was lost. New targets may join a known server. A target that its server did not shut down cleanly leaves the in-sync
+// A directory that asks as new and is in the map already, by the id that it gave itself, is that target: the answer was
+// lost. New targets may join a known server. A target that its server did not shut down cleanly leaves the in-sync
 // members of its groups (docs/replication.md); one whose disk fails is FAILED until it is registered as sound.
 // kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs to another cluster, its server or target ids are
 // unknown or another server's, or it has no target; kResourceExhausted: the map is full.
@@ -29,17 +29,20 @@ Status CheckIdentity(const proto::StateHeader& header, const proto::RegisterServ
   return Status::Ok();
 }
 
-// The targets of the server in the order of the map, which is that of their registration.
-std::vector<const proto::Target*> TargetsOfLostAnswer(const proto::ClusterMap& map,
-                                                      const proto::RegisterServerRequest& request) {
-  std::vector<const proto::Target*> targets;
-  if (request.server_id() != 0 || request.incarnation() == 0) return targets;
-  for (const proto::Target& target : map.targets()) {
-    if (target.incarnation() == request.incarnation() && target.address() == request.address())
-      targets.push_back(&target);
+// A directory that does not know its ids, and has got some: the answer was lost.
+Status FindLostAnswers(const proto::ClusterMap& map, proto::RegisterServerRequest* request) {
+  for (proto::TargetReport& report : *request->mutable_targets()) {
+    if (report.id() != 0 || report.directory_id().empty()) continue;
+    const auto known = std::ranges::find(map.targets(), report.directory_id(), &proto::Target::directory_id);
+    if (known == map.targets().end()) continue;
+    if (request->server_id() == 0) request->set_server_id(known->server_id());
+    if (known->server_id() != request->server_id()) {
+      return Refuse("the directory of target " + std::to_string(known->id()) + " belongs to chunk server " +
+                    std::to_string(known->server_id()));
+    }
+    report.set_id(known->id());
   }
-  if (targets.size() != static_cast<size_t>(request.targets_size())) targets.clear();
-  return targets;
+  return Status::Ok();
 }
 
 Status CheckKnown(proto::ClusterMap* map, const proto::RegisterServerRequest& request) {
@@ -70,6 +73,7 @@ void Update(const proto::RegisterServerRequest& request, const proto::TargetRepo
   target->set_chunk_count(report.chunk_count());
   target->set_incarnation(request.incarnation());
   target->set_pid(request.pid());
+  if (!report.directory_id().empty()) target->set_directory_id(report.directory_id());
   if (target->state() == proto::TARGET_STATE_RETIRED) return;
   if (!report.failure().empty()) {
     target->set_state(proto::TARGET_STATE_FAILED);
@@ -85,11 +89,7 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
   proto::StateHeader& header = context->header();
   RETURN_IF_ERROR(CheckIdentity(header, request));
   proto::ClusterMap map = context->map();
-  const std::vector<const proto::Target*> earlier = TargetsOfLostAnswer(map, request);
-  for (size_t i = 0; i < earlier.size(); ++i) {
-    request.set_server_id(earlier[i]->server_id());
-    request.mutable_targets(static_cast<int>(i))->set_id(earlier[i]->id());
-  }
+  RETURN_IF_ERROR(FindLostAnswers(map, &request));
   RETURN_IF_ERROR(CheckKnown(&map, request));
   if (map.targets_size() + request.targets_size() > static_cast<int>(kMapTargetsMax)) {
     return Status(StatusCode::kResourceExhausted,
