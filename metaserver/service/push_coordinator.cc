@@ -159,7 +159,7 @@ void PushCoordinator::NoteSessions(const proto::Mutation& mutation, const proto:
   } else if (mutation.has_close_session()) {
     RemoveSession(SessionId(reply.session()), outbox);
   } else if (mutation.has_create() && reply.created() && mutation.create().type() == proto::FILE_TYPE_REGULAR &&
-             mutation.create().data_id() == 0) {
+             mutation.create().size_bytes() == 0 && !mutation.create().replace()) {  // not one that is ingested
     GrantCreated(SessionId(mutation.session()), InodeId(reply.attributes().inode()));
   } else if (mutation.has_commit_write() && mutation.commit_write().release_write()) {
     EndGrant(SessionId(mutation.session()), InodeId(mutation.commit_write().inode()), outbox);

@@ -336,6 +336,28 @@ TEST_F(WriteGrantsTest, LapsedSessionThatNobodyWaitsForComesBackWithWhatItHolds)
   EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
 }
 
+TEST_F(WriteGrantsTest, NewFileIsGrantedAlsoIfItComesWithADataId) {
+  const proto::Layout layout = driver_.CreateWithData(root_, "model", 10).layout();
+  Acquire(a_, File(root_, "f"));
+  proto::Mutation reserve;
+  reserve.mutable_reserve_data_ids()->set_volume(driver_.volume());
+  reserve.mutable_reserve_data_ids()->set_count(2);
+  const uint64_t data_id = As(a_, reserve)->reply.first_data_id();
+  proto::Mutation empty = Create(root_, "empty");
+  empty.mutable_create()->set_data_id(data_id);
+  *empty.mutable_create()->mutable_layout() = layout;
+  const auto made = As(a_, empty);
+  ASSERT_EQ(made->reply.status(), 0u) << made->reply.message();
+  EXPECT_TRUE(coherence_.HoldsWrite(a_.id, InodeId(made->reply.attributes().inode())));
+  proto::Mutation whole = Create(root_, "whole");
+  whole.mutable_create()->set_data_id(data_id + 1);
+  whole.mutable_create()->set_size_bytes(10);
+  *whole.mutable_create()->mutable_layout() = layout;
+  const auto ingested = As(a_, whole);
+  ASSERT_EQ(ingested->reply.status(), 0u) << ingested->reply.message();
+  EXPECT_FALSE(coherence_.HoldsWrite(a_.id, InodeId(ingested->reply.attributes().inode()))) << "nobody has it open";
+}
+
 // Whatever a lapsed holder may still do comes before others are answered, or not at all.
 TEST_F(WriteGrantsTest, LapsedHolderThatComesBackPublishesBeforeOthersAreAnswered) {
   const uint64_t file = File(root_, "f");
