@@ -146,7 +146,23 @@ void FilesystemImpl::Flush(const FileHandlePtr& handle, StatusCallback done) {
 }
 
 void FilesystemImpl::Fsync(const FileHandlePtr& handle, StatusCallback done) {
-  handle->inode->data->SyncFor(handle->errors, std::move(done));
+  // fsync is for all data of the file, whoever wrote it.
+  const OpenInodePtr& open = handle->inode;
+  const uint64_t changes = open->foreign_changes.load(std::memory_order_acquire);
+  // Without its lease, or a cache at all, this client would not have been told.
+  const bool would_know = cache_ != nullptr && cache_->usable();
+  if (would_know && open->changes_stable.load(std::memory_order_acquire) == changes) {
+    return open->data->SyncFor(handle->errors, std::move(done));
+  }
+  // How far the file reaches, first.
+  GetAttributes(open->id, [handle, changes, would_know, done = std::move(done)](const Result<Attributes>& fresh) {
+    OpenInode& inode = *handle->inode;
+    const bool known = would_know && fresh.ok();
+    inode.data->SyncEverybodysFor(handle->errors, [handle, changes, known, done](const Status& status) {
+      if (known && status.ok()) handle->inode->changes_stable.store(changes, std::memory_order_release);
+      done(status);
+    });
+  });
 }
 
 void FilesystemImpl::Release(const FileHandlePtr& handle) {

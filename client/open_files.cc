@@ -57,6 +57,7 @@ OpenInodePtr OpenFiles::Use(const Attributes& attributes, bool granted) {
     const bool kept = granted && !all_changed_opening_ && !recalled_opening_.contains(inode);
     auto made = std::make_shared<OpenInode>(attributes, std::move(data),
                                             make_grant_ != nullptr ? make_grant_(inode, kept) : nullptr);
+    if (attributes.size_bytes == 0) made->changes_stable = 0;  // others can only have begun since
     if (all_changed_opening_ || changed_opening_.contains(inode)) made->foreign_changes = 1;
     auto [entry, inserted] = inodes_.try_emplace(attributes.inode, std::move(made));
     ++entry->second->uses;
@@ -218,7 +219,8 @@ void OpenFiles::EndWriteGrants(bool session_lost) {
     if (session_lost) {
       open->data->Abandon(Status(StatusCode::kIoError, "the client's session expired before this was published"));
     } else {
-      open->data->FlushFor(open->data->NewErrorCursor(), [open](const Status&) {});
+      // Writes that have begun are buffered yet.
+      open->grant->WhenIdle([open] { open->data->FlushFor(open->data->NewErrorCursor(), [open](const Status&) {}); });
     }
   }
 }
@@ -237,6 +239,21 @@ void OpenFiles::FlushForRecall(InodeId inode, bool for_appender, std::function<v
   };
   if (open->grant == nullptr) return flush();
   open->grant->Recall(for_appender, flush);
+}
+
+std::vector<InodeId> OpenFiles::AllWritten() {
+  std::vector<OpenInodePtr> all;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [inode, entry] : inodes_) {
+      if (entry->grant != nullptr) all.push_back(entry);
+    }
+  }
+  std::vector<InodeId> written;
+  for (const OpenInodePtr& open : all) {
+    if (open->grant->active() || open->data->dirty()) written.push_back(open->id);
+  }
+  return written;
 }
 
 bool OpenFiles::AnyOpening() {

@@ -41,6 +41,9 @@ struct OpenInode {
   // How often another client changed it, and up to which of these changes the data half has been told.
   std::atomic<uint64_t> foreign_changes{0};
   std::atomic<uint64_t> changes_adopted{0};
+  // What others had written is on stable storage as of so many of these changes; not at all if this is kNothingStable.
+  static constexpr uint64_t kNothingStable = ~uint64_t{0};
+  std::atomic<uint64_t> changes_stable{kNothingStable};
 };
 using OpenInodePtr = std::shared_ptr<OpenInode>;
 
@@ -109,6 +112,7 @@ class OpenFiles final : public OpenInodes {
   void NoteAllChanged() override;
   void EndWriteGrants(bool session_lost) override;
   void FlushForRecall(InodeId inode, bool for_appender, std::function<void()> done) override;
+  std::vector<InodeId> AllWritten() override;
   bool AnyOpening() override;
 
  private:

@@ -112,6 +112,22 @@ bool WriteGrant::Void() {
   return std::exchange(mode_, Mode::kNone) == Mode::kExclusive;
 }
 
+void WriteGrant::WhenIdle(std::function<void()> idle) {
+  {
+    MutexLock lock(mutex_);
+    if (active_ > 0) {
+      idle_.push_back(std::move(idle));
+      return;
+    }
+  }
+  idle();
+}
+
+bool WriteGrant::active() const {
+  MutexLock lock(mutex_);
+  return active_ > 0;
+}
+
 bool WriteGrant::Release() {
   MutexLock lock(mutex_);
   return std::exchange(mode_, Mode::kNone) == Mode::kExclusive;

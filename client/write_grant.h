@@ -50,6 +50,11 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   // be buffered.
   bool Void();
 
+  // Calls back when no write that has begun is under way.
+  void WhenIdle(std::function<void()> idle);
+  // A write has begun and not ended.
+  bool active() const;
+
   // The last use of the inode is over. True: it was exclusive, and the server is to be told that it ends.
   [[nodiscard]] bool Release();
   // The file is being closed: the commit that publishes everything may end the grant.

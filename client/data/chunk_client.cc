@@ -7,6 +7,7 @@
 #include "client/data/target_operations.h"
 #include "client/data/write_operations.h"
 #include "common/base/check.h"
+#include "common/base/mutex.h"
 #include "common/checksum/block_sums.h"
 
 namespace tarn::client {
@@ -27,10 +28,10 @@ void ChunkClient::Read(const ChunkReference& chunk, uint64_t offset, std::span<u
   std::make_shared<ReadOperation>(core_, chunk, offset, destination, std::move(done))->Attempt();
 }
 
-void ChunkClient::Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes, bool durable,
-                        Callback<WriteAck> done) {
+void ChunkClient::Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes,
+                        const WriteOptions& options, Callback<WriteAck> done) {
   CHECK(!bytes.empty() && bytes.size() <= rpc::kPayloadBytesMax, "the length of a write is bounded");
-  std::make_shared<WriteOperation>(core_, chunk, offset, bytes, durable, std::move(done))->Attempt();
+  std::make_shared<WriteOperation>(core_, chunk, offset, bytes, options, std::move(done))->Attempt();
 }
 
 void ChunkClient::Truncate(const ChunkReference& chunk, Callback<WriteAck> done) {
@@ -39,6 +40,35 @@ void ChunkClient::Truncate(const ChunkReference& chunk, Callback<WriteAck> done)
 
 void ChunkClient::CommitTarget(TargetId target, std::vector<GroupId> groups, Callback<CommitOutcome> done) {
   std::make_shared<CommitOperation>(core_, target, std::move(groups), std::move(done))->Attempt();
+}
+
+void ChunkClient::CommitColumns(const FileLayout& layout, uint32_t columns, StatusCallback done) {
+  if (columns == 0) return done(Status::Ok());
+  struct Pending {
+    Mutex mutex;
+    uint32_t left GUARDED_BY(mutex) = 0;
+    Status status GUARDED_BY(mutex);
+    StatusCallback done;
+  };
+  const auto pending = std::make_shared<Pending>();
+  {
+    MutexLock lock(pending->mutex);
+    pending->left = columns;
+  }
+  pending->done = std::move(done);
+  const auto on_column = [pending](const Status& status) {
+    Status result;
+    {
+      MutexLock lock(pending->mutex);
+      if (!status.ok()) pending->status = status;
+      if (--pending->left > 0) return;
+      result = pending->status;
+    }
+    pending->done(result);
+  };
+  for (uint32_t column = 0; column < columns; ++column) {
+    std::make_shared<ColumnCommitOperation>(core_, layout, column, on_column)->Attempt();
+  }
 }
 
 void ChunkClient::ListChunks(const FileLayout& layout, uint32_t column, DataId data,

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "client/data/data_plane.h"
 #include "client/data/metadata_gate.h"
 #include "client/types.h"
+#include "common/base/byte_range.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/rpc/event_loop.h"
@@ -52,12 +54,28 @@ struct ChunkReference {
   uint64_t data_generation = 0;
 };
 
+// What a chunk was when a write of it was acknowledged; rises with its changes. Epoch 0: the server does not know.
+struct AcknowledgedStamp {
+  Epoch epoch;
+  uint64_t version = 0;
+};
+
 // Holds as long as this target is the group's primary under this incarnation.
 struct WriteAck {
   GroupId group;
   TargetId target;
   Incarnation incarnation;
   bool durable = false;
+  AcknowledgedStamp stamp = {};
+  // Of a write that had been acknowledged before: the parts of it, as ranges of the chunk, where later writes lie.
+  // Nothing was applied, what is left may be sent again. Empty: it is there.
+  std::vector<ByteRange> superseded = {};
+};
+
+struct WriteOptions {
+  bool durable = false;
+  // It was acknowledged before, with this stamp: applied only if it was lost.
+  std::optional<AcknowledgedStamp> acknowledged = {};
 };
 
 // Of the groups that a commit was asked for. Those in neither list: nothing is known, ask again.
@@ -94,12 +112,15 @@ class ChunkClient {
   // even read again at the source.
   void Read(const ChunkReference& chunk, uint64_t offset, std::span<uint8_t> destination, StatusCallback done);
   // `bytes` (at most 4 MiB) stay alive and unchanged until the callback.
-  void Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes, bool durable,
+  void Write(const ChunkReference& chunk, uint64_t offset, std::span<const uint8_t> bytes, const WriteOptions& options,
              Callback<WriteAck> done);
   // Cuts the chunk as the reference says.
   void Truncate(const ChunkReference& chunk, Callback<WriteAck> done);
   // Everything this target acknowledged before as the primary of these groups is brought to stable storage.
   void CommitTarget(TargetId target, std::vector<GroupId> groups, Callback<CommitOutcome> done);
+  // Everything acknowledged before, by whichever client it was written, of the first `columns` columns of the layout is
+  // brought to stable storage.
+  void CommitColumns(const FileLayout& layout, uint32_t columns, StatusCallback done);
   // The chunks of a data id on the primary of a column.
   void ListChunks(const FileLayout& layout, uint32_t column, DataId data, Callback<std::vector<StoredChunk>> done);
 

@@ -105,6 +105,8 @@ class InodeData {
   // The same for one open file: Flush tells its unreported errors again and again, until a Sync has told them.
   virtual void FlushFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Flush(std::move(done)); }
   virtual void SyncFor(const ErrorCursorPtr& /*cursor*/, StatusCallback done) { Sync(std::move(done)); }
+  // SyncFor, and what other clients had written and published before is on stable storage as well.
+  virtual void SyncEverybodysFor(const ErrorCursorPtr& cursor, StatusCallback done) { SyncFor(cursor, std::move(done)); }
   // What was written and is not published yet is not to be sent any more: it is lost, with this error.
   virtual void Abandon(const Status& /*status*/) {}
   // Fresh attributes from the metadata server: adopts size, data id and truncate view; drops read-ahead blocks if data

@@ -62,7 +62,7 @@ class DataPlaneImpl final : public DataPlane {
     for (const ChunkPiece& piece : pieces) {
       core_->chunks.Write(
           ChunkOf(view, piece.chunk_index), piece.chunk_offset, bytes.subspan(piece.file_offset, piece.length),
-          /*durable=*/true, [join](const Result<WriteAck>& ack) {
+          WriteOptions{.durable = true}, [join](const Result<WriteAck>& ack) {
             if (ack.ok() && !ack->durable) {
               join->Over(Status(StatusCode::kIoError, "the chunk server did not make the write durable"));
             } else {

@@ -660,6 +660,123 @@ TEST_F(DataPlaneTest, WhatAnotherClientWroteIsReadOverOwnBytesThatAreNotStableYe
   EXPECT_EQ(*ReadBytes(*data, {8192, 4096}, handle), own);
 }
 
+// One unit, so one chunk.
+TEST_F(DataPlaneTest, WhatIsSentAgainSaysSoAndGivesWayToLaterBytes) {
+  Start();
+  const auto data = NewFile();
+  auto expected = Pattern(60'000, 40);
+  ASSERT_TRUE(WriteAll(*data, 0, expected).ok());
+  ASSERT_TRUE(Flush(*data).ok());
+  FakeChunkServer& server = cluster->ServerOf(cluster->metadata->Get(file), 0);
+  server.Restart();
+  std::vector<FakeRequest> sent;
+  server.SetLaterWrites([&](const FakeRequest& request) {
+    sent.push_back(request);
+    return sent.size() == 1 ? std::vector<ByteRange>{{100, 50}, {59'000, 5'000}} : std::vector<ByteRange>();
+  });
+  ASSERT_TRUE(Sync(*data).ok());
+  server.SetLaterWrites(nullptr);
+  ASSERT_EQ(sent.size(), 3u);
+  for (const FakeRequest& request : sent) EXPECT_EQ(request.acknowledged_version, 1u);
+  EXPECT_EQ(sent[1].offset, 0u);
+  EXPECT_EQ(sent[1].length, 100u);
+  EXPECT_EQ(sent[2].offset, 150u);
+  EXPECT_EQ(sent[2].length, 59'000u - 150u);
+  // The holes are where the other client's bytes would be.
+  std::fill(expected.begin() + 100, expected.begin() + 150, 0);
+  std::fill(expected.begin() + 59'000, expected.end(), 0);
+  EXPECT_EQ(cluster->StoredBytes(file, /*after_restart=*/true), expected);
+  EXPECT_EQ(*ReadBytes(*data, {0, 60'000}), expected) << "nor are they read from here any more";
+}
+
+TEST_F(DataPlaneTest, WhatWasGivenUpIsNeverSentAgain) {
+  Start();
+  const auto data = NewFile();
+  ASSERT_TRUE(WriteAll(*data, 0, Pattern(60'000, 41)).ok());
+  ASSERT_TRUE(Flush(*data).ok());
+  FakeChunkServer& server = cluster->ServerOf(cluster->metadata->Get(file), 0);
+  server.Restart();
+  std::atomic<int> sent = 0;
+  server.SetLaterWrites([&](const FakeRequest& request) {
+    ++sent;
+    return std::vector<ByteRange>{{request.offset, request.length}};
+  });
+  ASSERT_TRUE(Sync(*data).ok());
+  EXPECT_EQ(sent, 1);
+  server.Restart();
+  ASSERT_TRUE(Sync(*data).ok());
+  EXPECT_EQ(sent, 1);
+  server.SetLaterWrites(nullptr);
+}
+
+TEST_F(DataPlaneTest, NewWritesAreNotMixedIntoWhatIsSentAgain) {
+  Start();
+  const auto data = NewFile();
+  auto expected = Pattern(60'000, 42);
+  ASSERT_TRUE(WriteAll(*data, 0, expected).ok());
+  ASSERT_TRUE(Flush(*data).ok());
+  FakeChunkServer& server = cluster->ServerOf(cluster->metadata->Get(file), 0);
+  server.Restart();
+  Mutex mutex;
+  std::vector<FakeRequest> writes;
+  server.SetScript([&](const FakeRequest& request) {
+    if (request.method != rpc::Method::kWriteChunk) return FakeAction::kServe;
+    MutexLock lock(mutex);
+    writes.push_back(request);
+    return writes.size() == 1 ? FakeAction::kHold : FakeAction::kServe;
+  });
+  auto synced = std::async(std::launch::async, [&] { return Sync(*data); });
+  server.WaitForHeld(1);
+  const auto own = Pattern(4096, 43);
+  std::copy(own.begin(), own.end(), expected.begin() + 8192);
+  ASSERT_TRUE(WriteAll(*data, 8192, own).ok());
+  server.Release();
+  ASSERT_TRUE(synced.get().ok());
+  ASSERT_TRUE(Sync(*data).ok());
+  server.SetScript(nullptr);
+  MutexLock lock(mutex);
+  for (const FakeRequest& write : writes) EXPECT_EQ(write.sent_again, write.length > 4096) << write.length;
+  EXPECT_EQ(cluster->StoredBytes(file, /*after_restart=*/true), expected);
+}
+
+TEST_F(DataPlaneTest, SyncMakesWhatAnotherClientWroteStable) {
+  Start();
+  const auto data = NewFile();
+  auto expected = Pattern(200'000, 37);  // four units, so all columns
+  ASSERT_TRUE(WriteAll(*data, 0, expected).ok());
+  ASSERT_TRUE(Flush(*data).ok());
+  cluster->metadata->SetSession(78);
+  const auto other = DataPlane::Create(DefaultOptions(), cluster->LoopPointers(), cluster->metadata.get());
+  const auto elsewhere = (*other)->Attach(cluster->metadata->Get(file));
+  const auto own = Pattern(4096, 38);
+  std::copy(own.begin(), own.end(), expected.begin() + 8192);
+  ASSERT_TRUE(WriteAll(*elsewhere, 8192, own).ok());
+  ASSERT_TRUE(Sync(*elsewhere).ok());
+  EXPECT_NE(cluster->StoredBytes(file, /*after_restart=*/true), expected) << "only its own";
+  ASSERT_TRUE(WaitStatus([&](StatusCallback done) {
+                elsewhere->SyncEverybodysFor(elsewhere->NewErrorCursor(), std::move(done));
+              }).ok());
+  EXPECT_EQ(cluster->StoredBytes(file, /*after_restart=*/true), expected);
+}
+
+TEST_F(DataPlaneTest, SyncOfASmallFileAsksOnlyWhereItLies) {
+  Start();
+  const auto data = NewFile();
+  ASSERT_TRUE(WriteAll(*data, 0, Pattern(1'000, 39)).ok());
+  ASSERT_TRUE(Sync(*data).ok());
+  const uint64_t before = cluster->Commits();
+  const auto sync = [&] {
+    return WaitStatus([&](StatusCallback done) { data->SyncEverybodysFor(data->NewErrorCursor(), std::move(done)); });
+  };
+  ASSERT_TRUE(sync().ok());
+  EXPECT_EQ(cluster->Commits(), before + 1);
+  const auto empty = NewFile();
+  ASSERT_TRUE(WaitStatus([&](StatusCallback done) {
+                empty->SyncEverybodysFor(empty->NewErrorCursor(), std::move(done));
+              }).ok());
+  EXPECT_EQ(cluster->Commits(), before + 1) << "nothing to commit";
+}
+
 TEST_F(DataPlaneTest, OwnWritesReplaceCachedBlocks) {
   Start();
   const auto data = NewFile();

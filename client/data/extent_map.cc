@@ -99,7 +99,7 @@ std::vector<ExtentPtr> ExtentMap::MergeCandidates(const Segment& segment, ByteRa
   std::vector<ExtentPtr> merged;
   for (size_t i = segment.size(); i-- > 0;) {
     const ExtentPtr& extent = segment[i];
-    if (extent->state != SlabState::kDirty || !Touches(extent->range, written)) continue;
+    if (extent->state != SlabState::kDirty || extent->stamps || !Touches(extent->range, written)) continue;
     bool hidden = false;
     for (size_t newer = i + 1; newer < segment.size() && !hidden; ++newer) {
       hidden = segment[newer]->range.Overlaps(extent->range) &&
@@ -189,6 +189,7 @@ ExtentPtr ExtentMap::Split(const ExtentPtr& extent, ByteRange hole) {
   second->mtime_ns = extent->mtime_ns;
   second->state = SlabState::kUnstable;
   second->acks = extent->acks;
+  second->stamps = extent->stamps;
   second->slab->SetExtent(tail, second->age, second->mtime_ns);
   second->slab->SetState(SlabState::kUnstable);
   Segment& segment = segments_[SegmentOf(tail.offset)];
@@ -205,6 +206,7 @@ void ExtentMap::Absorb(const ExtentPtr& extent, const ExtentPtr& newer) {
   CopyIn(*extent, newer->range.offset, newer->bytes());
   SetState(extent, SlabState::kDirty);
   extent->acks.clear();
+  extent->stamps.reset();
   Segment& segment = segments_[SegmentOf(extent->range.offset)];
   std::erase(segment, extent);
   segment.insert(std::find(segment.begin(), segment.end(), newer), extent);
@@ -300,6 +302,7 @@ ExtentPtr ExtentMap::NextToSend() {
     extent->all_durable = true;
     extent->failure = Status::Ok();
     extent->acks.clear();
+    extent->new_stamps.clear();
     return extent;
   }
   return nullptr;
@@ -341,6 +344,11 @@ void ExtentMap::SendAgain(const ExtentPtr& extent) {
   extent->acks.clear();
   Mark(extent);
   RequeueSegment(SegmentOf(extent->range.offset));
+}
+
+void ExtentMap::SendAnew(const ExtentPtr& extent) {
+  extent->stamps.reset();
+  SendAgain(extent);
 }
 
 void ExtentMap::Remove(const ExtentPtr& extent) {

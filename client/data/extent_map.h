@@ -21,9 +21,11 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "client/data/chunk_client.h"
 #include "client/data/write_buffer.h"
 #include "common/base/byte_range.h"
 #include "common/base/ids.h"
@@ -37,6 +39,12 @@ struct PieceAck {
   TargetId target;  // its primary
   Incarnation incarnation;
   uint64_t stamp = 0;  // of the plane's clock of acknowledgements
+};
+
+// What its chunk was when this part of the file was acknowledged, with the bytes that the extent has now.
+struct PieceStamp {
+  ByteRange range;
+  AcknowledgedStamp stamp;
 };
 
 struct Extent {
@@ -55,6 +63,11 @@ struct Extent {
   bool all_durable = true;  // of the pieces answered so far
   Status failure;           // the first of its pieces
   std::vector<PieceAck> acks;
+  // Of the last send that was over, and of the one under way. None: it was never acknowledged. What was acknowledged is
+  // sent again only where it was lost, and nothing else may come into such an extent; a part without a stamp has been
+  // replaced by other clients.
+  std::optional<std::vector<PieceStamp>> stamps;
+  std::vector<PieceStamp> new_stamps;
   std::unique_ptr<Slab> slab;  // null if there are no bytes left (see set_sync_waiting)
 
   std::span<const uint8_t> bytes() const {
@@ -99,6 +112,8 @@ class ExtentMap {
   // The ends of a send.
   void Acknowledge(const ExtentPtr& extent);  // now kUnstable
   void SendAgain(const ExtentPtr& extent);    // now kDirty and marked; of an unstable one as well
+  // As something that was never acknowledged: it has to go elsewhere.
+  void SendAnew(const ExtentPtr& extent);
   void Remove(const ExtentPtr& extent);       // on stable storage, or given up
 
   // ---- Truncation and change of data id ----

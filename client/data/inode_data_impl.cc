@@ -66,11 +66,16 @@ void InodeDataImpl::AdoptLocked(const Attributes& attributes) {
 // unpublished data is still at hand is sent once more, and what is not came before the cut.
 void InodeDataImpl::SendUncommittedAgain(uint64_t cut_at) {
   for (const ExtentPtr& extent : extents_.Unacknowledged()) {
+    if (extent->stamps && extent->age <= committed_age_) {  // on its way once more
+      extents_.CutAt(extent, cut_at);
+      continue;
+    }
+    extent->stamps.reset();
     if (extent->state == SlabState::kSending) extent->send_again = true;
   }
   for (const ExtentPtr& extent : extents_.Unstable()) {
     if (extent->age > committed_age_) {
-      extents_.SendAgain(extent);
+      extents_.SendAnew(extent);
     } else {
       extents_.CutAt(extent, cut_at);
     }

@@ -47,6 +47,7 @@ class InodeDataImpl final : public InodeData,
   ErrorCursorPtr NewErrorCursor() override;
   void FlushFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
   void SyncFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
+  void SyncEverybodysFor(const ErrorCursorPtr& cursor, StatusCallback done) override;
   void Abandon(const Status& status) override;
   void Adopt(const Attributes& attributes) override;
   void FinishTruncate(const Attributes& attributes, StatusCallback done) override;
@@ -92,10 +93,16 @@ class InodeDataImpl final : public InodeData,
     std::vector<ExtentPtr> under_way;  // sends of bytes that are to be cut
     StatusCallback done;
   };
+  struct SendPart {
+    ChunkPiece piece;
+    AcknowledgedStamp acknowledged;
+    bool was_acknowledged = false;
+  };
   struct Send {
     ExtentPtr extent;
+    uint64_t offset = 0;  // of the bytes, in the file
     std::span<const uint8_t> bytes;
-    std::vector<ChunkPiece> pieces;
+    std::vector<SendPart> parts;
     DataView view;
     bool durable = false;
   };
@@ -129,12 +136,14 @@ class InodeDataImpl final : public InodeData,
   void Account() REQUIRES(mutex_);
 
   // ---- inode_write.cc: buffering, sending ----
+  static std::vector<SendPart> PartsOf(const FileLayout& layout, const Extent& extent);
   Status CheckWritable(uint64_t offset, uint64_t length) REQUIRES(mutex_);
   void WriteAt(uint64_t offset, std::span<const uint8_t> bytes, StatusCallback done);
   void NoteWritten(uint64_t end, int64_t now_ns, int64_t mtime_ns) REQUIRES(mutex_);
   bool PrepareSend(const ExtentPtr& extent, Send* send) REQUIRES(mutex_);
   void StartSend(const Send& send);
-  void OnPieceSent(const ExtentPtr& extent, const Result<WriteAck>& ack);
+  void SendOne(const std::shared_ptr<const Send>& send, const SendPart& part);
+  void OnPartSent(const std::shared_ptr<const Send>& send, const SendPart& part, const Result<WriteAck>& ack);
   void OnSendOver(const ExtentPtr& extent) REQUIRES(mutex_);
   void RemoveExtent(const ExtentPtr& extent) REQUIRES(mutex_);
   void RemoveIfSettled(const ExtentPtr& extent) REQUIRES(mutex_);

@@ -39,6 +39,25 @@ void InodeDataImpl::SyncFor(const ErrorCursorPtr& cursor, StatusCallback done) {
   Request(FlushRequest{.sync = true, .cursor = cursor, .done = std::move(done)});
 }
 
+// Others' writes are where the layout says, as far as the file reaches; own ones are committed with their
+// acknowledgements, since they may have to be sent again.
+void InodeDataImpl::SyncEverybodysFor(const ErrorCursorPtr& cursor, StatusCallback done) {
+  SyncFor(cursor, [self = shared_from_this(), done = std::move(done)](const Status& own) {
+    if (!own.ok()) return done(own);
+    FileLayout layout;
+    uint64_t columns = 0;
+    {
+      MutexLock lock(self->mutex_);
+      layout = self->view_.layout;
+      if (self->view_.data.valid()) {
+        const uint64_t units = (self->FileSize() + layout.stripe_unit_bytes - 1) / layout.stripe_unit_bytes;
+        columns = std::min<uint64_t>(units, layout.width);
+      }
+    }
+    self->core_->chunks.CommitColumns(layout, static_cast<uint32_t>(columns), done);
+  });
+}
+
 void InodeDataImpl::Request(FlushRequest request) {
   {
     MutexLock lock(mutex_);

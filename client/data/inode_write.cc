@@ -17,6 +17,30 @@ constexpr uint32_t kRefusalsMax = 8;
 // A sync of so little asks for durable answers straight away, which saves the separate commit.
 constexpr uint64_t kDurableSendBytesMax = 1 << 20;
 
+// Bytes [begin, end) of the file, which lie in the piece.
+ChunkPiece PartOf(const ChunkPiece& piece, uint64_t begin, uint64_t end) {
+  ChunkPiece part = piece;
+  part.chunk_offset += begin - piece.file_offset;
+  part.file_offset = begin;
+  part.length = end - begin;
+  return part;
+}
+
+// The parts of the piece that none of these ranges of its chunk covers. They are in order.
+std::vector<ChunkPiece> PartsLeft(const ChunkPiece& piece, const std::vector<ByteRange>& superseded) {
+  std::vector<ChunkPiece> left;
+  const uint64_t to_file = piece.file_offset - piece.chunk_offset;
+  const uint64_t end = piece.file_offset + piece.length;
+  uint64_t begin = piece.file_offset;
+  for (const ByteRange& range : superseded) {
+    const uint64_t covered = std::min(range.offset + to_file, end);
+    if (covered > begin) left.push_back(PartOf(piece, begin, covered));
+    begin = std::max(begin, range.end() + to_file);
+  }
+  if (begin < end) left.push_back(PartOf(piece, begin, end));
+  return left;
+}
+
 }  // namespace
 
 void InodeDataImpl::Write(uint64_t offset, std::span<const uint8_t> bytes, StatusCallback done) {
@@ -121,10 +145,15 @@ bool InodeDataImpl::PrepareSend(const ExtentPtr& extent, Send* send) {
     return false;
   }
   send->extent = extent;
+  send->offset = extent->range.offset;
   send->bytes = extent->bytes();
-  send->pieces = SplitRange(view_.layout, extent->range);
+  send->parts = PartsOf(view_.layout, *extent);
   send->view = view_;
-  extent->pieces_in_flight = static_cast<uint32_t>(send->pieces.size());
+  extent->pieces_in_flight = static_cast<uint32_t>(send->parts.size());
+  if (send->parts.empty()) {  // all of it has been replaced by others
+    OnSendOver(extent);
+    return false;
+  }
   if (extents_.unacknowledged_bytes() <= kDurableSendBytesMax) {
     send->durable = std::any_of(requests_.begin(), requests_.end(), [&](const FlushRequest& request) {
       return request.sync && request.age >= extent->oldest_age;
@@ -133,30 +162,62 @@ bool InodeDataImpl::PrepareSend(const ExtentPtr& extent, Send* send) {
   return true;
 }
 
-void InodeDataImpl::StartSend(const Send& send) {
-  const uint64_t begin = send.pieces.front().file_offset;
-  for (const ChunkPiece& piece : send.pieces) {
-    core_->chunks.Write(ChunkOf(send.view, piece.chunk_index), piece.chunk_offset,
-                        send.bytes.subspan(piece.file_offset - begin, piece.length), send.durable,
-                        [self = shared_from_this(), extent = send.extent](const Result<WriteAck>& ack) {
-                          self->OnPieceSent(extent, ack);
-                        });
+std::vector<InodeDataImpl::SendPart> InodeDataImpl::PartsOf(const FileLayout& layout, const Extent& extent) {
+  std::vector<SendPart> parts;
+  for (const ChunkPiece& piece : SplitRange(layout, extent.range)) {
+    if (!extent.stamps) {
+      parts.push_back({piece, {}, false});
+      continue;
+    }
+    for (const PieceStamp& acknowledged : *extent.stamps) {
+      const ByteRange range = Intersect(acknowledged.range, {piece.file_offset, piece.length});
+      if (!range.empty()) parts.push_back({PartOf(piece, range.offset, range.end()), acknowledged.stamp, true});
+    }
   }
+  return parts;
 }
 
-void InodeDataImpl::OnPieceSent(const ExtentPtr& extent, const Result<WriteAck>& ack) {
+void InodeDataImpl::StartSend(const Send& send) {
+  const auto shared = std::make_shared<const Send>(send);
+  for (const SendPart& part : shared->parts) SendOne(shared, part);
+}
+
+void InodeDataImpl::SendOne(const std::shared_ptr<const Send>& send, const SendPart& part) {
+  const ChunkPiece& piece = part.piece;
+  WriteOptions options{.durable = send->durable};
+  if (part.was_acknowledged) options.acknowledged = part.acknowledged;
+  core_->chunks.Write(ChunkOf(send->view, piece.chunk_index), piece.chunk_offset,
+                      send->bytes.subspan(piece.file_offset - send->offset, piece.length), options,
+                      [self = shared_from_this(), send, part](const Result<WriteAck>& ack) {
+                        self->OnPartSent(send, part, ack);
+                      });
+}
+
+void InodeDataImpl::OnPartSent(const std::shared_ptr<const Send>& send, const SendPart& part,
+                               const Result<WriteAck>& ack) {
+  const ExtentPtr& extent = send->extent;
+  std::vector<SendPart> left;
   {
     MutexLock lock(mutex_);
     if (!ack.ok()) {
       if (extent->failure.ok()) extent->failure = ack.status();
-    } else if (!ack->durable) {
-      extent->all_durable = false;
-      extent->acks.push_back(PieceAck{ack->group, ack->target, ack->incarnation, core_->commits->NextStamp()});
+    } else if (!ack->superseded.empty()) {
+      for (const ChunkPiece& piece : PartsLeft(part.piece, ack->superseded)) {
+        left.push_back({piece, part.acknowledged, part.was_acknowledged});
+      }
+      extent->pieces_in_flight += static_cast<uint32_t>(left.size());
+    } else {
+      extent->new_stamps.push_back({{part.piece.file_offset, part.piece.length}, ack->stamp});
+      if (!ack->durable) {
+        extent->all_durable = false;
+        extent->acks.push_back(PieceAck{ack->group, ack->target, ack->incarnation, core_->commits->NextStamp()});
+      }
     }
-    if (--extent->pieces_in_flight > 0) return;
-    OnSendOver(extent);
+    if (--extent->pieces_in_flight == 0) OnSendOver(extent);
     Account();
   }
+  for (const SendPart& more : left) SendOne(send, more);
+  if (!left.empty()) return;
   Advance();
   core_->OnRoom();
   core_->CheckPressure();
@@ -175,11 +236,14 @@ void InodeDataImpl::OnSendOver(const ExtentPtr& extent) {
   if (!extent->failure.ok()) return LoseExtent(extent, extent->failure);
   no_space_ = false;
   if (extent->send_again) return extents_.SendAgain(extent);
+  extent->stamps = std::exchange(extent->new_stamps, {});
   acknowledged_end_ = std::max(acknowledged_end_, extent->range.end());
   // First the listener, then the state that a sync request looks at: its commit must not end unheard.
   for (const PieceAck& ack : extent->acks) core_->commits->Add(ack.target, ack.group, shared_from_this());
   extents_.Acknowledge(extent);
-  if (extent->state == SlabState::kUnstable) RemoveIfSettled(extent);
+  if (!extent->acks.empty()) return;
+  // Answered as durable: no commit will look at it. A newer write may have parted it.
+  for (const ExtentPtr& part : extents_.Unstable()) RemoveIfSettled(part);
 }
 
 // Stable and published: the client need not keep it. What is stable but not published may still have to go elsewhere,

@@ -56,6 +56,32 @@ void CommitOperation::Finish(const Status& status) {
   }
 }
 
+// ---- ColumnCommitOperation ----
+
+ColumnCommitOperation::ColumnCommitOperation(std::shared_ptr<ChunkClient::Core> core, const FileLayout& layout,
+                                             uint32_t column, StatusCallback done)
+    : UnaryOperation(std::move(core)),
+      layout_(layout),
+      column_(column),
+      done_(std::move(done)),
+      session_(core_->Session()) {}
+
+void ColumnCommitOperation::Send(rpc::FrameClient& client, rpc::CallOptions options) {
+  proto::CommitTargetRequest request;
+  request.set_target(route_.target.value());
+  request.set_session(session_.value());
+  request.add_groups(route_.group.value());
+  client.Call(rpc::Method::kCommitTarget, request, options, MakeReplyCallback());
+}
+
+Status ColumnCommitOperation::OnGood(const rpc::Reply& reply) {
+  proto::CommitTargetReply message;
+  RETURN_IF_ERROR(rpc::ParseReply(reply, &message));
+  if (message.not_primary().empty()) return Status::Ok();
+  core_->WantNewerMap();
+  return Status(StatusCode::kUnavailable, "another target is the primary of the group now");
+}
+
 // ---- ListOperation ----
 
 ListOperation::ListOperation(std::shared_ptr<ChunkClient::Core> core, const FileLayout& layout, uint32_t column,

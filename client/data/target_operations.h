@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/data/chunk_operation.h"
@@ -29,6 +30,25 @@ class CommitOperation final : public UnaryOperation {
   Callback<CommitOutcome> done_;
   const SessionId session_;
   CommitOutcome outcome_;
+};
+
+// Makes stable whatever the group of a column has, whoever wrote it; asked of its primary, whichever target that is.
+class ColumnCommitOperation final : public UnaryOperation {
+ public:
+  ColumnCommitOperation(std::shared_ptr<ChunkClient::Core> core, const FileLayout& layout, uint32_t column,
+                        StatusCallback done);
+
+ private:
+  Result<Route> FindRoute(const PlacementRoutes& routes) override { return routes.ToPrimary(layout_, column_); }
+  void Send(rpc::FrameClient& client, rpc::CallOptions options) override;
+  Status OnGood(const rpc::Reply& reply) override;
+  void Finish(const Status& status) override { std::exchange(done_, nullptr)(status); }
+  std::string Describe() const override { return "commit column " + std::to_string(column_); }
+
+  const FileLayout layout_;
+  const uint32_t column_;
+  StatusCallback done_;
+  const SessionId session_;
 };
 
 class ListOperation final : public UnaryOperation {

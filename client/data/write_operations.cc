@@ -45,13 +45,18 @@ void NumberedOperation::Finish(const Status& status) {
 // ---- WriteOperation ----
 
 WriteOperation::WriteOperation(std::shared_ptr<ChunkClient::Core> core, const ChunkReference& chunk, uint64_t offset,
-                               std::span<const uint8_t> bytes, bool durable, Callback<WriteAck> done)
+                               std::span<const uint8_t> bytes, const WriteOptions& options,
+                               Callback<WriteAck> done)
     : NumberedOperation(std::move(core), chunk, std::move(done)), bytes_(bytes) {
   FillTruncate(chunk_, request_.mutable_truncate());
   request_.set_session(session_.value());
   request_.set_offset_bytes(static_cast<uint32_t>(offset));
   request_.set_data_generation(chunk_.data_generation);
-  request_.set_durable(durable);
+  request_.set_durable(options.durable);
+  if (options.acknowledged) {
+    request_.mutable_acknowledged()->set_epoch(options.acknowledged->epoch.value());
+    request_.mutable_acknowledged()->set_version(options.acknowledged->version);
+  }
   request_.set_piece_sums(ComputePieceSums(offset, bytes_));
 }
 
@@ -87,6 +92,10 @@ Status WriteOperation::OnGood(const rpc::Reply& reply) {
   RETURN_IF_ERROR(rpc::ParseReply(reply, &message));
   core_->counters.bytes_written.fetch_add(bytes_.size(), std::memory_order_relaxed);
   ack_ = WriteAck{route_.group, route_.target, Incarnation(message.incarnation()), message.durable()};
+  ack_.stamp = {Epoch(message.epoch()), message.version()};
+  for (const proto::ChunkRange& range : message.superseded()) {
+    ack_.superseded.push_back({range.offset_bytes(), range.length_bytes()});
+  }
   return Status::Ok();
 }
 

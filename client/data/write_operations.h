@@ -36,7 +36,7 @@ class NumberedOperation : public UnaryOperation {
 class WriteOperation final : public NumberedOperation {
  public:
   WriteOperation(std::shared_ptr<ChunkClient::Core> core, const ChunkReference& chunk, uint64_t offset,
-                 std::span<const uint8_t> bytes, bool durable, Callback<WriteAck> done);
+                 std::span<const uint8_t> bytes, const WriteOptions& options, Callback<WriteAck> done);
   void Admitted() override;
 
  private:

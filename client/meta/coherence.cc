@@ -35,6 +35,7 @@ SessionHooks::KeepAliveAnswered Coherence::PrepareKeepAlive(proto::KeepAliveRequ
   OpenInodes* const open = open_.load(std::memory_order_acquire);
   if (!registered && open != nullptr) {
     for (const InodeId inode : open->AllOpen()) request->add_open_inodes(inode.value());
+    for (const InodeId inode : open->AllWritten()) request->add_written_inodes(inode.value());
   }
   // The lease counts from here, however long the request takes to leave.
   asked.sent_ns = clock_->MonotonicNs();

@@ -42,6 +42,8 @@ class OpenInodes {
   // The write grant of the inode ends. Sends and commits what is buffered of it; an error is kept for the file's own
   // next flush. `for_appender`: as WriteGrant::Recall.
   virtual void FlushForRecall(InodeId inode, bool for_appender, std::function<void()> done) = 0;
+  // Files with writes that are not published yet, or that may come to be buffered under a grant that has ended.
+  virtual std::vector<InodeId> AllWritten() = 0;
   // Something is about to be opened, and it is not known what.
   virtual bool AnyOpening() = 0;
 };

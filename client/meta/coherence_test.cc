@@ -44,8 +44,10 @@ class CoherenceTest : public ::testing::Test {
     CHECK(WaitStatus([&](StatusCallback done) { parts.metadata->OpenSession(VolumeId(1), std::move(done)); }).ok(),
           "no session");
     filesystem_ =
-        *FilesystemImpl::Create(std::move(parts), [](MetadataForData* metadata) -> Result<std::unique_ptr<DataPlane>> {
-          return std::unique_ptr<DataPlane>(std::make_unique<MemoryDataPlane>(metadata));
+        *FilesystemImpl::Create(std::move(parts), [this](MetadataForData* metadata) -> Result<std::unique_ptr<DataPlane>> {
+          auto data = std::make_unique<MemoryDataPlane>(metadata);
+          data_ = data.get();
+          return std::unique_ptr<DataPlane>(std::move(data));
         });
     if (term != 0) WaitUntilUsable();
   }
@@ -110,8 +112,30 @@ class CoherenceTest : public ::testing::Test {
 
   MemoryMetadataServer server_;
   Coherence* coherence_ = nullptr;
+  MemoryDataPlane* data_ = nullptr;
   std::unique_ptr<FilesystemImpl> filesystem_;
 };
+
+TEST_F(CoherenceTest, FsyncIsForEverybodysDataUnlessNobodyElseCanHaveWritten) {
+  Mount();
+  const InodeId file = MakeFile("a");
+  FileHandlePtr handle = OpenForWriting(file);
+  const auto syncs_of_all = [&] {
+    EXPECT_TRUE(WaitStatus([&](StatusCallback done) { filesystem_->Fsync(handle, std::move(done)); }).ok());
+    const std::vector<std::string> calls = data_->calls();
+    return std::ranges::count(calls, "sync everybody's");
+  };
+  Write(handle, 0, "hello");
+  EXPECT_EQ(syncs_of_all(), 0) << "it had no data when it was opened";
+  server_.PushAndWait({InodeItem(file)});
+  EXPECT_EQ(syncs_of_all(), 1) << "another client has written";
+  EXPECT_EQ(syncs_of_all(), 1) << "and not since";
+  Close(handle);
+  handle = OpenForWriting(file);
+  EXPECT_EQ(syncs_of_all(), 2) << "who wrote what is there is not known";
+  EXPECT_EQ(syncs_of_all(), 2);
+  Close(handle);
+}
 
 TEST_F(CoherenceTest, WhatIsKnownNeedsNoRequest) {
   Mount();

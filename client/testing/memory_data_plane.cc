@@ -55,6 +55,10 @@ class MemoryInodeData final : public InodeData, public std::enable_shared_from_t
     });
   }
   void Sync(StatusCallback done) override { Flush(std::move(done)); }
+  void SyncEverybodysFor(const ErrorCursorPtr&, StatusCallback done) override {
+    plane_->Record("sync everybody's");
+    Flush(std::move(done));
+  }
   void Adopt(const Attributes& attributes) override {
     plane_->Record("adopt " + std::to_string(attributes.change));
     MutexLock lock(mutex_);

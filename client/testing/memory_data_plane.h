@@ -26,7 +26,7 @@ class MemoryDataPlane final : public DataPlane {
   std::string Stored(DataId data) const;
   // The next flush fails with this status; what it should have written is dropped.
   void FailNextFlush(Status status);
-  // What the inodes were asked, in order: "adopt 3", "flush", "truncate 100".
+  // What the inodes were asked, in order: "adopt 3", "flush", "sync everybody's", "truncate 100".
   std::vector<std::string> calls() const;
 
  private:

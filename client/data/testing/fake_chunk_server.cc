@@ -54,6 +54,8 @@ FakeRequest Parse(rpc::Method method, const std::string& bytes, size_t payload_b
     request.length = payload_bytes;
     request.sequence = message.sequence();
     request.durable = message.durable();
+    request.sent_again = message.has_acknowledged();
+    request.acknowledged_version = message.acknowledged().version();
   } else if (method == rpc::Method::kTruncateChunk) {
     proto::TruncateChunkRequest message;
     CHECK(message.ParseFromString(bytes), "a truncate request");
@@ -115,6 +117,11 @@ void FakeChunkServer::BringUpToDate(GroupId id, FakeChunkServer& follower) {
     if (window.second == id) follower.windows_[window] = state;
   }
   syncing_[id].push_back(&follower);
+}
+
+void FakeChunkServer::SetLaterWrites(std::function<std::vector<ByteRange>(const FakeRequest&)> later) {
+  MutexLock lock(mutex_);
+  later_writes_ = std::move(later);
 }
 
 void FakeChunkServer::SetScript(FakeScript script) {
@@ -385,9 +392,16 @@ Status FakeChunkServer::Write(Held& request, FakeAction action) {
     RETURN_IF_ERROR(CheckAddress(message.chunk(), /*of_primary=*/true));
     const WindowId window{message.session(), GroupId(message.chunk().group())};
     ASSIGN_OR_RETURN(followers, FollowersOf(window.second));
-    ASSIGN_OR_RETURN(const bool first, Admit(window, message.sequence(), message.acked_through()));
     const ChunkId id = IdOf(message.chunk());
-    if (first) {
+    if (message.has_acknowledged() && later_writes_ != nullptr) {
+      for (const ByteRange& range : later_writes_(Parse(request.method, request.message, request.payload.size()))) {
+        reply.add_superseded()->set_offset_bytes(static_cast<uint32_t>(range.offset));
+        reply.mutable_superseded(reply.superseded_size() - 1)->set_length_bytes(static_cast<uint32_t>(range.length));
+      }
+    }
+    const bool applies = reply.superseded().empty();
+    ASSIGN_OR_RETURN(const bool first, Admit(window, message.sequence(), message.acked_through()));
+    if (first && applies) {
       const Status status = ApplyWrite(message, request.payload.span());
       if (!status.ok()) {
         windows_[window].applied.erase(message.sequence());
@@ -399,6 +413,7 @@ Status FakeChunkServer::Write(Held& request, FakeAction action) {
       followers.clear();
     }
     if (message.durable()) MakeDurable();
+    reply.set_epoch(message.chunk().epoch());
     reply.set_version(chunks_[id].version);
     reply.set_chunk_bytes(chunks_[id].bytes.size());
     reply.set_durable(message.durable());

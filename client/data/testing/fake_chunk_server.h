@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/base/buffer.h"
+#include "common/base/byte_range.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -56,6 +57,8 @@ struct FakeRequest {
   uint64_t sequence = 0;
   bool durable = false;
   bool verify_at_source = false;
+  bool sent_again = false;            // a write that was acknowledged before,
+  uint64_t acknowledged_version = 0;  // with this version
 };
 using FakeScript = std::function<FakeAction(const FakeRequest&)>;
 
@@ -100,6 +103,8 @@ class FakeChunkServer {
   void BringUpToDate(GroupId id, FakeChunkServer& follower);
   // Asked, on the server's thread, for every request. Null: everything is served.
   void SetScript(FakeScript script);
+  // Asked for every write that says it was acknowledged before: where later bytes lie. Null: nowhere.
+  void SetLaterWrites(std::function<std::vector<ByteRange>(const FakeRequest&)> later);
   // Serves what was held, in the order it came.
   void Release();
   // Ends every connection; what was not committed is forgotten. Starts again under a new incarnation.
@@ -181,6 +186,7 @@ class FakeChunkServer {
   uint64_t incarnation_ GUARDED_BY(mutex_) = 1000;
   uint64_t map_version_ GUARDED_BY(mutex_) = 1;
   FakeScript script_ GUARDED_BY(mutex_);
+  std::function<std::vector<ByteRange>(const FakeRequest&)> later_writes_ GUARDED_BY(mutex_);
   Counts counts_ GUARDED_BY(mutex_);
   std::vector<Held> held_ GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<rpc::Responder>> never_answered_ GUARDED_BY(mutex_);
