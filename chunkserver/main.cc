@@ -90,6 +90,8 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   tarn::SystemRandom random;
   tarn::chunk::ChunkServerOptions server_options;
   server_options.targets.directories = options.directories;
+  server_options.targets.elastic = options.target_class == "elastic";
+  server_options.targets.elastic_bytes = options.elastic_bytes;
   server_options.targets.store.reserve_bytes = options.reserve_bytes;
   server_options.targets.store.cache_bytes = options.cache_bytes;
   server_options.targets.store.scrub_bytes_per_second = options.scrub_rate;
@@ -104,7 +106,7 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   server_options.fault_delay_ms = options.fault_delay_ms;
   server_options.software_version = TARN_VERSION;
   server_options.on_failure = EndAfterFailure;
-  spdlog::info("starts version={} dir={} listen={} meta={} node={} zone={} cache_mib={}", TARN_VERSION, JoinList(options.directories), options.listen, options.meta,
+  spdlog::info("starts version={} class={} dir={} listen={} meta={} node={} zone={} cache_mib={}", TARN_VERSION, options.target_class, JoinList(options.directories), options.listen, options.meta,
                server_options.node, options.zone, options.cache_bytes >> 20);
   if (!IsLoopback(options.listen)) spdlog::warn("connections are not authenticated, and --listen {} is not loopback", options.listen);
   if (faults->armed()) spdlog::warn("fault points are armed: {}", options.fault);

@@ -9,6 +9,7 @@ namespace tarn::chunk {
 namespace {
 
 constexpr uint64_t kCacheBytesMin = 8u << 20;
+constexpr uint64_t kElasticBytesMin = 16u << 20;
 constexpr uint32_t kLoopThreadsMax = 64;
 constexpr size_t kDirectoriesMax = 64;
 
@@ -38,6 +39,9 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "meta", options.meta, "Metadata servers, HOST:PORT[,HOST:PORT...]");
   Add(app, "node", options.node, "Name of the node; default: the host's name");
   Add(app, "zone", options.zone, "Name of the failure zone");
+  Add(app, "class", options.target_class, "durable: copies that count; elastic: extra copies for readers, nothing outlives the process (for nodes that come and go)");
+  Add(app, "elastic-bytes", options.elastic_bytes, "What an elastic target may use of each --dir (suffixes k, m, g); default: nine tenths of what is free")
+      ->transform(CLI::AsSizeValue(false));
   Add(app, "log-level", options.log_level, "trace, debug, info, warn or error");
   Add(app, "log-file", options.log_file, "Default: stderr");
   Add(app, "reserve-bytes", options.reserve_bytes, "Free space below which writes get ENOSPC (suffixes k, m, g); default: from the disk's size")
@@ -72,6 +76,9 @@ Status ValidateOptions(const Options& options) {
   if (options.listen.find(':') == std::string::npos) return refuse("--listen " + options.listen + " is not HOST:PORT");
   if (!options.advertise.empty() && options.advertise.find(':') == std::string::npos) return refuse("--advertise " + options.advertise + " is not HOST:PORT");
   if (options.meta.find(':') == std::string::npos) return refuse("--meta " + options.meta + " is not HOST:PORT[,HOST:PORT...]");
+  if (options.target_class != "durable" && options.target_class != "elastic") return refuse("--class " + options.target_class + " is neither durable nor elastic");
+  if (options.elastic_bytes != 0 && options.target_class != "elastic") return refuse("--elastic-bytes is for --class elastic");
+  if (options.elastic_bytes != 0 && options.elastic_bytes < kElasticBytesMin) return refuse("--elastic-bytes is below 16 MiB");
   if (options.cache_bytes < kCacheBytesMin) return refuse("--cache-bytes is below 8 MiB");
   if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax) return refuse("--loop-threads is not from 1 to 64");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");

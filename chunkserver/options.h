@@ -17,6 +17,8 @@ struct Options {
   std::string meta = "127.0.0.1:7400";
   std::string node;
   std::string zone;
+  std::string target_class = "durable";  // or elastic
+  uint64_t elastic_bytes = 0;            // of each directory; 0: computed
   std::string log_level = "info";
   std::string log_file;
   uint64_t reserve_bytes = 0;  // 0: computed

@@ -39,7 +39,7 @@ LEAF_FOLDERS = {"tests", "bench", "tools", "cmake", "deploy"}
 # Files that lie directly in the server's folder (main.cc, options.cc) are the layer "main".
 LAYERS = {
     "metaserver": [{"main"}, {"service"}, {"replication", "state", "placement"}],
-    "chunkserver": [{"main"}, {"service"}, {"replication"}, {"store"}],
+    "chunkserver": [{"main"}, {"service"}, {"elastic"}, {"replication"}, {"store"}],
 }
 
 # Library header prefix -> (what may include it, as a regular expression on the path, the words for the message).

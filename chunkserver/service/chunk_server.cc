@@ -43,6 +43,10 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
     hello.set_cluster_id(raw->targets_->identity().cluster_id);
     return hello;
   });
+  for (const auto& target : server->targets_->targets()) {
+    if (!options.targets.elastic || target->workers() == nullptr) continue;
+    target->StartElastic(server->network_.get(), server->buffers_.get(), environment.clock, [link = server->link_.get()](uint64_t version) { link->WantMap(version); });
+  }
   server->peer_service_ = std::make_unique<PeerService>(server->targets_.get(), &server->peer_budget_, environment.faults);
   server->service_ = std::make_unique<DataService>(DataServiceParts{.targets = server->targets_.get(),
                                                                     .view = server->view_.get(),

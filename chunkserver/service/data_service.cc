@@ -123,6 +123,7 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   google::protobuf::Arena arena(options);
   auto* const message = google::protobuf::Arena::CreateMessage<proto::ReadChunkRequest>(&arena);
   if (Status status = rpc::ParseRequest(request, message); !status.ok()) return responder->Fail(status);
+  if (message->has_elastic()) return ReadElastic(*message, responder);
   ReadCall read;
   read.request.chunk = ChunkOf(message->chunk());
   read.request.offset = message->offset_bytes();
@@ -140,10 +141,41 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   WithCurrentGroup(message->chunk(), responder, [=, this](HostedTarget& target) { Read(target, read, responder); });
 }
 
+void DataService::ReadElastic(const proto::ReadChunkRequest& message, const ResponderPtr& responder) {
+  HostedTarget* const target = parts_.targets->Find(TargetId(message.chunk().target()));
+  if (target == nullptr || target->elastic() == nullptr) {
+    return responder->Fail(Status(StatusCode::kAskPrimary, "this server has no such elastic target"));
+  }
+  store::ReadRequest request{.chunk = ChunkOf(message.chunk()), .offset = message.offset_bytes(), .length = message.length_bytes(), .view = {}};
+  if (Status status = store::ValidateRead(request); !status.ok()) return responder->Fail(status);
+  if (request.length == 0) return responder->Fail(Status(StatusCode::kInvalidArgument, "an elastic target reads no empty ranges"));
+  const elastic::ReadCall call{.chunk = request.chunk,
+                               .generation = {.map_incarnation = message.elastic().map_incarnation(),
+                                              .data = message.data_generation(),
+                                              .truncate = message.truncate().generation()},
+                               .range = {.offset = request.offset, .length = request.length},
+                               .group = GroupId(message.chunk().group()),
+                               .session = SessionId(message.session()),
+                               .truncated_chunk_bytes = message.truncate().truncated_chunk_bytes(),
+                               .from_elastic = message.elastic().from_elastic()};
+  const auto answer = [responder](elastic::ReadAnswer answered) {
+    if (!answered.status.ok()) return responder->Fail(answered.status);
+    if (!answered.pages) return responder->Reply(answered.reply, std::move(answered.payload));
+    std::vector<rpc::FilePayload> parts;
+    for (const store::ReadPiece& piece : answered.pages->pieces) parts.push_back({piece.fd, piece.file_offset, piece.length, answered.pages->lease});
+    responder->ReplyFile(answered.reply, std::move(parts));
+  };
+  message.verify_at_source() ? target->elastic()->Verify(call, answer) : target->elastic()->Read(call, answer);
+}
+
 HostedTarget* DataService::FindOrFail(TargetId id, rpc::Responder& responder) {
   HostedTarget* const target = parts_.targets->Find(id);
   if (target == nullptr) {
     responder.Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
+    return nullptr;
+  }
+  if (target->elastic() != nullptr) {
+    responder.Fail(Status(StatusCode::kNotSupported, "an elastic target is no member of a group"));
     return nullptr;
   }
   // A client asks another copy then, and does not wait for this one.
@@ -214,11 +246,13 @@ bool DataService::ReadCached(HostedTarget& target, const store::ReadRequest& rea
   }
   if (SendsPages(plan)) {
     if (!store::ChunkReader::IsCached(plan)) return false;
+    target.NoteRead(plan.length);
     ReplyPages(plan, *responder);
     return true;
   }
   Buffer bytes = parts_.buffers->Allocate(plan.length);
   if (!store::ChunkReader::ReadCached(plan, bytes.span())) return false;
+  target.NoteRead(plan.length);
   responder->Reply(ReplyOf(plan), std::move(bytes));
   return true;
 }
@@ -230,6 +264,7 @@ void DataService::ReadBlocking(HostedTarget& target, const store::ReadRequest& r
   if (plan->length > 0) {
     if (Status status = target.store()->ReadPlanned(read, *plan, bytes.span()); !status.ok()) return responder->Fail(status);
   }
+  target.NoteRead(plan->length);
   // Reading has brought the pages in, and found what the disk cannot give; copying the bytes once more, into the socket, is saved.
   if (SendsPages(*plan)) return ReplyPages(*plan, *responder);
   responder->Reply(ReplyOf(*plan), std::move(bytes));

@@ -59,6 +59,7 @@ class DataService {
   static void OnWorker(HostedTarget& target, const ResponderPtr& responder, std::function<void()> work);
 
   void HandleRead(const rpc::Request& request, const ResponderPtr& responder);
+  void ReadElastic(const proto::ReadChunkRequest& message, const ResponderPtr& responder);
   void ReadAdmitted(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   void Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   // True if it was answered without waiting.

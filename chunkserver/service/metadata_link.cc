@@ -99,6 +99,9 @@ void MetadataLink::Run() {
       spdlog::info("registers again reason=\"{}\"", status.message());
       registered_ = false;
       pause_ms = 0;
+    } else if (IsFinal(status) && targets_->ForgetElasticIdentity()) {
+      spdlog::info("registers as a new elastic server reason=\"{}\"", status.message());
+      pause_ms = 0;
     } else if (IsFinal(status)) {
       options_.on_failure(status);
       return;

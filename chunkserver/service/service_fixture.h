@@ -64,6 +64,11 @@ class FakeMetadataServer final : public proto::ClusterService::Service {
     MutexLock lock(mutex_);
     failure_ = status;
   }
+  // From now on registrations with a server id fail: the server was forgotten.
+  void RefuseKnownServers() {
+    MutexLock lock(mutex_);
+    refuses_known_ = true;
+  }
   void SetDeadData(const proto::DeadData& dead) {
     MutexLock lock(mutex_);
     dead_ = dead;
@@ -109,6 +114,7 @@ class FakeMetadataServer final : public proto::ClusterService::Service {
     MutexLock lock(mutex_);
     registrations_.push_back(*request);
     changed_.NotifyAll();
+    if (refuses_known_ && request->server_id() != 0) return rpc::ToGrpcStatus(Status(StatusCode::kInvalidArgument, "that server is unknown"));
     reply->set_cluster_id(cluster_id);
     reply->set_server_id(request->server_id() != 0 ? request->server_id() : 1);
     for (const proto::TargetReport& report : request->targets()) reply->add_target_ids(report.id() != 0 ? report.id() : next_target_++);
@@ -148,6 +154,7 @@ class FakeMetadataServer final : public proto::ClusterService::Service {
   Status failure_ GUARDED_BY(mutex_);
   std::function<void(const proto::GroupReport&, proto::ClusterMap*)> decide_ GUARDED_BY(mutex_);
   uint64_t next_target_ GUARDED_BY(mutex_) = 10;
+  bool refuses_known_ GUARDED_BY(mutex_) = false;
   std::vector<proto::RegisterServerRequest> registrations_ GUARDED_BY(mutex_);
   std::vector<proto::HeartbeatRequest> heartbeats_ GUARDED_BY(mutex_);
   std::vector<proto::ReportGroupsRequest> reports_ GUARDED_BY(mutex_);

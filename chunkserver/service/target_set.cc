@@ -1,6 +1,7 @@
 #include "chunkserver/service/target_set.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "common/base/named_thread.h"
+#include "common/base/posix_io.h"
 
 namespace tarn::chunk {
 namespace {
@@ -15,8 +17,16 @@ namespace {
 // Of requests that wait for one disk.
 constexpr size_t kWorkerQueueMax = 8'192;
 constexpr uint64_t kCacheBytesPerTargetMin = 8u << 20;
+constexpr const char* kElasticLockName = "elastic.lock";
 
 TargetId IdOf(const DirectoryIdentity& found) { return found.identity ? found.identity->target : TargetId(); }
+
+// Nine tenths of what is free now: the rest is for whoever else uses the disk.
+Result<uint64_t> DefaultElasticBytes(const std::string& directory) {
+  struct statvfs space {};
+  if (statvfs(directory.c_str(), &space) != 0) return Status::FromErrno(errno, directory);
+  return static_cast<uint64_t>(space.f_bavail) * space.f_frsize / 10 * 9;
+}
 
 // Each on a thread of its own: what opening and closing cost is waiting for a disk.
 void ForAllAtOnce(std::span<const std::unique_ptr<HostedTarget>> targets, const std::function<void(HostedTarget&)>& task) {
@@ -44,6 +54,30 @@ void HostedTarget::Open(store::StoreOptions options, const store::StoreEnvironme
   workers_ = WorkerPool::Start("disk", worker_threads_, kWorkerQueueMax);
 }
 
+void HostedTarget::OpenCache(uint64_t elastic_bytes) {
+  if (!open_status_.ok()) return;
+  const auto open = [&]() -> Status {
+    if (found_.identity) {
+      return Status(StatusCode::kPermission, directory() + " holds a durable target (" + std::string(store::kTargetFileName) + "): it cannot be an elastic one");
+    }
+    RETURN_IF_ERROR(MakeDirectories(directory()));
+    ASSIGN_OR_RETURN(cache_lock_, LockFile(directory() + "/" + kElasticLockName));
+    if (elastic_bytes == 0) {
+      ASSIGN_OR_RETURN(elastic_bytes, DefaultElasticBytes(directory()));
+    }
+    ASSIGN_OR_RETURN(cache_, elastic::UnitCache::Open(directory(), std::max(elastic_bytes, elastic::UnitLog::kBudgetBytesMin)));
+    return Status::Ok();
+  };
+  open_status_ = open();
+  if (open_status_.ok()) workers_ = WorkerPool::Start("disk", worker_threads_, kWorkerQueueMax);
+}
+
+void HostedTarget::StartElastic(replication::PeerNetwork* network, BufferPool* buffers, const Clock* clock, std::function<void(uint64_t)> want_map) {
+  CHECK(cache_ != nullptr && pull_through_ == nullptr, "an elastic target starts once");
+  pull_through_ = std::make_unique<elastic::PullThrough>(elastic::PullThroughParts{
+      .cache = cache_.get(), .network = network, .workers = workers_.get(), .buffers = buffers, .clock = clock, .want_map = std::move(want_map)});
+}
+
 void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, std::unique_ptr<replication::TargetReplication> engine) {
   CHECK(engine_ == nullptr, "replication of a target starts once");
   executor_ = std::move(executor);
@@ -62,9 +96,20 @@ void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, st
 
 Status HostedTarget::failure() const { return store_ == nullptr ? open_status_ : store_->health(); }
 
+void HostedTarget::FillElasticReport(proto::TargetReport* report) const {
+  report->set_target_class(proto::TARGET_CLASS_ELASTIC);
+  report->set_capacity_bytes(cache_->budget_bytes());
+  report->set_used_bytes(cache_->open_bytes());
+  report->set_available_bytes(cache_->budget_bytes() - std::min(cache_->budget_bytes(), cache_->open_bytes()));
+  report->set_chunk_count(cache_->counters().units);
+  if (pull_through_ != nullptr) pull_through_->FillUse(report->mutable_elastic());
+}
+
 void HostedTarget::FillReport(proto::TargetReport* report) const {
   report->set_id(id().value());
+  report->set_bytes_read(bytes_read_.load(std::memory_order_relaxed));
   if (const Status failed = failure(); !failed.ok()) report->set_failure(failed.message());
+  if (cache_ != nullptr) return FillElasticReport(report);
   if (store_ == nullptr) return;
   // A server that registers again has lost nothing since it did so first.
   report->set_clean_shutdown(store_->was_clean() || registered_);
@@ -120,12 +165,14 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Open(const TargetSetOptions& optio
   }
   store::StoreOptions store_options = options.store;
   store_options.cache_bytes = std::max(kCacheBytesPerTargetMin, store_options.cache_bytes / std::max<size_t>(1, set->targets_.size()));
-  ForAllAtOnce(set->targets_, [&](HostedTarget& target) { target.Open(store_options, environment); });
+  ForAllAtOnce(set->targets_, [&](HostedTarget& target) {
+    options.elastic ? target.OpenCache(options.elastic_bytes) : target.Open(store_options, environment);
+  });
 
   Status refusal;
   bool any_works = false;
   for (const auto& target : set->targets_) {
-    any_works |= target->store() != nullptr;
+    any_works |= target->store() != nullptr || target->cache_ != nullptr;
     const Status& opened = target->open_status_;
     if (opened.ok()) continue;
     if (!IsDiskFailure(opened) && refusal.ok()) refusal = opened;
@@ -171,6 +218,7 @@ void TargetSet::StartScrub() const {
 void TargetSet::AdoptMap(const std::shared_ptr<const proto::ClusterMap>& map) const {
   for (const auto& target : targets_) {
     if (target->replication() != nullptr) target->replication()->AdoptMap(map);
+    if (target->elastic() != nullptr) target->elastic()->AdoptMap(*map, target->id());
   }
 }
 
@@ -198,6 +246,17 @@ Status TargetSet::Close() {
   return first;
 }
 
+bool TargetSet::ForgetElasticIdentity() {
+  for (const auto& target : targets_) {
+    if (target->cache_ == nullptr) return false;
+  }
+  MutexLock lock(mutex_);
+  if (!identity_.server.valid()) return false;
+  identity_.server = ServerId();
+  for (const auto& target : targets_) target->id_.store(0, std::memory_order_release);
+  return true;
+}
+
 ServerIdentity TargetSet::identity() const {
   MutexLock lock(mutex_);
   return identity_;
@@ -214,7 +273,7 @@ HostedTarget* TargetSet::Find(TargetId id) const {
 std::vector<HostedTarget*> TargetSet::Reported() const {
   std::vector<HostedTarget*> reported;
   for (const auto& target : targets_) {
-    if (target->store() != nullptr || target->id().valid()) reported.push_back(target.get());
+    if (target->store() != nullptr || target->cache_ != nullptr || target->id().valid()) reported.push_back(target.get());
   }
   return reported;
 }

@@ -1,15 +1,19 @@
-// The targets of a chunk server: for each directory a store, the threads that wait for its disk, and its part in the placement groups.
+// The targets of a chunk server: for each directory a store, the threads that wait for its disk, and its part in the placement groups; or, on
+// an elastic server, a cache (docs/elastic.md).
 //
 // A disk that fails stops its own target only. What the server is called is agreed upon by all directories before any of them is opened
 // (directory_identity.h).
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "chunkserver/elastic/pull_through.h"
+#include "chunkserver/elastic/unit_cache.h"
 #include "chunkserver/replication/target_replication.h"
 #include "chunkserver/service/directory_identity.h"
 #include "chunkserver/service/target_executor.h"
@@ -32,9 +36,11 @@ class HostedTarget {
   const std::string& directory() const { return found_.directory; }
   // Not valid before the first registration of a new one.
   TargetId id() const { return TargetId(id_.load(std::memory_order_acquire)); }
-  // Null: its disk failed when it was opened.
+  // Null: its disk failed when it was opened, or it is elastic.
   store::ChunkStore* store() const { return store_.get(); }
-  // For reads that wait for this disk; a bounded queue. Not where the store is null.
+  // Null: it is durable, or its disk failed when it was opened, or it is not started yet.
+  elastic::PullThrough* elastic() const { return pull_through_.get(); }
+  // For reads that wait for this disk; a bounded queue. Not where there is neither store nor cache.
   WorkerPool* workers() const { return workers_.get(); }
   // Null before the first registration, and where the store is.
   replication::TargetReplication* replication() const { return serving_.load(std::memory_order_acquire); }
@@ -44,6 +50,11 @@ class HostedTarget {
   // Once, when the target has its id. Both live until TargetSet::EndReplication.
   void StartReplication(std::unique_ptr<TargetExecutor> executor, std::unique_ptr<replication::TargetReplication> engine);
 
+  // Of an elastic one: once, before the first request and the first map. All outlive the target.
+  void StartElastic(replication::PeerNetwork* network, BufferPool* buffers, const Clock* clock, std::function<void(uint64_t)> want_map);
+  // Payload of answers to readers.
+  void NoteRead(uint64_t bytes) { bytes_read_.fetch_add(bytes, std::memory_order_relaxed); }
+
   // What the metadata server hears of it. Asks the file system for the space.
   void FillReport(proto::TargetReport* report) const;
 
@@ -51,6 +62,8 @@ class HostedTarget {
   friend class TargetSet;
 
   void Open(store::StoreOptions options, const store::StoreEnvironment& environment);
+  void OpenCache(uint64_t elastic_bytes);
+  void FillElasticReport(proto::TargetReport* report) const;
   Status Adopt(const std::string& cluster_id, ServerId server, TargetId id);
   Status Close();
 
@@ -59,8 +72,12 @@ class HostedTarget {
   const size_t worker_threads_;
   Status open_status_;
   std::unique_ptr<store::ChunkStore> store_;
+  UniqueFd cache_lock_;  // of an elastic one's directory
+  std::unique_ptr<elastic::UnitCache> cache_;
+  std::unique_ptr<elastic::PullThrough> pull_through_;
   std::unique_ptr<WorkerPool> workers_;
 
+  std::atomic<uint64_t> bytes_read_ = 0;
   std::atomic<uint64_t> id_;
   std::atomic<bool> registered_ = false;  // by this process
 
@@ -74,6 +91,9 @@ struct TargetSetOptions {
   std::vector<std::string> directories;
   store::StoreOptions store;  // for each of them, but for `directory`; its cache_bytes are shared out
   size_t worker_threads = 8;  // for each
+  // They hold extra copies only; nothing in the directories outlives the process.
+  bool elastic = false;
+  uint64_t elastic_bytes = 0;  // for each; 0: nine tenths of what the file system has free
 };
 
 // Thread-safe.
@@ -103,6 +123,8 @@ class TargetSet {
   // At most `version`: of the newest map of which no target still applies what it admitted before (docs/replication.md, "Fences").
   uint64_t SettledMapVersion(uint64_t version) const;
 
+  // The metadata server does not know this server any more. True: it is elastic, and registers as a new one.
+  bool ForgetElasticIdentity();
   ServerIdentity identity() const;
   std::span<const std::unique_ptr<HostedTarget>> targets() const { return targets_; }
   // Null if there is none.
