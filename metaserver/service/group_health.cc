@@ -34,9 +34,11 @@ std::string JudgeHealth(const proto::ClusterMap& map, const proto::RepairProgres
   size_t durable_online = 0;
   bool degraded = repair.groups_degraded() != 0;
   for (const proto::Target& target : map.targets()) {
+    // They come and go, and hold nothing that would be missed.
+    if (target.target_class() == proto::TARGET_CLASS_ELASTIC) continue;
     const bool serves =
         target.state() == proto::TARGET_STATE_ONLINE || target.state() == proto::TARGET_STATE_DRAINING;
-    if (serves && target.target_class() == proto::TARGET_CLASS_DURABLE) ++durable_online;
+    if (serves) ++durable_online;
     const bool offline = target.state() == proto::TARGET_STATE_OFFLINE;
     if (!offline && target.state() != proto::TARGET_STATE_FAILED) continue;
     degraded = true;

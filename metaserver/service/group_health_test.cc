@@ -85,5 +85,15 @@ TEST_F(GroupHealthTest, RateAndRestOfARepair) {
   EXPECT_EQ(later.eta_seconds(), 0u) << "not known";
 }
 
+TEST_F(GroupHealthTest, ElasticTargetsMayVanish) {
+  cluster_.AddGroup(2, {1, 2});
+  for (uint64_t id = 10; id < 20; ++id) {
+    cluster_.AddTarget(id, "elastic" + std::to_string(id)).set_target_class(proto::TARGET_CLASS_ELASTIC);
+    cluster_.SetState(id, proto::TARGET_STATE_OFFLINE);
+  }
+  EXPECT_EQ(Health(), "ok");
+  EXPECT_THAT(problems_, IsEmpty());
+}
+
 }  // namespace
 }  // namespace tarn::meta

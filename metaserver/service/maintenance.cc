@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@ bool Maintenance::Step() {
   UpdateTargets();
   PlanPlacement();
   ForgetRetired();
+  ForgetElastic();
   PurgeVolumes();
   PropagateCounters();
   const proto::StateHeader header = context_->state->header();
@@ -144,6 +146,26 @@ void Maintenance::ForgetRetired() {
     for (const DataId data : data_ids) mutation.mutable_data_reclaimed()->add_data_ids(data.value());
     return Propose(std::move(mutation), "forget the dead data of a retired target", &forgets_);
   }
+}
+
+// An autoscaler's nodes come under new names for ever.
+void Maintenance::ForgetElastic() {
+  if (forgets_elastic_.load(std::memory_order_acquire)) return;
+  const auto map = context_->state->cluster_map();
+  const auto may_go = [](const proto::Target& target) {
+    return target.target_class() == proto::TARGET_CLASS_ELASTIC && target.state() == proto::TARGET_STATE_OFFLINE;
+  };
+  if (std::ranges::none_of(map->targets(), may_go)) return;
+  const auto facts = context_->servers->Facts();
+  proto::Mutation mutation;
+  for (const proto::Target& target : map->targets()) {
+    const auto known = facts.find(target.id());
+    if (!may_go(target) || known == facts.end() || known->second.silent_ms < options_.elastic_kept_ms) continue;
+    mutation.mutable_update_targets()->add_forgotten(target.id());
+    spdlog::info("elastic target is forgotten target={} node={}", target.id(), target.node());
+  }
+  if (mutation.update_targets().forgotten().empty()) return;
+  Propose(std::move(mutation), "forget elastic targets", &forgets_elastic_);
 }
 
 void Maintenance::PurgeVolumes() {

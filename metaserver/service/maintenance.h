@@ -21,6 +21,7 @@ struct MaintenanceOptions {
   int64_t registration_quiet_ms = 200;  // servers that start together get groups in one plan
   GroupPolicy groups;  // of one copy; those of more have the same
   uint32_t purge_steps = 256;
+  int64_t elastic_kept_ms = 600'000;  // an elastic target that is offline for longer leaves the map
   uint32_t propagate_steps = 512;  // directories whose changes one command carries up by a level
 };
 
@@ -47,6 +48,7 @@ class Maintenance {
   void PlanPlacement();
   // Nothing waits for what retired targets have not deleted.
   void ForgetRetired();
+  void ForgetElastic();
   void PurgeVolumes();
   void PropagateCounters();
   // Submits the leader's own mutation and clears the flag when it is answered.
@@ -57,6 +59,7 @@ class Maintenance {
   Flag updates_targets_{false};
   Flag plans_{false};
   Flag forgets_{false};
+  Flag forgets_elastic_{false};
   Flag purges_{false};
   Flag propagates_{false};
   Mutex mutex_;

@@ -13,6 +13,7 @@
 #include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
 #include "metaserver/service/recalls.h"
+#include "metaserver/state/ops/mark_writing.h"
 #include "proto/member.pb.h"
 #include "proto/metadata.pb.h"
 #include "proto/types.pb.h"
@@ -164,8 +165,8 @@ bool MetadataService::HandleCoherence(const rpc::Request& request, ResponderPtr&
           request, std::move(responder), [&](const auto& message, auto*) {
             if (message.term() != coherence->term()) return Status::Ok();  // ended with it
             const SessionId session(message.session());
-            coherence->ReleaseWrite(session, InodeId(message.inode()));
-            for (const uint64_t inode : message.more_inodes()) coherence->ReleaseWrite(session, InodeId(inode));
+            ReleaseWrite(session, InodeId(message.inode()));
+            for (const uint64_t inode : message.more_inodes()) ReleaseWrite(session, InodeId(inode));
             return Status::Ok();
           });
       return true;
@@ -299,6 +300,7 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   // Lease first: another leader may know a session that this member does not.
   if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
   if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
+  SetSettles(&mutations[0]);
   std::set<WrittenInode> held = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
   if (held.empty()) return Submit(std::move(mutations[0]), std::move(responder));
   RecallAll(context_->coherence, held,
@@ -307,6 +309,38 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
               if (!status.ok()) return Fail(*answer, status);
               Submit(mutation, answer);
             });
+}
+
+// A commit settles the data if nobody can be changing it any more, because the only one who could gives up its grant with
+// it. Only this leader knows.
+void MetadataService::SetSettles(proto::Mutation* mutation) const {
+  if (!mutation->has_commit_write()) return;
+  proto::CommitWriteOp* const commit = mutation->mutable_commit_write();
+  const SessionId session(mutation->session());
+  commit->set_settles(commit->release_write() && context_->coherence->HoldsWrite(session, InodeId(commit->inode())));
+}
+
+// Before a grant is used, and after it ends without a commit (docs/elastic.md).
+void MetadataService::MarkWriting(InodeId inode, bool writing, std::function<void(const Status&)> done) {
+  std::vector<proto::Mutation> mutations(1);
+  mutations[0].mutable_mark_writing()->set_inode(inode.value());
+  mutations[0].mutable_mark_writing()->set_writing(writing);
+  context_->proposer->Submit(std::move(mutations), [done = std::move(done)](const Status& status, std::span<proto::MutationReply> replies) {
+    done(status.ok() ? StatusOf(replies[0]) : status);
+  });
+}
+
+// In this order: a grant that is given from now on marks the inode after this has settled it.
+void MetadataService::ReleaseWrite(SessionId session, InodeId inode) {
+  if (HasElasticTargets(*context_->state->cluster_map()) && context_->coherence->HoldsWrite(session, inode)) {
+    proto::GetAttrRequest request;
+    request.set_inode(inode.value());
+    proto::GetAttrReply now;
+    if (context_->state->GetAttr(request, &now).ok() && now.attributes().being_written()) {
+      MarkWriting(inode, false, [](const Status&) {});  // not done: it stays marked, and is read from in-sync members
+    }
+  }
+  context_->coherence->ReleaseWrite(session, inode);
 }
 
 void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer) {
@@ -382,8 +416,21 @@ void MetadataService::AcquireOnceRecalled(const proto::AcquireWriteRequest& mess
                                          });
     }
     if (!exclusive.ok()) return Fail(*answer, exclusive.status());
-    AnswerAcquired(InodeId(message.inode()), *exclusive, *answer);
+    const InodeId acquired(message.inode());
+    if (!HasElasticTargets(*context_->state->cluster_map()) || IsEmpty(acquired)) return AnswerAcquired(acquired, *exclusive, *answer);
+    MarkWriting(acquired, true, [this, acquired, exclusive = *exclusive, answer](const Status& marked) {
+      if (!marked.ok()) return Fail(*answer, marked);
+      AnswerAcquired(acquired, exclusive, *answer);
+    });
   });
+}
+
+// Nothing of it can be read: whatever is written now is published by a commit.
+bool MetadataService::IsEmpty(InodeId inode) const {
+  proto::GetAttrRequest request;
+  request.set_inode(inode.value());
+  proto::GetAttrReply now;
+  return context_->state->GetAttr(request, &now).ok() && now.attributes().size_bytes() == 0;
 }
 
 void MetadataService::AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const {
@@ -412,6 +459,7 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
     Status status = of_session ? Status(StatusCode::kInvalidArgument, "sessions are opened and closed one at a time")
                                : Admit(request, mutation);
     if (!status.ok()) return Fail(*responder, status);
+    SetSettles(&mutation);
     mutations.push_back(std::move(mutation));
   }
   if (mutations.empty()) return responder->Reply(proto::MutateBatchReply());

@@ -4,6 +4,7 @@
 // after reading. Mutations go through the proposer and are answered from the apply thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -52,6 +53,10 @@ class MetadataService {
   void AcquireWrite(const rpc::Request& request, ResponderPtr responder);
   void AcquireOnceRecalled(const proto::AcquireWriteRequest& request, std::shared_ptr<rpc::Responder> answer);
   void AnswerAcquired(InodeId inode, bool exclusive, rpc::Responder& answer) const;
+  void SetSettles(proto::Mutation* mutation) const;
+  void MarkWriting(InodeId inode, bool writing, std::function<void(const Status&)> done);
+  bool IsEmpty(InodeId inode) const;
+  void ReleaseWrite(SessionId session, InodeId inode);
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
   void SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer);
   void AnswerBatch(std::shared_ptr<rpc::Responder> answer, const std::vector<PushCoordinator::MutationId>& ids,

@@ -31,6 +31,7 @@ Status CheckClientMutation(const proto::Mutation& mutation) {
     case proto::Mutation::kReclaimUnknownData:
     case proto::Mutation::kCloseReservations:
     case proto::Mutation::kPromoteMember:
+    case proto::Mutation::kMarkWriting:
       return Refuse("an operation that clients do not send");
     case proto::Mutation::kOpenSession:
       if (mutation.session() != 0 || mutation.sequence() != 0) return Refuse("a session is opened without a session");

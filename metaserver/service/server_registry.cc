@@ -140,6 +140,7 @@ bool ServerRegistry::AllKnow(const proto::ClusterMap& map, uint64_t version) con
   const int64_t now_ns = clock_->MonotonicNs();
   MutexLock lock(mutex_);
   for (const proto::Target& target : map.targets()) {
+    if (target.target_class() == proto::TARGET_CLASS_ELASTIC) continue;  // takes no writes
     const auto found = targets_.find(TargetId(target.id()));
     if (found == targets_.end() || !HasLease(found->second, now_ns)) continue;
     if (found->second.map_version < version) return false;
@@ -234,6 +235,8 @@ void ServerRegistry::FillUsage(proto::ClusterMap* map) const {
     target.set_used_bytes(usage.used_bytes());
     target.set_available_bytes(usage.available_bytes());
     target.set_chunk_count(usage.chunk_count());
+    target.set_bytes_read(usage.bytes_read());
+    if (usage.has_elastic()) *target.mutable_elastic() = usage.elastic();
   }
 }
 

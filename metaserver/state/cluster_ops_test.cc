@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "metaserver/state/memory_kv.h"
 #include "metaserver/state/testing/state_driver.h"
 
@@ -279,6 +281,95 @@ TEST_F(ClusterOpsTest, MapSurvivesReopening) {
   const std::string before = Map()->SerializeAsString();
   driver_.Reopen();
   EXPECT_EQ(Map()->SerializeAsString(), before);
+}
+
+// ---- Elastic targets ----
+
+proto::RegisterServerRequest Elastic(proto::RegisterServerRequest request) {
+  for (proto::TargetReport& report : *request.mutable_targets()) report.set_target_class(proto::TARGET_CLASS_ELASTIC);
+  return request;
+}
+
+TEST_F(ClusterOpsTest, ANewElasticServerReplacesTheOneAtItsAddress) {
+  Init();
+  Register(Request(1, 1));
+  Register(Elastic(Request(2, 2)));
+  ASSERT_EQ(Map()->targets_size(), 3);
+  proto::RegisterServerRequest again = Elastic(Request(3, 2));
+  again.set_address(Request(2, 2).address());
+  const proto::MutationReply registered = Register(again);
+  ASSERT_EQ(Map()->targets_size(), 3);
+  EXPECT_EQ(Map()->targets(0).target_class(), proto::TARGET_CLASS_DURABLE);
+  EXPECT_EQ(Map()->targets(1).id(), registered.registered().target_ids(0));
+  EXPECT_EQ(Map()->targets(2).id(), registered.registered().target_ids(1));
+}
+
+TEST_F(ClusterOpsTest, ADurableTargetAtAnElasticServersAddressStays) {
+  Init();
+  Register(Request(1, 1));
+  Register(Elastic(Request(1, 1)));  // a lost answer, by address and incarnation: but of another class
+  EXPECT_EQ(Map()->targets(0).target_class(), proto::TARGET_CLASS_DURABLE);
+  proto::RegisterServerRequest other = Elastic(Request(5, 1));
+  other.set_address(Request(1, 1).address());
+  Register(other);
+  EXPECT_EQ(Map()->targets(0).target_class(), proto::TARGET_CLASS_DURABLE);
+}
+
+TEST_F(ClusterOpsTest, ATargetKeepsItsClass) {
+  Init();
+  const proto::MutationReply durable = Register(Request(1, 1));
+  EXPECT_EQ(CodeOf(Register(Elastic(Returning(durable, 2)))), StatusCode::kInvalidArgument);
+  proto::RegisterServerRequest mixed = Request(3, 2);
+  mixed.mutable_targets(1)->set_target_class(proto::TARGET_CLASS_ELASTIC);
+  EXPECT_EQ(CodeOf(Register(mixed)), StatusCode::kInvalidArgument);
+}
+
+TEST_F(ClusterOpsTest, OnlyElasticTargetsThatAreOfflineAreForgotten) {
+  Init();
+  Register(Request(1, 1));
+  Register(Elastic(Request(2, 2)));
+  const auto set_offline = [&](uint64_t target) {
+    proto::Mutation update;
+    proto::Target* change = update.mutable_update_targets()->add_targets();
+    change->set_id(target);
+    change->set_state(proto::TARGET_STATE_OFFLINE);
+    ASSERT_EQ(CodeOf(driver_.RunAsLeader(update)), StatusCode::kOk);
+  };
+  set_offline(1);
+  set_offline(2);
+  const uint64_t version = Map()->version();
+  proto::Mutation forget;
+  for (const uint64_t target : {1, 2, 3}) forget.mutable_update_targets()->add_forgotten(target);
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(forget)), StatusCode::kOk);
+  ASSERT_EQ(Map()->targets_size(), 2);
+  EXPECT_EQ(Map()->targets(0).id(), 1u);
+  EXPECT_EQ(Map()->targets(1).id(), 3u);
+  EXPECT_EQ(Map()->version(), version + 1);
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(forget)), StatusCode::kOk);
+  EXPECT_EQ(Map()->version(), version + 1) << "nothing is left to forget";
+}
+
+TEST_F(ClusterOpsTest, ElasticTargetsComeAndGoWithoutAnEpoch) {
+  driver_.SetUpCluster();
+  const auto epochs = [&] {
+    const auto map = Map();
+    std::vector<uint64_t> all;
+    for (const proto::PlacementGroup& group : map->groups()) all.push_back(group.epoch());
+    return all;
+  };
+  const std::vector<uint64_t> before = epochs();
+  ASSERT_FALSE(before.empty());
+  for (uint64_t i = 10; i < 20; ++i) ASSERT_EQ(CodeOf(Register(Elastic(Request(i, 1)))), StatusCode::kOk);
+  const proto::ClusterMap joined = *Map();
+  for (const proto::Target& target : joined.targets()) {
+    if (target.target_class() != proto::TARGET_CLASS_ELASTIC) continue;
+    proto::Mutation update;
+    proto::Target* change = update.mutable_update_targets()->add_targets();
+    change->set_id(target.id());
+    change->set_state(proto::TARGET_STATE_OFFLINE);
+    ASSERT_EQ(CodeOf(driver_.RunAsLeader(update)), StatusCode::kOk);
+  }
+  EXPECT_EQ(epochs(), before);
 }
 
 }  // namespace

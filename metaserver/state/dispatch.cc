@@ -1,5 +1,6 @@
 #include "metaserver/state/dispatch.h"
 
+#include "metaserver/state/ops/mark_writing.h"
 #include "metaserver/state/ops/ops.h"
 
 namespace tarn::meta {
@@ -31,6 +32,8 @@ Status RunNamespaceOperation(CommandContext* context, const proto::Mutation& mut
       return ops::TruncateDone(context, mutation.truncate_done(), reply);
     case proto::Mutation::kCommitWrite:
       return ops::CommitWrite(context, mutation.commit_write(), reply);
+    case proto::Mutation::kMarkWriting:
+      return ops::MarkWriting(context, mutation.mark_writing(), reply);
     case proto::Mutation::kAllocateData:
       return ops::AllocateData(context, mutation.allocate_data(), reply);
     case proto::Mutation::kSetXattr:

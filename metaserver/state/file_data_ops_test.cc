@@ -359,5 +359,103 @@ TEST_F(FileDataOpsTest, DeadDataIsListedPerTargetAndForgottenWhenReclaimed) {
   for (const auto& [key, value] : store_.Snapshot()) EXPECT_TRUE(key[0] != 'G' && key[0] != 'Q') << key;
 }
 
+// ---- Whether the data is settled (docs/elastic.md) ----
+
+class BeingWrittenTest : public FileDataOpsTest {
+ protected:
+  void AddElasticTarget() {
+    proto::Mutation mutation;
+    auto* request = mutation.mutable_register_server()->mutable_request();
+    request->set_address("127.0.0.1:7999");
+    request->set_incarnation(99);
+    request->add_targets()->set_target_class(proto::TARGET_CLASS_ELASTIC);
+    ASSERT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  }
+  // Of a session that takes part in write grants, or not.
+  void OpenSession(bool caches) {
+    proto::Mutation open;
+    open.mutable_open_session()->set_nonce(caches ? 71 : 72);
+    open.mutable_open_session()->set_caches(caches);
+    driver_.set_session(driver_.RunAsLeader(open).session());
+  }
+  proto::Attributes Commit(uint64_t inode, bool settles) {
+    const proto::Attributes file = driver_.Attr(inode);
+    proto::Mutation mutation;
+    mutation.mutable_commit_write()->set_inode(inode);
+    mutation.mutable_commit_write()->set_data_id(file.data_id());
+    mutation.mutable_commit_write()->set_truncate_generation(file.truncate_generation());
+    mutation.mutable_commit_write()->set_settles(settles);
+    EXPECT_EQ(CodeOf(driver_.Run(mutation)), StatusCode::kOk);
+    return driver_.Attr(inode);
+  }
+  proto::Attributes Mark(uint64_t inode, bool writing) {
+    proto::Mutation mutation;
+    mutation.mutable_mark_writing()->set_inode(inode);
+    mutation.mutable_mark_writing()->set_writing(writing);
+    EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+    return driver_.Attr(inode);
+  }
+};
+
+TEST_F(BeingWrittenTest, WithoutElasticTargetsNothingIsKept) {
+  OpenSession(true);
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  EXPECT_FALSE(Commit(inode, false).being_written());
+}
+
+TEST_F(BeingWrittenTest, ASessionWithoutGrantsSettlesWithEveryCommit) {
+  AddElasticTarget();
+  OpenSession(false);
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  EXPECT_FALSE(Commit(inode, false).being_written());
+}
+
+TEST_F(BeingWrittenTest, FromAGrantToTheCommitThatEndsIt) {
+  AddElasticTarget();
+  OpenSession(true);
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  proto::Attributes before = Commit(inode, true);
+  EXPECT_FALSE(before.being_written());
+  proto::Attributes now = Mark(inode, true);
+  EXPECT_TRUE(now.being_written());
+  EXPECT_GT(now.data_generation(), before.data_generation());
+  EXPECT_GT(now.change(), before.change());
+  EXPECT_EQ(now.mtime_ns(), before.mtime_ns());
+  EXPECT_EQ(now.ctime_ns(), before.ctime_ns());
+  before = now;
+  now = Commit(inode, false);
+  EXPECT_TRUE(now.being_written());
+  EXPECT_GT(now.data_generation(), before.data_generation());
+  before = now;
+  now = Commit(inode, true);
+  EXPECT_FALSE(now.being_written());
+  EXPECT_GT(now.data_generation(), before.data_generation());
+}
+
+TEST_F(BeingWrittenTest, AGrantThatEndsWithoutACommitRaisesTheGeneration) {
+  AddElasticTarget();
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  const proto::Attributes marked = Mark(inode, true);
+  const proto::Attributes released = Mark(inode, false);
+  EXPECT_FALSE(released.being_written());
+  EXPECT_GT(released.data_generation(), marked.data_generation());
+  EXPECT_EQ(Mark(inode, false).data_generation(), released.data_generation()) << "there is nothing to end";
+}
+
+TEST_F(BeingWrittenTest, EveryGrantRaisesTheGeneration) {
+  AddElasticTarget();
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  const uint64_t first = Mark(inode, true).data_generation();
+  EXPECT_GT(Mark(inode, true).data_generation(), first);
+}
+
+TEST_F(BeingWrittenTest, OtherDataIsSettled) {
+  AddElasticTarget();
+  const uint64_t inode = driver_.CreateWithData(root_, "f", 10).inode();
+  Mark(inode, true);
+  ASSERT_EQ(CodeOf(driver_.Truncate(inode, 0)), StatusCode::kOk);
+  EXPECT_FALSE(driver_.Attr(inode).being_written());
+}
+
 }  // namespace
 }  // namespace tarn::meta

@@ -51,6 +51,7 @@ void SetData(const CommandContext& context, const proto::CreateOp& op, proto::At
   file->set_data_id(op.data_id());
   *file->mutable_layout() = op.layout();
   file->set_data_generation(file->data_generation() + 1);
+  file->set_being_written(false);
   file->set_truncate_pending(false);
   file->set_truncate_floor_bytes(0);
   file->set_mtime_ns(op.mtime_ns() != 0 ? op.mtime_ns() : context.now_ns());

@@ -3,7 +3,8 @@
 //
 // A directory that asks as new and is in the map already, by the id that it gave itself, is that target: the answer was
 // lost. New targets may join a known server. A target that its server did not shut down cleanly leaves the in-sync
-// members of its groups (docs/replication.md); one whose disk fails is FAILED until it is registered as sound.
+// members of its groups (docs/replication.md); one whose disk fails is FAILED until it is registered as sound. A new
+// elastic server replaces the elastic one that was at its address: nothing of that lives any more (docs/elastic.md).
 // kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs to another cluster, its server or target ids are
 // unknown or another server's, or it has no target; kResourceExhausted: the map is full.
 #include <algorithm>
@@ -62,6 +63,27 @@ Status CheckKnown(proto::ClusterMap* map, const proto::RegisterServerRequest& re
   return Status::Ok();
 }
 
+bool IsElastic(const proto::Target& target) { return target.target_class() == proto::TARGET_CLASS_ELASTIC; }
+
+void ForgetElasticAt(const std::string& address, proto::ClusterMap* map) {
+  auto* targets = map->mutable_targets();
+  targets->erase(std::remove_if(targets->begin(), targets->end(),
+                                [&](const proto::Target& each) { return IsElastic(each) && each.address() == address; }),
+                 targets->end());
+}
+
+// A target keeps its class: what holds goal copies is no place for extra ones, and the other way round.
+Status CheckClasses(proto::ClusterMap* map, const proto::RegisterServerRequest& request) {
+  for (const proto::TargetReport& report : request.targets()) {
+    if (report.target_class() != request.targets(0).target_class()) return Refuse("the targets of a chunk server are of one class");
+    if (report.id() == 0) continue;
+    if (FindTarget(map, report.id())->target_class() != report.target_class()) {
+      return Refuse("target " + std::to_string(report.id()) + " is of another class");
+    }
+  }
+  return Status::Ok();
+}
+
 void Update(const proto::RegisterServerRequest& request, const proto::TargetReport& report, proto::Target* target) {
   target->set_address(request.address());
   target->set_node(request.node());
@@ -91,6 +113,9 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
   proto::ClusterMap map = context->map();
   RETURN_IF_ERROR(FindLostAnswers(map, &request));
   RETURN_IF_ERROR(CheckKnown(&map, request));
+  RETURN_IF_ERROR(CheckClasses(&map, request));
+  const bool elastic = request.targets(0).target_class() == proto::TARGET_CLASS_ELASTIC;
+  if (elastic && request.server_id() == 0) ForgetElasticAt(request.address(), &map);
   if (map.targets_size() + request.targets_size() > static_cast<int>(kMapTargetsMax)) {
     return Status(StatusCode::kResourceExhausted,
                   "the cluster map has room for " + std::to_string(kMapTargetsMax) + " targets");

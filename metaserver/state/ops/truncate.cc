@@ -15,6 +15,7 @@ Status DropData(CommandContext* context, proto::Attributes* file) {
   file->set_data_id(0);
   file->clear_layout();
   file->clear_data_parent();
+  file->set_being_written(false);
   file->set_truncate_pending(false);
   file->set_truncate_floor_bytes(0);
   return Status::Ok();

@@ -1,9 +1,10 @@
 // The leader changes what the map says of targets: state and address, where given; usage is not replicated.
 //
 // An update that names an incarnation other than the target's present one is about an earlier life of its server and is
-// passed over: only registration changes incarnations. kNotFound: no such target. A map that would stay as it is keeps
+// passed over: only registration changes incarnations. Elastic targets that are offline can be forgotten. kNotFound: no such target. A map that would stay as it is keeps
 // its version.
 #include <algorithm>
+#include <set>
 
 #include "metaserver/state/ops/ops.h"
 
@@ -37,6 +38,17 @@ Status UpdateTargets(CommandContext* context, const proto::UpdateTargetsOp& op, 
       return Status(StatusCode::kNotFound, "target " + std::to_string(update.id()) + " does not exist");
     }
     changed = Update(update, &*target) || changed;
+  }
+  const std::set<uint64_t> forgotten(op.forgotten().begin(), op.forgotten().end());
+  if (!forgotten.empty()) {
+    auto* targets = map.mutable_targets();
+    // One that has come back meanwhile stays.
+    const auto gone = std::remove_if(targets->begin(), targets->end(), [&](const proto::Target& each) {
+      return forgotten.contains(each.id()) && each.target_class() == proto::TARGET_CLASS_ELASTIC &&
+             each.state() == proto::TARGET_STATE_OFFLINE;
+    });
+    changed = changed || gone != targets->end();
+    targets->erase(gone, targets->end());
   }
   if (changed) context->ReplaceMap(std::move(map));
   return Status::Ok();
