@@ -120,6 +120,13 @@ void FilesystemImpl::ObservedMetadata::FetchAttributes(InodeId inode, Callback<A
   });
 }
 
+bool FilesystemImpl::ObservedMetadata::KnowsContent(InodeId inode, const DataContent& content) {
+  if (filesystem_->freshness() == Freshness::kUnknown) return false;
+  const std::optional<Attributes> known = filesystem_->cache_->FindAttributes(inode);
+  return known && known->data == content.data && known->data_generation == content.data_generation &&
+         known->truncate_generation == content.truncate_generation && !known->truncate_floor_bytes && !known->being_written;
+}
+
 void FilesystemImpl::ObservedMetadata::TruncateDone(InodeId inode, uint64_t truncate_generation, StatusCallback done) {
   const uint64_t token = filesystem_->CacheToken();
   metadata()->EndTruncate(inode, truncate_generation,

@@ -131,6 +131,7 @@ class FilesystemImpl final : public Filesystem {
       metadata()->RefreshClusterMap(version, std::move(done));
     }
     SessionId session() override { return metadata()->session(); }
+    bool KnowsContent(InodeId inode, const DataContent& content) override;
     bool MayWriteData() override {
       return filesystem_->freshness() == Freshness::kUnknown || filesystem_->cache_->usable();
     }

@@ -43,6 +43,7 @@ struct Attributes {
   uint64_t data_generation = 0;
   uint64_t truncate_generation = 0;
   std::optional<uint64_t> truncate_floor_bytes;  // set while a truncate is pending on the chunks
+  bool being_written = false;                    // some session may be changing the data, or it is not only its own
   InodeId parent;                                // directories
   std::string symlink_target;
   bool has_xattrs = false;

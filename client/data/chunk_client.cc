@@ -81,6 +81,8 @@ void ChunkClient::Close() {
   core_->AwaitOperations();
 }
 
+bool ChunkClient::HasElasticTargets() const { return core_->has_elastic_targets.load(std::memory_order_relaxed); }
+
 const ChunkClient::Counters& ChunkClient::counters() const { return core_->counters; }
 
 }  // namespace tarn::client

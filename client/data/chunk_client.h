@@ -52,6 +52,7 @@ struct ChunkReference {
   uint64_t truncate_generation = 0;
   uint64_t truncated_chunk_bytes = 0;  // what a chunk last touched under an older generation may show
   uint64_t data_generation = 0;
+  bool settled = false;  // exactly this generation is what the chunk holds, and so copies outside of the in-sync set will do (docs/elastic.md)
 };
 
 // What a chunk was when a write of it was acknowledged; rises with its changes. Epoch 0: the server does not know.
@@ -98,6 +99,8 @@ class ChunkClient {
     std::atomic<uint64_t> bytes_written{0};
     std::atomic<uint64_t> checksum_failures{0};
     std::atomic<uint64_t> second_reads{0};  // asked for at another member while one was slow
+    std::atomic<uint64_t> elastic_reads{0};
+    std::atomic<uint64_t> elastic_fallbacks{0};
   };
 
   // `loops` outlive Close; there is at least one.
@@ -128,6 +131,8 @@ class ChunkClient {
   // thread.
   void Close();
   const Counters& counters() const;
+  // By the newest map that a request has seen.
+  bool HasElasticTargets() const;
 
   class Core;
 

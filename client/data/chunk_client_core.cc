@@ -45,6 +45,7 @@ std::shared_ptr<const PlacementRoutes> ChunkClient::Core::Routes() {
     older = std::move(routes_);
     routes = routes_ = std::make_shared<PlacementRoutes>(*map);
     map_ = std::move(map);
+    has_elastic_targets.store(routes->has_elastic(), std::memory_order_relaxed);
   }
   if (older != nullptr) OnNewRoutes(*older, *routes);
   return routes;

@@ -52,6 +52,14 @@ class MetadataForData {
   // Calls back when the map's version is at least `version` (0: any newer than now, fetched afresh).
   virtual void RefreshClusterMap(uint64_t version, StatusCallback done) = 0;
   virtual SessionId session() = 0;
+  // What the chunks of a file hold, as its attributes name it.
+  struct DataContent {
+    DataId data;
+    uint64_t data_generation = 0;
+    uint64_t truncate_generation = 0;
+  };
+  // A grant that is valid now says that the inode's data is this, and that nobody may be writing it. Cheap.
+  virtual bool KnowsContent(InodeId /*inode*/, const DataContent& /*content*/) { return false; }
   // False while this client's lease is over: others may be writing what it has buffered. Cheap; asked again later.
   virtual bool MayWriteData() { return true; }
 };
@@ -141,6 +149,8 @@ class DataPlane {
     uint64_t bytes_written = 0;
     uint64_t checksum_failures = 0;
     uint64_t second_reads = 0;  // asked for at another copy because one was slow
+    uint64_t elastic_reads = 0;      // answered by elastic targets
+    uint64_t elastic_fallbacks = 0;  // asked for at an in-sync copy because an elastic target did not give the bytes
     uint64_t dirty_bytes = 0;
   };
   virtual Counters counters() const = 0;

@@ -56,7 +56,7 @@ class DataPlaneImpl final : public DataPlane {
     if (bytes.size() > FileSizeMaxOf(layout))
       return done(Status(StatusCode::kFileTooLarge, "larger than its layout allows"));
     const DataView view{
-        .data = data, .layout = layout, .truncate_generation = 0, .truncate_floor_bytes = {}, .data_generation = 0};
+        .data = data, .layout = layout, .truncate_generation = 0, .truncate_floor_bytes = {}, .data_generation = 0, .settled = false};
     const std::vector<ChunkPiece> pieces = SplitRange(layout, {0, bytes.size()});
     auto join = std::make_shared<Join>(pieces.size(), std::move(done));
     for (const ChunkPiece& piece : pieces) {
@@ -88,6 +88,8 @@ class DataPlaneImpl final : public DataPlane {
                     .bytes_written = counters.bytes_written.load(),
                     .checksum_failures = counters.checksum_failures.load(),
                     .second_reads = counters.second_reads.load(),
+                    .elastic_reads = counters.elastic_reads.load(),
+                    .elastic_fallbacks = counters.elastic_fallbacks.load(),
                     .dirty_bytes = core_->unacknowledged_bytes()};
   }
 

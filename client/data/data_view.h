@@ -17,6 +17,7 @@ struct DataView {
   uint64_t truncate_generation = 0;
   std::optional<uint64_t> truncate_floor_bytes;  // of a truncate that is not yet carried out on every chunk
   uint64_t data_generation = 0;
+  bool settled = false;  // see ChunkReference
 };
 
 inline DataView ViewOf(const Attributes& attributes) {
@@ -24,7 +25,8 @@ inline DataView ViewOf(const Attributes& attributes) {
                   .layout = attributes.layout,
                   .truncate_generation = attributes.truncate_generation,
                   .truncate_floor_bytes = attributes.truncate_floor_bytes,
-                  .data_generation = attributes.data_generation};
+                  .data_generation = attributes.data_generation,
+                  .settled = false};
 }
 
 // The chunk, and what it may show: while a truncate is pending, no more than the truncate leaves of it.
@@ -37,7 +39,8 @@ inline ChunkReference ChunkOf(const DataView& view, uint32_t chunk_index) {
                         .layout = view.layout,
                         .truncate_generation = view.truncate_generation,
                         .truncated_chunk_bytes = shown,
-                        .data_generation = view.data_generation};
+                        .data_generation = view.data_generation,
+                        .settled = view.settled};
 }
 
 }  // namespace tarn::client

@@ -122,6 +122,7 @@ class InodeDataImpl final : public InodeData,
     DataView view;
     uint64_t cache_key = 0;
     ReadAheadPlan plan;
+    bool own_changes = false;  // of the data, that are not published
   };
 
   // ---- inode_data_impl.cc: attributes and sizes ----
@@ -171,6 +172,8 @@ class InodeDataImpl final : public InodeData,
   // ---- inode_read.cc ----
   void StartRead(const std::shared_ptr<FileRead>& read);
   bool PlanReadLocked(FileRead& read, ReadPlan* plan) REQUIRES(mutex_);
+  // A copy that is kept under this generation of the data is as good as an in-sync one.
+  bool IsSettled(const ReadPlan& plan) const;
   void FetchSpan(const ReadPlan& plan, const ReadSpanPtr& span);
   void RefreshForRead(const std::shared_ptr<FileRead>& read);
 

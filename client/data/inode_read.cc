@@ -116,6 +116,7 @@ void InodeDataImpl::StartRead(const std::shared_ptr<FileRead>& read) {
   }
   if (!status.ok()) return read->Fail(status);
   if (at_hand) return read->Deliver();
+  plan.view.settled = IsSettled(plan);
 
   SpanCache::Found found;
   if (plan.plan.use_cache) {
@@ -152,6 +153,8 @@ bool InodeDataImpl::PlanReadLocked(FileRead& read, ReadPlan* plan) {
   read.range.length = end > read.range.offset ? end - read.range.offset : 0;
   if (read.range.empty()) return true;
   plan->view = view_;
+  // A write that failed may have changed the bytes without anybody being told.
+  plan->own_changes = !uncommitted_.empty() || extents_.unacknowledged_bytes() > 0 || error_count_ > 0;
   plan->cache_key = cache_key_;
   if (read.read_ahead != nullptr && read.attempts == 0) {
     plan->plan = PlanRead(*read.read_ahead, read.range, size, core_->read_ahead_limits);
@@ -175,6 +178,16 @@ bool InodeDataImpl::PlanReadLocked(FileRead& read, ReadPlan* plan) {
   if (read.gaps.empty()) return true;
   plan->plan.fetch = ToBlocks({read.gaps.front().offset, read.gaps.back().end() - read.gaps.front().offset}, size);
   return false;
+}
+
+// Asked when the read begins: what changes from then on it may show or not.
+bool InodeDataImpl::IsSettled(const ReadPlan& plan) const {
+  const DataView& view = plan.view;
+  if (plan.own_changes || view.truncate_floor_bytes || !core_->chunks.HasElasticTargets()) return false;
+  MetadataGate::Use use(*core_->metadata);
+  return use && use->KnowsContent(inode_, {.data = view.data,
+                                           .data_generation = view.data_generation,
+                                           .truncate_generation = view.truncate_generation});
 }
 
 void InodeDataImpl::FetchSpan(const ReadPlan& plan, const ReadSpanPtr& span) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/layout/elastic_home.h"
 #include "proto/cluster.pb.h"
 
 namespace tarn::client {
@@ -14,7 +15,7 @@ Status Lacking(const std::string& what, uint64_t map_version) {
 }  // namespace
 
 PlacementRoutes::PlacementRoutes(const proto::ClusterMap& map)
-    : map_version_(map.version()), cluster_id_(map.cluster_id()) {
+    : map_version_(map.version()), map_incarnation_(map.incarnation()), cluster_id_(map.cluster_id()) {
   for (const proto::GroupSet& set : map.group_sets()) {
     std::vector<GroupId>& groups = group_sets_[GroupSetVersion(set.version())];
     groups.reserve(static_cast<size_t>(set.groups_size()));
@@ -24,6 +25,11 @@ PlacementRoutes::PlacementRoutes(const proto::ClusterMap& map)
   for (const proto::Target& target : map.targets()) {
     targets[TargetId(target.id())] = &target;
     addresses_[TargetId(target.id())] = target.address();
+    const bool elastic = target.target_class() == proto::TARGET_CLASS_ELASTIC;
+    if (!elastic || target.state() != proto::TARGET_STATE_ONLINE || target.address().empty()) continue;
+    elastic_of_node_[target.node()].push_back(elastic_.size());
+    elastic_.push_back({.target = TargetId(target.id()), .address = target.address(), .node = target.node()});
+    elastic_ids_.emplace_back(target.id());
   }
   for (const proto::PlacementGroup& group : map.groups()) {
     if (group.targets_size() == 0) continue;
@@ -73,6 +79,15 @@ Result<Route> PlacementRoutes::OfTarget(TargetId target) const {
 bool PlacementRoutes::IsPrimary(TargetId target, GroupId group) const {
   const auto found = groups_.find(group);
   return found != groups_.end() && found->second.primary().target == target;
+}
+
+const GroupMember* PlacementRoutes::ElasticFor(ChunkId chunk, const std::string& node) const {
+  if (const auto here = node.empty() ? elastic_of_node_.end() : elastic_of_node_.find(node); here != elastic_of_node_.end()) {
+    // Several on one node share its chunks.
+    return &elastic_[*std::ranges::max_element(here->second, {}, [&](size_t index) { return ElasticWeight(elastic_ids_[index], chunk); })];
+  }
+  const std::optional<size_t> home = ElasticHome(chunk, elastic_ids_);
+  return home ? &elastic_[*home] : nullptr;
 }
 
 std::vector<std::string> PlacementRoutes::AddressesLeftBy(const PlacementRoutes& newer) const {

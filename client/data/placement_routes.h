@@ -47,6 +47,7 @@ class PlacementRoutes {
   explicit PlacementRoutes(const proto::ClusterMap& map);
 
   uint64_t map_version() const { return map_version_; }
+  uint32_t map_incarnation() const { return map_incarnation_; }
   const std::string& cluster_id() const { return cluster_id_; }
 
   // kUnavailable, saying what the map lacks, if it does not (yet) name the group set or a member of the group. The
@@ -59,15 +60,24 @@ class PlacementRoutes {
   // False also for a group that the map does not name.
   bool IsPrimary(TargetId target, GroupId group) const;
 
+  bool has_elastic() const { return !elastic_.empty(); }
+  // The elastic target to be asked for a chunk: the one on this node, else the chunk's home. Null: there is none. The
+  // answer lives as long as this object.
+  const GroupMember* ElasticFor(ChunkId chunk, const std::string& node) const;
+
   // Addresses of servers that were asked as the primary of a group by these routes, and are not by the newer ones.
   std::vector<std::string> AddressesLeftBy(const PlacementRoutes& newer) const;
 
  private:
   uint64_t map_version_ = 0;
+  uint32_t map_incarnation_ = 0;
   std::string cluster_id_;
   std::unordered_map<GroupSetVersion, std::vector<GroupId>> group_sets_;
   std::unordered_map<GroupId, GroupRoute> groups_;
   std::unordered_map<TargetId, std::string> addresses_;
+  std::vector<GroupMember> elastic_;  // those online
+  std::vector<TargetId> elastic_ids_;
+  std::unordered_map<std::string, std::vector<size_t>> elastic_of_node_;
 };
 
 }  // namespace tarn::client

@@ -34,20 +34,23 @@ bool IsOfMember(StatusCode code) {
          code == StatusCode::kCorruption;
 }
 
-void FillRead(const ChunkReference& chunk, const Route& route, SessionId session, uint64_t offset, size_t length,
-              proto::ReadChunkRequest* request) {
+// `elastic`: the map's incarnation, if the route leads to an elastic target.
+void FillRead(const ChunkReference& chunk, const Route& route, std::optional<uint32_t> elastic, SessionId session,
+              uint64_t offset, size_t length, proto::ReadChunkRequest* request) {
   FillAddress(chunk, route, request->mutable_chunk());
   FillTruncate(chunk, request->mutable_truncate());
   request->set_session(session.value());
   request->set_offset_bytes(static_cast<uint32_t>(offset));
   request->set_length_bytes(static_cast<uint32_t>(length));
   request->set_data_generation(chunk.data_generation);
+  if (elastic) request->mutable_elastic()->set_map_incarnation(*elastic);
 }
 
-// Has a member read its bytes past its caches, and mend them if they are bad. Nobody waits for it; the bytes are thrown
-// away.
+// Has a member read its bytes past its caches, and mend them if they are bad; an elastic target drops them. Nobody waits
+// for it; the bytes are thrown away.
 void StartSourceCheck(const std::shared_ptr<ChunkClient::Core>& core, size_t loop_index, const ChunkReference& chunk,
-                      const Route& route, SessionId session, uint64_t offset, size_t length) {
+                      const Route& route, std::optional<uint32_t> elastic, SessionId session, uint64_t offset,
+                      size_t length) {
   const auto server = core->ServerAt(route.address);
   if (server == nullptr) return;
   const int64_t now_ns = core->clock->MonotonicNs();
@@ -59,7 +62,7 @@ void StartSourceCheck(const std::shared_ptr<ChunkClient::Core>& core, size_t loo
     return;
   }
   proto::ReadChunkRequest request;
-  FillRead(chunk, route, session, offset, length, &request);
+  FillRead(chunk, route, elastic, session, offset, length, &request);
   request.set_verify_at_source(true);
   const auto bytes = std::make_shared<Buffer>(length);
   core->counters.requests.fetch_add(1, std::memory_order_relaxed);
@@ -72,7 +75,7 @@ void StartSourceCheck(const std::shared_ptr<ChunkClient::Core>& core, size_t loo
           .timeout_ms = core->options.request_timeout_ms, .payload = {}, .payload_destination = bytes->span()},
       [core, link, bytes, where](const rpc::Reply& reply) {
         const StatusCode code = reply.status.code();
-        link->NoteOver(core->clock->MonotonicNs(), code == StatusCode::kOk || code == StatusCode::kCorruption);
+        link->NoteOver(core->clock->MonotonicNs(), code == StatusCode::kOk || code == StatusCode::kCorruption || code == StatusCode::kAskPrimary);
         if (code == StatusCode::kOk) spdlog::info("{}: its bytes are good now", where);
         if (code == StatusCode::kCorruption) spdlog::error("{}: {}", where, reply.status.message());
         core->source_checks_under_way.fetch_sub(1);
@@ -90,7 +93,8 @@ ReadOperation::ReadOperation(std::shared_ptr<ChunkClient::Core> core, const Chun
       destination_(destination),
       done_(std::move(done)),
       session_(core_->Session()),
-      loop_index_(core_->LoopForRead()) {}
+      loop_index_(core_->LoopForRead()),
+      may_ask_elastic_(chunk.settled) {}
 
 std::string ReadOperation::Describe() const { return "read chunk " + ChunkText(chunk_); }
 
@@ -108,7 +112,7 @@ void ReadOperation::Finish(const Status& status) {
 void ReadOperation::Attempt() {
   if (core_->closed()) return FailClosed();
   if (!BeginRound()) return last_error_.code() == StatusCode::kCancelled ? FailClosed() : AwaitMap(0, last_error_);
-  if (calls_made_ == 0 && has_copies()) core_->hedges.NoteRead();
+  if (calls_made_ == 0 && (has_copies() || may_ask_elastic_)) core_->hedges.NoteRead();
   if (!AskNext()) EndRound(last_error_);
 }
 
@@ -149,10 +153,10 @@ ReadOperation::Choice ReadOperation::Choose(int64_t now_ns) {
     }
     const MemberNotes* const notes = FindNotes(member.target);
     if (notes != nullptr && notes->given_up) return false;
-    *choice = Choice{index, core_->ServerAt(member.address), false};
+    *choice = Choice{index, nullptr, core_->ServerAt(member.address), false};
     if (choice->server == nullptr) return false;  // closed
     if (count == 1 || choice->server->health.MayAsk(now_ns)) return true;
-    if (avoided.server == nullptr) avoided = Choice{index, choice->server, /*avoided=*/true};
+    if (avoided.server == nullptr) avoided = Choice{index, nullptr, choice->server, /*avoided=*/true};
     return false;
   };
   Choice choice;
@@ -162,12 +166,32 @@ ReadOperation::Choice ReadOperation::Choose(int64_t now_ns) {
     }
     avoided = Choice();
   }
+  if (may_ask_elastic_) {
+    choice = ChooseElastic(now_ns);
+    if (choice.server != nullptr) return choice;
+  }
   const uint64_t spread = session_.value() ^ Mix(chunk_.data.value() * 0x9E3779B97F4A7C15ull + chunk_.chunk_index);
   const size_t begin = count == 1 ? 0 : Mix(spread) % count;
   for (size_t i = 0; i < count; ++i) {
     if (consider((begin + i) % count, &choice)) return choice;
   }
   return avoided;
+}
+
+std::optional<uint32_t> ReadOperation::ElasticIncarnation(bool elastic) const {
+  return elastic ? std::optional(routes_->map_incarnation()) : std::nullopt;
+}
+
+ReadOperation::Choice ReadOperation::ChooseElastic(int64_t now_ns) {
+  may_ask_elastic_ = false;
+  // The only member may be on this node.
+  const bool is_here = !core_->options.node.empty() && group_->primary().node == core_->options.node;
+  const GroupMember* const target =
+      has_copies() || !is_here ? routes_->ElasticFor({chunk_.data, chunk_.chunk_index}, core_->options.node) : nullptr;
+  if (target == nullptr) return {};
+  Choice choice{.member = 0, .elastic = target, .server = core_->ServerAt(target->address), .avoided = false};
+  if (choice.server != nullptr && !choice.server->health.MayAsk(now_ns)) choice.server = nullptr;
+  return choice;
 }
 
 bool ReadOperation::AskNext() {
@@ -183,8 +207,8 @@ bool ReadOperation::AskNext() {
 }
 
 bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
-  const GroupMember& member = group_->members[choice.member];
-  tried_ |= uint64_t{1} << choice.member;
+  const GroupMember& member = choice.elastic != nullptr ? *choice.elastic : group_->members[choice.member];
+  if (choice.elastic == nullptr) tried_ |= uint64_t{1} << choice.member;
   route_ = Route{.group = group_->group, .epoch = group_->epoch, .target = member.target, .address = member.address};
   link_ = choice.server->reads[loop_index_];
   ServerLink::Connection connection = link_->Get(now_ns);
@@ -200,6 +224,7 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   Call& call = calls_[calls_[0].active ? 1 : 0];
   CHECK(!call.active, "at most two members are asked at a time");
   call.active = true;
+  call.elastic = choice.elastic != nullptr;
   call.number = ++calls_made_;
   call.route = route_;
   call.server = choice.server;
@@ -211,7 +236,7 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   const MemberNotes* const notes = FindNotes(member.target);
   call.verify = notes != nullptr && notes->bad_answers >= (has_copies() ? 1 : kPlainReadsOfOnlyCopy);
   const auto primary = choice.member == 0 ? nullptr : core_->ServerAt(group_->primary().address);
-  call.primary_is_silent = primary != nullptr && primary->health.IsAvoided();
+  call.primary_is_silent = !call.elastic && primary != nullptr && primary->health.IsAvoided();
   ++calls_in_round_;
   NoteAttempt(now_ns);
   Send(call);
@@ -221,7 +246,7 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
 void ReadOperation::Send(Call& call) {
   StackArena stack;
   auto* request = stack.Make<proto::ReadChunkRequest>();
-  FillRead(chunk_, call.route, session_, offset_, destination_.size(), request);
+  FillRead(chunk_, call.route, ElasticIncarnation(call.elastic), session_, offset_, destination_.size(), request);
   request->set_verify_at_source(call.verify);
   request->set_primary_is_silent(call.primary_is_silent);
   const rpc::CallOptions options{
@@ -230,7 +255,7 @@ void ReadOperation::Send(Call& call) {
   const auto self = std::static_pointer_cast<ReadOperation>(shared_from_this());
   const size_t index = static_cast<size_t>(&call - calls_.data());
   const bool on_loop = loop()->InLoopThread();
-  const bool watch = has_copies();
+  const bool watch = has_copies() || call.elastic;
   if (watch && on_loop) Watch();
   // From here on the answer may come at any time, on the loop's thread, and end the operation.
   const std::shared_ptr<rpc::FrameClient> client = call.client;
@@ -297,7 +322,7 @@ void ReadOperation::OnReply(size_t index, uint32_t number, const rpc::Reply& rep
     if (ActiveCalls() == 0) FailClosed();
     return;
   }
-  if (!reply.status.ok()) return OnRefusal(call, reply);
+  if (!reply.status.ok()) return call.elastic ? OnElasticRefusal(call, reply.status) : OnRefusal(call, reply);
   const Status verdict = Check(reply);
   if (verdict.ok()) return OnGoodBytes(call, reply.payload);
   OnBadBytes(call, verdict);
@@ -315,7 +340,11 @@ Status ReadOperation::Check(const rpc::Reply& reply) const {
 }
 
 void ReadOperation::OnGoodBytes(const Call& call, std::span<const uint8_t> payload) {
-  if (has_copies()) {
+  if (call.elastic) {
+    // How long it takes says nothing of members: it may have fetched the bytes.
+    call.server->health.NoteGood();
+    core_->counters.elastic_reads.fetch_add(1, std::memory_order_relaxed);
+  } else if (has_copies()) {
     call.server->health.NoteGood();
     core_->hedges.NoteLatency(core_->clock->MonotonicNs() - call.sent_ns);
   }
@@ -337,6 +366,12 @@ void ReadOperation::OnGoodBytes(const Call& call, std::span<const uint8_t> paylo
 // those whose bytes were bad, with a check at the source.
 void ReadOperation::OnBadBytes(const Call& call, const Status& why) {
   core_->counters.checksum_failures.fetch_add(1, std::memory_order_relaxed);
+  if (call.elastic) {
+    spdlog::warn("{}: {}, a member of the group is asked", Where(), why.message());
+    StartSourceCheck(core_, loop_index_, chunk_, call.route, ElasticIncarnation(true), session_, offset_, destination_.size());
+    core_->counters.elastic_fallbacks.fetch_add(1, std::memory_order_relaxed);
+    return GoOn(Status(StatusCode::kUnavailable, why.message()));
+  }
   MemberNotes& notes = NotesOf(call.route.target);
   ++notes.bad_answers;
   bad_bytes_ = true;
@@ -365,6 +400,16 @@ void ReadOperation::OnRefusal(const Call& call, const rpc::Reply& reply) {
   Fail(reply.status);
 }
 
+// Whatever it is: members have the bytes, and it is not an error of the read.
+void ReadOperation::OnElasticRefusal(const Call& call, const Status& why) {
+  core_->counters.elastic_fallbacks.fetch_add(1, std::memory_order_relaxed);
+  if (IsTransient(why.code()) && why.code() != StatusCode::kResourceExhausted) {
+    call.server->health.NoteBad(core_->clock->MonotonicNs());
+    core_->WantNewerMap();
+  }
+  GoOn(why);
+}
+
 void ReadOperation::OnStaleEpoch(uint64_t map_version, const Status& why) {
   // One whose own map is older has to catch up; others may have done so.
   const bool behind = map_version != 0 && map_version < routes_->map_version();
@@ -384,7 +429,7 @@ void ReadOperation::OnAskPrimary(const Call& call, const Status& why) {
   }
   if (ActiveCalls() > 0) return;  // that one is slow, and so is watched
   const auto server = primary.address.empty() || (tried_ & 1) != 0 ? nullptr : core_->ServerAt(primary.address);
-  if (server == nullptr || !Ask(Choice{0, server, false}, core_->clock->MonotonicNs())) GoOn(why);
+  if (server == nullptr || !Ask(Choice{0, nullptr, server, false}, core_->clock->MonotonicNs())) GoOn(why);
 }
 
 void ReadOperation::GiveUpMember(const Call& call, const Status& why) {
@@ -424,7 +469,7 @@ void ReadOperation::CheckBadMembersAtSource() {
     if (member == group_->members.end()) continue;
     const Route route{
         .group = group_->group, .epoch = group_->epoch, .target = member->target, .address = member->address};
-    StartSourceCheck(core_, loop_index_, chunk_, route, session_, offset_, destination_.size());
+    StartSourceCheck(core_, loop_index_, chunk_, route, std::nullopt, session_, offset_, destination_.size());
   }
 }
 

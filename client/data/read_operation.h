@@ -1,6 +1,7 @@
 // Reads a range of a chunk from the members of its group (docs/replication.md, "A read"). Internal to the chunk client.
 //
-// One member is asked: one on this client's node, else one chosen by session and chunk. If it fails, the next one is
+// One member is asked: one on this client's node, else one chosen by session and chunk. Before a member on another node an
+// elastic target is asked, once, if a copy of this generation will do (docs/elastic.md). If it fails, the next one is
 // asked at once; if it is slow, another one as well, and the first good answer counts. The usual answer is received
 // straight into the caller's memory; a second request has memory of its own, and when that one wins, the first is
 // withdrawn before its memory is filled. A member whose bytes do not match their sums is asked to check and repair them
@@ -32,6 +33,7 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   // A request under way to one member.
   struct Call {
     bool active = false;
+    bool elastic = false;  // not a member: any answer but a good one means that a member is asked
     bool verify = false;  // asks for a check at the source
     bool primary_is_silent = false;  // the member is to answer without its primary
     uint32_t number = 0;  // of all calls of this operation: tells a late answer
@@ -51,7 +53,8 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   };
   struct Choice {
     size_t member = 0;
-    std::shared_ptr<ChunkServer> server;  // null: nobody is left
+    const GroupMember* elastic = nullptr;  // else: no member, but this target
+    std::shared_ptr<ChunkServer> server;   // null: nobody is left
     bool avoided = false;                 // it failed or was silent lately
   };
 
@@ -65,12 +68,14 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   // says why.
   bool BeginRound();
   Choice Choose(int64_t now_ns);
+  Choice ChooseElastic(int64_t now_ns);
   // True: the request is under way (or already answered: nothing of this object may be touched any more).
   bool Ask(const Choice& choice, int64_t now_ns);
   bool AskNext();
   void Send(Call& call);
   void Watch();
   bool has_copies() const { return group_->members.size() > 1; }
+  std::optional<uint32_t> ElasticIncarnation(bool elastic) const;
 
   // ---- Answers ----
   void OnReply(size_t index, uint32_t number, const rpc::Reply& reply);
@@ -79,6 +84,7 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   void OnGoodBytes(const Call& call, std::span<const uint8_t> payload);
   void OnBadBytes(const Call& call, const Status& why);
   void OnRefusal(const Call& call, const rpc::Reply& reply);
+  void OnElasticRefusal(const Call& call, const Status& why);
   void OnStaleEpoch(uint64_t map_version, const Status& why);
   void OnAskPrimary(const Call& call, const Status& why);
   void GiveUpMember(const Call& call, const Status& why);
@@ -104,6 +110,7 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   const GroupRoute* group_ = nullptr;  // of routes_
   std::array<Call, 2> calls_;
   uint32_t calls_made_ = 0;
+  bool may_ask_elastic_;  // once
   std::vector<MemberNotes> notes_;
   std::optional<SlowReadWatch::Place> watched_;
   // Of this round.

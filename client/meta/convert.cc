@@ -43,6 +43,7 @@ Attributes AttributesFromProto(const proto::Attributes& from) {
   result.data = DataId(from.data_id());
   result.layout = LayoutFromProto(from.layout());
   result.data_generation = from.data_generation();
+  result.being_written = from.being_written() || from.has_data_parent();
   result.truncate_generation = from.truncate_generation();
   if (from.truncate_pending()) result.truncate_floor_bytes = from.truncate_floor_bytes();
   result.parent = InodeId(from.parent());

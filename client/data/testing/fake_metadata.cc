@@ -87,6 +87,20 @@ void FakeMetadata::RefreshClusterMap(uint64_t, StatusCallback done) {
   loop_->Post([done = std::move(done)] { done(Status::Ok()); });
 }
 
+bool FakeMetadata::KnowsContent(InodeId inode, const DataContent& content) {
+  MutexLock lock(mutex_);
+  const auto found = files_.find(inode);
+  return holds_grants_ && found != files_.end() && found->second.data == content.data &&
+         found->second.data_generation == content.data_generation &&
+         found->second.truncate_generation == content.truncate_generation;
+}
+
+void FakeMetadata::RaiseGeneration(InodeId inode) {
+  MutexLock lock(mutex_);
+  ++files_.at(inode).data_generation;
+  ++files_.at(inode).change;
+}
+
 Attributes FakeMetadata::MakeFile() {
   MutexLock lock(mutex_);
   Attributes file;

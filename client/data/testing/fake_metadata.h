@@ -38,6 +38,7 @@ class FakeMetadata final : public MetadataForData {
   std::shared_ptr<const proto::ClusterMap> cluster_map() override;
   void RefreshClusterMap(uint64_t version, StatusCallback done) override;
   SessionId session() override { return SessionId(session_.load()); }
+  bool KnowsContent(InodeId inode, const DataContent& content) override;
 
   // ---- For the test ----
   Attributes MakeFile();
@@ -45,6 +46,10 @@ class FakeMetadata final : public MetadataForData {
   // What the metadata server does for a change of size, whoever asks for it.
   Attributes Truncate(InodeId inode, uint64_t size);
   void Remove(InodeId inode);
+  // Whether the client holds grants. Then it may use what is kept under a generation.
+  void SetHoldsGrants(bool holds) { holds_grants_ = holds; }
+  // A change of the data by another client, of which this one has heard nothing yet.
+  void RaiseGeneration(InodeId inode);
   // Another client's.
   void SetSession(uint64_t session) { session_ = session; }
   // What the client sees at once; RefreshClusterMap brings what was set with SetNewerMap.
@@ -61,6 +66,7 @@ class FakeMetadata final : public MetadataForData {
   rpc::EventLoop* const loop_;
   const FileLayout layout_;
   std::atomic<uint64_t> session_{77};
+  std::atomic<bool> holds_grants_{false};
 
   mutable Mutex mutex_;
   std::map<InodeId, Attributes> files_ GUARDED_BY(mutex_);

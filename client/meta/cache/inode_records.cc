@@ -6,7 +6,8 @@ size_t InodeRecords::ShapeHash::operator()(const Shape& shape) const {
   uint64_t hash = static_cast<uint64_t>(shape.type);
   for (const uint64_t part : {uint64_t{shape.mode}, uint64_t{shape.nlink}, uint64_t{shape.uid}, uint64_t{shape.gid},
                               uint64_t{shape.group_set.value()}, uint64_t{shape.stripe_unit_bytes},
-                              uint64_t{shape.width}, shape.chunk_size_bytes, uint64_t{shape.has_xattrs}}) {
+                              uint64_t{shape.width}, shape.chunk_size_bytes, uint64_t{shape.has_xattrs},
+                              uint64_t{shape.being_written}}) {
     hash = (hash ^ part) * 0x9E3779B97F4A7C15ull;
     hash ^= hash >> 29;
   }
@@ -23,7 +24,8 @@ uint32_t InodeRecords::ShapeOf(const Attributes& attributes) {
                     attributes.layout.stripe_unit_bytes,
                     attributes.layout.width,
                     attributes.layout.chunk_size_bytes,
-                    attributes.has_xattrs};
+                    attributes.has_xattrs,
+                    attributes.being_written};
   if (const auto found = shape_indexes_.find(shape); found != shape_indexes_.end()) return found->second;
   if (shapes_.size() >= kShapesMax) return kWhole;
   const auto index = static_cast<uint32_t>(shapes_.size());
@@ -81,6 +83,7 @@ Attributes InodeRecords::Unpack(const InodeRecord& record) const {
   attributes.data_generation = record.data_generation;
   attributes.truncate_generation = record.truncate_generation;
   attributes.has_xattrs = shape.has_xattrs;
+  attributes.being_written = shape.being_written;
   return attributes;
 }
 

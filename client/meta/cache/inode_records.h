@@ -83,6 +83,7 @@ class InodeRecords {
     uint32_t width = 0;
     uint64_t chunk_size_bytes = 0;
     bool has_xattrs = false;
+    bool being_written = false;
     friend bool operator==(const Shape&, const Shape&) = default;
   };
   struct ShapeHash {
