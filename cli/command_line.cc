@@ -66,6 +66,7 @@ void AddDev(CLI::App& app, Parsed* parsed) {
   CLI::App* up = AddCommand(*dev, parsed, "up", "Starts it (again); returns when it serves", [parsed](const Context& context) { return RunDevUp(context, parsed->dev_up); });
   up->add_option("--metaservers", parsed->dev_up.metaservers, "Metadata servers: 1, 3 or 5 (1)");
   up->add_option("--chunkservers", parsed->dev_up.chunkservers, "Chunk servers (3)");
+  up->add_option("--elastic-chunkservers", parsed->dev_up.elastic_chunkservers, "Chunk servers that hold extra copies for readers only (0)");
   up->add_option("--replicas", parsed->dev_up.replicas, "Copies of each byte, on different nodes: 1 to 3 (1)");
   up->add_option("--mount", parsed->dev_up.mount_point, "Mount the volume 'default' on this directory");
   AddCommand(*dev, parsed, "down", "Unmounts and stops it; the data stays", [](const Context& context) { return RunDevDown(context); });

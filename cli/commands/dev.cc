@@ -43,6 +43,7 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
   ClusterConfig config;
   config.metaservers = options.metaservers.value_or(1);
   config.chunkservers = options.chunkservers.value_or(3);
+  config.elastic_chunkservers = options.elastic_chunkservers.value_or(0);
   config.replicas = options.replicas.value_or(1);
   std::vector<uint16_t> taken;
   const auto next_address = [&taken]() -> Result<std::string> {
@@ -67,12 +68,20 @@ Result<ClusterConfig> NewConfig(const Context& context, const std::string& direc
     std::vector<std::string>& command = config.servers[i].command;
     command.insert(command.end(), {"--join", metaservers});
   }
-  for (uint32_t i = 1; i <= config.chunkservers; ++i) {
-    ServerConfig server{"chunkserver-" + std::to_string(i), "", {}};
+  const auto add_chunkserver = [&](const std::string& name, const std::string& node, const std::vector<std::string>& more) -> Status {
+    ServerConfig server{name, "", {}};
     ASSIGN_OR_RETURN(server.address, next_address());
-    server.command = {context.binary_directory + "/tarn-chunkserver", "--dir",  directory + "/" + server.name,    "--listen",   server.address, "--meta",
-                      metaservers,                                    "--node", "dev-" + std::to_string(i), "--log-file", directory + "/log/" + server.name + ".log"};
+    server.command = {context.binary_directory + "/tarn-chunkserver", "--dir",  directory + "/" + name, "--listen",   server.address, "--meta",
+                      metaservers,                                    "--node", node,                   "--log-file", directory + "/log/" + name + ".log"};
+    server.command.insert(server.command.end(), more.begin(), more.end());
     config.servers.push_back(server);
+    return Status::Ok();
+  };
+  for (uint32_t i = 1; i <= config.chunkservers; ++i) {
+    RETURN_IF_ERROR(add_chunkserver("chunkserver-" + std::to_string(i), "dev-" + std::to_string(i), {}));
+  }
+  for (uint32_t i = 1; i <= config.elastic_chunkservers; ++i) {
+    RETURN_IF_ERROR(add_chunkserver("elastic-" + std::to_string(i), "dev-elastic-" + std::to_string(i), {"--class", "elastic"}));
   }
   return config;
 }
@@ -95,6 +104,9 @@ Status RefuseUnsupported(const DevUpOptions& options) {
   if (const uint32_t count = options.chunkservers.value_or(1); count < 1 || count > kChunkserversMax) {
     return Status(StatusCode::kInvalidArgument, "--chunkservers " + std::to_string(count) + ": 1 to " + std::to_string(kChunkserversMax));
   }
+  if (options.elastic_chunkservers && *options.elastic_chunkservers > kChunkserversMax) {
+    return Status(StatusCode::kInvalidArgument, "--elastic-chunkservers " + std::to_string(*options.elastic_chunkservers) + ": 0 to " + std::to_string(kChunkserversMax));
+  }
   return Status::Ok();
 }
 
@@ -106,6 +118,7 @@ Status RefuseContradictions(const std::string& directory, const ClusterConfig& c
   };
   RETURN_IF_ERROR(differs("--metaservers", options.metaservers, config.metaservers));
   RETURN_IF_ERROR(differs("--chunkservers", options.chunkservers, config.chunkservers));
+  RETURN_IF_ERROR(differs("--elastic-chunkservers", options.elastic_chunkservers, config.elastic_chunkservers));
   return differs("--replicas", options.replicas, config.replicas);
 }
 
@@ -164,7 +177,7 @@ bool Serves(const Result<client::ClusterStatus>& status, const ClusterConfig& co
   for (const client::MetaserverStatus& server : status->metaservers) voters += server.role == "leader" || server.role == "follower" ? 1 : 0;
   uint32_t online = 0;
   for (const client::ChunkserverStatus& server : status->chunkservers) online += server.state == "online" ? 1 : 0;
-  return online >= config.chunkservers && voters >= config.metaservers;
+  return online >= config.chunkservers + config.elastic_chunkservers && voters >= config.metaservers;
 }
 
 Status WaitUntilServing(const ClusterConfig& config, const std::vector<Started>& started) {

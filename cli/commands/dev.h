@@ -12,6 +12,7 @@ namespace tarn::cli {
 struct DevUpOptions {
   std::optional<uint32_t> metaservers;   // absent: 1, or what the cluster has
   std::optional<uint32_t> chunkservers;  // absent: 3, or what the cluster has
+  std::optional<uint32_t> elastic_chunkservers;  // absent: none, or what the cluster has
   std::optional<uint32_t> replicas;      // absent: 1, or what the cluster has
   std::string mount_point;
 };

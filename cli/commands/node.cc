@@ -7,6 +7,7 @@
 
 #include "cli/admin.h"
 #include "cli/dev/process.h"
+#include "cli/commands/target_format.h"
 #include "cli/output.h"
 #include "common/base/clock.h"
 
@@ -30,6 +31,7 @@ nlohmann::ordered_json ToJson(const client::NodeInfo& node) {
                                {"capacity_bytes", target.capacity_bytes},
                                {"used_bytes", target.used_bytes},
                                {"available_bytes", target.available_bytes}});
+    AddUse(target, &json["targets"].back());
   }
   return json;
 }
@@ -39,6 +41,13 @@ std::string StateOf(const client::NodeInfo& node) {
   if (node.targets.empty()) return "-";
   const std::string& first = node.targets.front().state;
   const bool same = std::all_of(node.targets.begin(), node.targets.end(), [&](const client::ChunkserverStatus& target) { return target.state == first; });
+  return same ? first : "mixed";
+}
+
+std::string ClassOf(const client::NodeInfo& node) {
+  if (node.targets.empty()) return "-";
+  const std::string& first = node.targets.front().target_class;
+  const bool same = std::all_of(node.targets.begin(), node.targets.end(), [&](const client::ChunkserverStatus& target) { return target.target_class == first; });
   return same ? first : "mixed";
 }
 
@@ -96,7 +105,7 @@ Status RunNodeList(const Context& context) {
     std::printf("%s\n", json.dump(2).c_str());
     return Status::Ok();
   }
-  std::vector<std::vector<std::string>> rows{{"NODE", "ZONE", "TARGETS", "STATE", "USED", "AVAILABLE", "GROUPS"}};
+  std::vector<std::vector<std::string>> rows{{"NODE", "ZONE", "TARGETS", "CLASS", "STATE", "USED", "AVAILABLE", "GROUPS"}};
   for (const client::NodeInfo& node : nodes) {
     uint64_t used = 0;
     uint64_t available = 0;
@@ -104,7 +113,7 @@ Status RunNodeList(const Context& context) {
       used += target.used_bytes;
       available += target.available_bytes;
     }
-    rows.push_back({node.name, node.zone.empty() ? "-" : node.zone, std::to_string(node.targets.size()), node.draining && node.groups_left == 0 ? "drained" : StateOf(node),
+    rows.push_back({node.name, node.zone.empty() ? "-" : node.zone, std::to_string(node.targets.size()), ClassOf(node), node.draining && node.groups_left == 0 ? "drained" : StateOf(node),
                     HumanBytes(used), HumanBytes(available), std::to_string(node.groups_left)});
   }
   std::printf("%s", FormatTable(rows).c_str());

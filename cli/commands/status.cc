@@ -6,6 +6,7 @@
 
 #include "cli/admin.h"
 #include "cli/commands/volume_format.h"
+#include "cli/commands/target_format.h"
 #include "cli/output.h"
 
 namespace tarn::cli {
@@ -115,6 +116,7 @@ void PrintStatusJson(const client::ClusterStatus& status) {
                                     {"used_bytes", server.used_bytes},
                                     {"available_bytes", server.available_bytes},
                                     {"chunks", server.chunk_count}});
+    AddUse(server, &json["chunkservers"].back());
   }
   for (const VolumeInfo& volume : status.volumes) json["volumes"].push_back(VolumeJson(volume));
   std::printf("%s\n", json.dump(2).c_str());
@@ -132,9 +134,9 @@ void PrintStatusText(const client::ClusterStatus& status) {
   for (const client::MetaserverStatus& server : status.metaservers) {
     meta.push_back({std::to_string(server.id), server.address, server.role, std::to_string(server.pid)});
   }
-  std::vector<std::vector<std::string>> chunk{{"CHUNKSERVER", "TARGET", "ADDRESS", "NODE", "STATE", "USED", "AVAILABLE", "CHUNKS", "PID"}};
+  std::vector<std::vector<std::string>> chunk{{"CHUNKSERVER", "TARGET", "ADDRESS", "NODE", "CLASS", "STATE", "USED", "AVAILABLE", "CHUNKS", "PID"}};
   for (const client::ChunkserverStatus& server : status.chunkservers) {
-    chunk.push_back({std::to_string(server.server_id), std::to_string(server.target_id), server.address, server.node, server.state, HumanBytes(server.used_bytes), HumanBytes(server.available_bytes),
+    chunk.push_back({std::to_string(server.server_id), std::to_string(server.target_id), server.address, server.node, server.target_class, server.state, HumanBytes(server.used_bytes), HumanBytes(server.available_bytes),
                      std::to_string(server.chunk_count), std::to_string(server.pid)});
   }
   std::printf("%s\n%s\n%s", FormatTable(meta).c_str(), FormatTable(chunk).c_str(), VolumeTable(status.volumes).c_str());

@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "cli/admin.h"
+#include "cli/commands/target_format.h"
 #include "cli/output.h"
 
 namespace tarn::cli {
 namespace {
 
 nlohmann::ordered_json ToJson(const client::ChunkserverStatus& target) {
-  return {{"target", target.target_id},
+  nlohmann::ordered_json json{{"target", target.target_id},
           {"server", target.server_id},
           {"address", target.address},
           {"node", target.node},
@@ -23,6 +24,8 @@ nlohmann::ordered_json ToJson(const client::ChunkserverStatus& target) {
           {"used_bytes", target.used_bytes},
           {"available_bytes", target.available_bytes},
           {"chunks", target.chunk_count}};
+  AddUse(target, &json);
+  return json;
 }
 
 nlohmann::ordered_json ToJson(const client::ScrubStatus& scrub) {
@@ -48,10 +51,10 @@ Status RunTargetList(const Context& context) {
     std::printf("%s\n", json.dump(2).c_str());
     return Status::Ok();
   }
-  std::vector<std::vector<std::string>> rows{{"TARGET", "CHUNKSERVER", "NODE", "CLASS", "STATE", "USED", "AVAILABLE", "CHUNKS"}};
+  std::vector<std::vector<std::string>> rows{{"TARGET", "CHUNKSERVER", "NODE", "CLASS", "STATE", "USED", "AVAILABLE", "CHUNKS", "CACHE"}};
   for (const client::ChunkserverStatus& target : status.chunkservers) {
     rows.push_back({std::to_string(target.target_id), std::to_string(target.server_id), target.node, target.target_class, target.state, HumanBytes(target.used_bytes),
-                    HumanBytes(target.available_bytes), std::to_string(target.chunk_count)});
+                    HumanBytes(target.available_bytes), std::to_string(target.chunk_count), CacheText(target)});
   }
   std::printf("%s", FormatTable(rows).c_str());
   return Status::Ok();

@@ -15,6 +15,7 @@ ClusterConfig FromJson(const nlohmann::json& json) {
   ClusterConfig config;
   config.metaservers = json.at("metaservers").get<uint32_t>();
   config.chunkservers = json.at("chunkservers").get<uint32_t>();
+  config.elastic_chunkservers = json.value("elastic_chunkservers", 0u);
   config.replicas = json.at("replicas").get<uint32_t>();
   config.mount_point = json.value("mount_point", "");
   for (const nlohmann::json& entry : json.at("servers")) {
@@ -53,6 +54,7 @@ Status SaveClusterConfig(const std::string& directory, const ClusterConfig& conf
   json["version"] = kConfigVersion;
   json["metaservers"] = config.metaservers;
   json["chunkservers"] = config.chunkservers;
+  if (config.elastic_chunkservers != 0) json["elastic_chunkservers"] = config.elastic_chunkservers;
   json["replicas"] = config.replicas;
   if (!config.mount_point.empty()) json["mount_point"] = config.mount_point;
   for (const ServerConfig& server : config.servers) {

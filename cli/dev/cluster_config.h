@@ -17,7 +17,8 @@ struct ServerConfig {
 
 struct ClusterConfig {
   uint32_t metaservers = 1;
-  uint32_t chunkservers = 3;
+  uint32_t chunkservers = 3;  // durable ones
+  uint32_t elastic_chunkservers = 0;
   uint32_t replicas = 1;
   std::vector<ServerConfig> servers;  // metadata servers first
   std::string mount_point;            // of the volume `default`; empty: not mounted by `dev up`

@@ -79,6 +79,19 @@ ChunkserverStatus TargetFromProto(const proto::Target& target) {
   row.used_bytes = target.used_bytes();
   row.available_bytes = target.available_bytes();
   row.chunk_count = target.chunk_count();
+  row.bytes_read = target.bytes_read();
+  if (target.target_class() == proto::TARGET_CLASS_ELASTIC) {
+    const proto::ElasticUse& use = target.elastic();
+    row.elastic = ElasticUse{.cached_bytes = use.cached_bytes(),
+                             .hits = use.hits(),
+                             .misses = use.misses(),
+                             .refusals = use.refusals(),
+                             .bytes_served = use.bytes_served(),
+                             .bytes_filled = use.bytes_filled(),
+                             .bytes_evicted = use.bytes_evicted(),
+                             .bad_units = use.bad_units()};
+    row.bytes_read = use.bytes_served();
+  }
   return row;
 }
 

@@ -28,6 +28,18 @@ struct MetaserverGroup {
   uint64_t term = 0;
 };
 
+// What an elastic target has done since its server started.
+struct ElasticUse {
+  uint64_t cached_bytes = 0;
+  uint64_t hits = 0;      // reads answered from the cache
+  uint64_t misses = 0;    // reads that waited for bytes to be fetched
+  uint64_t refusals = 0;  // of another generation, or not to be had: the reader asked an in-sync copy
+  uint64_t bytes_served = 0;
+  uint64_t bytes_filled = 0;
+  uint64_t bytes_evicted = 0;
+  uint64_t bad_units = 0;
+};
+
 struct ChunkserverStatus {
   uint64_t server_id = 0;
   uint64_t target_id = 0;
@@ -41,6 +53,8 @@ struct ChunkserverStatus {
   uint64_t used_bytes = 0;
   uint64_t available_bytes = 0;
   uint64_t chunk_count = 0;
+  uint64_t bytes_read = 0;            // sent to readers since the server started
+  std::optional<ElasticUse> elastic;  // of an elastic one
 };
 
 // What is being brought up to date, of all placement groups together.
