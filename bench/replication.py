@@ -8,6 +8,8 @@ price. Prints one JSON object per measurement:
   read        MB/s of shuffled files with the kernel's cache dropped, for 1 and 3 copies
   read-stall  the pauses of readers when the server they read from is killed (one sample for each reader and kill)
   write-stall likewise of fsynced writes, when any server is killed
+  elastic     bytes that several fresh mounts, one after the other, read from two durable servers, without and with elastic ones beside them; what share of the
+              elastic targets' reads were hits
   re-protect  one of four servers is lost for good: bytes copied per second until everything has two copies again, and what a reader gets meanwhile
 """
 
@@ -183,20 +185,52 @@ def re_protect(harness, arguments):
             read_ratio=busy / quiet)
 
 
+def elastic(harness, arguments):
+    without = None
+    for servers in (0, 4):
+        with harness.Cluster(chunkservers=2, replicas=2, elastic_chunkservers=servers) as cluster:
+            folder = f"{cluster.mount_point}/small"
+            make_small(folder, arguments.files)
+            run_bytes = SMALL_BYTES * arguments.files
+            time.sleep(3)  # what is kept of the writing is settled, and counters of it are in the heartbeats
+
+            def rows(wanted):
+                return [row for row in cluster.tarn_json("status")["chunkservers"] if row["class"] == wanted]
+
+            before = sum(row["bytes_read"] for row in rows("durable"))
+            rates = []
+            for _ in range(arguments.mounts):
+                cluster.remount()
+                began = time.monotonic()
+                for name in sorted(os.listdir(folder)):
+                    with open(os.path.join(folder, name), "rb", buffering=0) as file:
+                        file.readall()
+                rates.append(run_bytes / (time.monotonic() - began) / 1e6)
+            time.sleep(3)
+            from_durable = sum(row["bytes_read"] for row in rows("durable")) - before
+            without = without or from_durable
+            uses = [row["elastic"] for row in rows("elastic")]
+            reads = sum(use["hits"] + use["misses"] for use in uses)
+            say(measurement="elastic", elastic_servers=servers, mounts=arguments.mounts, bytes_read=run_bytes * arguments.mounts, bytes_from_durable=from_durable,
+                from_durable_ratio=from_durable / without, hit_rate=sum(use["hits"] for use in uses) / reads if reads else 0.0,
+                refusals=sum(use["refusals"] for use in uses), read_mb_per_s_first=rates[0], read_mb_per_s_last=rates[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measurements", nargs="*", default=["throughput", "stalls", "re-protect"], help="throughput, stalls, re-protect (all)")
+    parser.add_argument("measurements", nargs="*", default=["throughput", "stalls", "elastic", "re-protect"], help="throughput, stalls, elastic, re-protect (all)")
     parser.add_argument("--bin", default="build/release/bin")
     parser.add_argument("--files", type=int, default=2000, help="small files")
     parser.add_argument("--megabytes", type=int, default=1024, help="of large files")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each reading")
+    parser.add_argument("--mounts", type=int, default=6, help="of the measurement `elastic`")
     parser.add_argument("--kills", type=int, default=9)
     arguments = parser.parse_args()
     os.environ["TARN_BIN"] = os.path.abspath(arguments.bin)
     import harness  # pylint: disable=import-outside-toplevel # reads TARN_BIN
 
     harness.need_root_and_fuse()
-    actions = {"throughput": throughput, "stalls": stalls, "re-protect": re_protect}
+    actions = {"throughput": throughput, "stalls": stalls, "elastic": elastic, "re-protect": re_protect}
     for name in arguments.measurements:
         if name not in actions:
             parser.error(f"{name}: none of {', '.join(actions)}")

@@ -104,11 +104,12 @@ def content(seed, size):
 
 
 class Cluster:
-    def __init__(self, chunkservers=3, directory=None, mounted=True, metaservers=1, prepare=None, replicas=1, metaserver_options=()):
+    def __init__(self, chunkservers=3, directory=None, mounted=True, metaservers=1, prepare=None, replicas=1, metaserver_options=(), elastic_chunkservers=0):
         self.top = tempfile.mkdtemp(prefix="tarn-test-")
         self.directory = directory or os.path.join(self.top, "cluster")
         self.mount_point = os.path.join(self.top, "mnt")
         self.chunkservers = chunkservers
+        self.elastic_chunkservers = elastic_chunkservers
         self.metaservers = metaservers
         self.replicas = replicas
         self.metaserver_options = list(metaserver_options)  # of every metadata server
@@ -144,6 +145,8 @@ class Cluster:
         arguments = ["dev", "up", *extra]
         if not os.path.exists(f"{self.directory}/cluster.json"):
             arguments += ["--chunkservers", str(self.chunkservers), "--metaservers", str(self.metaservers), "--replicas", str(self.replicas)]
+            if self.elastic_chunkservers:
+                arguments += ["--elastic-chunkservers", str(self.elastic_chunkservers)]
         if self.mounted:
             arguments += ["--mount", self.mount_point]
         try:
