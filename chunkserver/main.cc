@@ -95,6 +95,7 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   server_options.targets.store.reserve_bytes = options.reserve_bytes;
   server_options.targets.store.cache_bytes = options.cache_bytes;
   server_options.targets.store.scrub_bytes_per_second = options.scrub_rate;
+  server_options.targets.store.scrub_interval_ms = options.scrub_interval * 1'000;
   server_options.targets.store.rebuild_index = options.rebuild_index;
   server_options.listen = options.listen;
   server_options.advertise = options.advertise;

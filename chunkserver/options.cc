@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <iostream>
+#include <map>
 
 namespace tarn::chunk {
 namespace {
@@ -52,6 +53,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false));
   Add(app, "scrub-rate", options.scrub_rate, "Bytes per second that each target reads to find damage (suffixes k, m, g); 0: only in rounds that are asked for")
       ->transform(CLI::AsSizeValue(false));
+  Add(app, "scrub-interval", options.scrub_interval, "Seconds from the end of one such round to the next (suffixes m, h, d)")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3'600}, {"d", 86'400}}));
   app.add_flag("--rebuild-index", options.rebuild_index, "Make the index anew from the segments");
   Add(app, "fault", options.fault, "Fault points for tests, for example store.write_error=once");
   Add(app, "fault-delay-ms", options.fault_delay_ms, "How late service.delay_answer makes an answer");
@@ -81,6 +84,7 @@ Status ValidateOptions(const Options& options) {
   if (options.elastic_bytes != 0 && options.elastic_bytes < kElasticBytesMin) return refuse("--elastic-bytes is below 16 MiB");
   if (options.cache_bytes < kCacheBytesMin) return refuse("--cache-bytes is below 8 MiB");
   if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax) return refuse("--loop-threads is not from 1 to 64");
+  if (options.scrub_interval < 1) return refuse("--scrub-interval is below one second");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
   return Status::Ok();
 }

@@ -26,6 +26,7 @@ struct Options {
   uint32_t loop_threads = 1;
   uint64_t copy_rate = 200u << 20;  // bytes per second
   uint64_t scrub_rate = 32u << 20;  // bytes per second
+  int64_t scrub_interval = 7 * 86'400;  // seconds
   bool rebuild_index = false;
   std::string fault;
   int64_t fault_delay_ms = 0;

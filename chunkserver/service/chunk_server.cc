@@ -30,7 +30,11 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
   std::unique_ptr<ChunkServer> server(new ChunkServer(options, environment));
   TargetSetOptions targets = options.targets;
   ASSIGN_OR_RETURN(server->targets_, TargetSet::Open(targets, environment));
-  server->view_ = std::make_unique<ClusterView>(server->targets_.get(), [targets = server->targets_.get()](const ClusterView::MapPtr& map) { targets->AdoptMap(map); });
+  server->survey_ = std::make_unique<GroupSurvey>(server->targets_.get(), environment.clock, options.survey);
+  server->view_ = std::make_unique<ClusterView>(server->targets_.get(), [raw = server.get()](const ClusterView::MapPtr& map) {
+    raw->survey_->SetMap(map);
+    raw->targets_->AdoptMap(map);
+  });
   ASSIGN_OR_RETURN(server->link_loop_, rpc::EventLoop::Start("metadata-link"));
   ASSIGN_OR_RETURN(server->peer_loop_, rpc::EventLoop::Start("peers"));
   // The port is taken before the link tells anyone of it; no request passes before the services are there.
@@ -47,7 +51,7 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
     if (!options.targets.elastic || target->workers() == nullptr) continue;
     target->StartElastic(server->network_.get(), server->buffers_.get(), environment.clock, [link = server->link_.get()](uint64_t version) { link->WantMap(version); });
   }
-  server->peer_service_ = std::make_unique<PeerService>(server->targets_.get(), &server->peer_budget_, environment.faults);
+  server->peer_service_ = std::make_unique<PeerService>(server->targets_.get(), &server->peer_budget_, environment.faults, server->survey_.get());
   server->service_ = std::make_unique<DataService>(DataServiceParts{.targets = server->targets_.get(),
                                                                     .view = server->view_.get(),
                                                                     .link = server->link_.get(),
@@ -108,6 +112,8 @@ void ChunkServer::MakeLink() {
   options.on_registered = [this] { StartReplication(); };
   options.on_lease = [this](int64_t sent_ns, int64_t lease_ms) { targets_->ExtendLeases(sent_ns, lease_ms); };
   options.on_start_scrub = [this] { targets_->StartScrub(); };
+  options.add_to_report = [this](proto::TargetReport* report) { survey_->FillReport(report); };
+  options.on_heartbeat = [this](const proto::HeartbeatReply& reply) { survey_->Step(reply.remove_leftovers()); };
   options.on_failure = options_.on_failure;
   link_ = std::make_unique<MetadataLink>(std::move(options), targets_.get(), view_.get(), link_loop_.get(), environment_.clock);
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "chunkserver/service/group_survey.h"
 #include "chunkserver/service/cluster_view.h"
 #include "chunkserver/service/data_service.h"
 #include "chunkserver/service/group_reporter.h"
@@ -31,6 +32,7 @@ struct ChunkServerOptions {
   uint32_t loop_threads = 1;
   uint32_t change_threads = 8;  // for each target: writes of clients and of other members, copies
   replication::ReplicationOptions replication;
+  GroupSurveyOptions survey;
   int64_t fault_delay_ms = 0;  // of kFaultDelayAnswer
   std::function<void(Status)> on_failure;  // see MetadataLinkOptions
 };
@@ -66,6 +68,7 @@ class ChunkServer {
 
   // In the order of their making; each uses those above it. StopServing ends them.
   std::unique_ptr<TargetSet> targets_;
+  std::unique_ptr<GroupSurvey> survey_;
   std::unique_ptr<ClusterView> view_;
   std::shared_ptr<BufferPool> buffers_;
   WriteBudget write_budget_;

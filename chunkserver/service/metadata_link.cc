@@ -191,7 +191,10 @@ Status MetadataLink::Heartbeat() {
   request.set_incarnation(options_.incarnation);
   request.set_map_version(targets_->SettledMapVersion(view_->groups()->version()));
   FillReports(request.mutable_targets());
-  for (proto::TargetReport& report : *request.mutable_targets()) dead_data_.FillReport(&report);
+  for (proto::TargetReport& report : *request.mutable_targets()) {
+    dead_data_.FillReport(&report);
+    if (options_.add_to_report) options_.add_to_report(&report);
+  }
   const int64_t sent_ns = clock_->MonotonicNs();
   proto::HeartbeatReply reply;
   RETURN_IF_ERROR(leader_.Heartbeat(request, &reply));
@@ -199,6 +202,7 @@ Status MetadataLink::Heartbeat() {
   if (reply.has_map()) Adopt(reply.map());
   options_.on_lease(sent_ns, reply.lease_ms());
   dead_data_.Delete(reply);
+  if (options_.on_heartbeat) options_.on_heartbeat(reply);
   if (reply.start_scrub() && options_.on_start_scrub) options_.on_start_scrub();
   return Status::Ok();
 }

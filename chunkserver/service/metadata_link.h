@@ -40,6 +40,10 @@ struct MetadataLinkOptions {
   std::function<void(int64_t sent_ns, int64_t lease_ms)> on_lease;
   // A round of scrubbing is wanted now. May be empty.
   std::function<void()> on_start_scrub;
+  // Adds to a target's report. May be empty.
+  std::function<void(proto::TargetReport*)> add_to_report;
+  // A heartbeat was answered. May be empty.
+  std::function<void(const proto::HeartbeatReply&)> on_heartbeat;
   // The server cannot go on (wrong cluster, ids refused).
   std::function<void(Status)> on_failure;
 };

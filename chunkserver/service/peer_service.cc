@@ -108,6 +108,13 @@ void PeerService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> r
   if (target == nullptr) return responder->Fail(Status(StatusCode::kWrongIncarnation, "this server does not have that target"));
   replication::TargetReplication* const replica = target->replication();
   if (replica == nullptr) return responder->Fail(Status(StatusCode::kUnavailable, "the target is not served"));
+  if (survey_ != nullptr && request.method == rpc::Method::kInventory) {
+    // What is being removed must not be taken for what is there.
+    proto::InventoryRequest inventory;
+    const bool parsed = inventory.ParseFromArray(request.message.data(), static_cast<int>(request.message.size()));
+    if (parsed && survey_->IsRemoving(*receiver, GroupId(inventory.member().group())))
+      return responder->Fail(Status(StatusCode::kUnavailable, "an earlier copy of the group is being removed"));
+  }
   auto share = budget_->Admit(request.payload.size());
   if (share == nullptr) return responder->Fail(Status(StatusCode::kResourceExhausted, "too many bytes of changes wait for the disk"));
   auto payload = std::make_shared<PeerPayload>(std::move(share), std::move(request.payload));

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "chunkserver/service/group_survey.h"
 #include "chunkserver/replication/target_replication.h"
 #include "chunkserver/service/target_set.h"
 #include "chunkserver/service/write_budget.h"
@@ -26,7 +27,9 @@ std::optional<TargetId> ReceiverOf(rpc::Method method, std::span<const uint8_t> 
 class PeerService {
  public:
   // All outlive its last request. `budget` is the peers' own: clients' writes must not starve them, since each of those waits for a peer.
-  PeerService(TargetSet* targets, WriteBudget* budget, fault::FaultPoints* faults) : targets_(targets), budget_(budget), faults_(faults) {}
+  // `survey` may be null.
+  PeerService(TargetSet* targets, WriteBudget* budget, fault::FaultPoints* faults, const GroupSurvey* survey = nullptr)
+      : targets_(targets), budget_(budget), faults_(faults), survey_(survey) {}
   PeerService(const PeerService&) = delete;
   PeerService& operator=(const PeerService&) = delete;
 
@@ -41,6 +44,7 @@ class PeerService {
   TargetSet* const targets_;
   WriteBudget* const budget_;
   fault::FaultPoints* const faults_;
+  const GroupSurvey* const survey_;
 
   Mutex mutex_;
   std::vector<std::shared_ptr<rpc::Responder>> unanswered_ GUARDED_BY(mutex_);  // of kFaultDropReplicateAck: one destroyed would answer

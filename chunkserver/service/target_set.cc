@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "chunkserver/store/format.h"
 #include "common/base/named_thread.h"
 #include "common/base/posix_io.h"
 
@@ -111,6 +112,9 @@ void HostedTarget::FillReport(proto::TargetReport* report) const {
   if (const Status failed = failure(); !failed.ok()) report->set_failure(failed.message());
   if (cache_ != nullptr) return FillElasticReport(report);
   if (store_ == nullptr) return;
+  const store::TargetIdentity identity = store_->identity();
+  report->set_directory_id(identity.uuid.data(), identity.uuid.size());
+  report->set_reclaimed_bytes(store_->metrics().blocks_punched * store::kBlockBytes);
   // A server that registers again has lost nothing since it did so first.
   report->set_clean_shutdown(store_->was_clean() || registered_);
   report->set_checksum_errors(store_->metrics().checksum_errors);
@@ -121,6 +125,7 @@ void HostedTarget::FillReport(proto::TargetReport* report) const {
   report->mutable_scrub()->set_errors_repaired(scrub.errors_repaired);
   report->mutable_scrub()->set_last_round_ended_ns(scrub.last_round_ended_ns);
   report->mutable_scrub()->set_running(scrub.running);
+  report->mutable_scrub()->set_next_round_ns(scrub.next_round_ns);
   if (replication() != nullptr) {
     for (proto::SyncProgress& progress : replication()->Progress()) *report->add_syncs() = std::move(progress);
   }

@@ -68,6 +68,7 @@ ScrubProgress Scrubber::progress() const {
           .errors_found = state_.errors_found,
           .errors_repaired = state_.errors_repaired,
           .last_round_ended_ns = state_.last_round_ended_ns,
+          .next_round_ns = options_.bytes_per_second != 0 && !state_.is_running ? state_.waits_since_ns + options_.interval_ms * 1'000'000 : 0,
           .running = state_.is_running};
 }
 

@@ -39,6 +39,7 @@ struct ScrubProgress {
   uint64_t errors_found = 0;   // damaged chunks, since the target was made
   uint64_t errors_repaired = 0;
   int64_t last_round_ended_ns = 0;  // since the epoch; 0: none yet
+  int64_t next_round_ns = 0;        // since the epoch; 0: one is under way, or only on request
   bool running = false;
 };
 

@@ -107,6 +107,7 @@ TEST_F(ScrubberTest, AnIntactTargetHasNoErrors) {
   EXPECT_EQ(progress.errors_found, 0u);
   EXPECT_FALSE(progress.running);
   EXPECT_GT(progress.last_round_ended_ns, 0);
+  EXPECT_TRUE(progress.next_round_ns == 0 || progress.next_round_ns > progress.last_round_ended_ns);
   EXPECT_EQ(progress.bytes_checked, progress.bytes_total);
   EXPECT_EQ(progress.bytes_checked, (1 + 733 - 1) * uint64_t{4096});
   EXPECT_THAT(TakeTold(), IsEmpty());
