@@ -118,6 +118,7 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.loop_threads = options.loop_threads;
   server_options.memory_bytes = MemoryLimit(options);
   server_options.session_lease_ms = options.session_lease_ms;
+  server_options.target_lease_ms = options.target_lease_ms;
   server_options.reclaim_delay_ms = options.reclaim_delay_ms;
   server_options.replace_delay_ms = options.replace_delay_ms;
   server_options.reconcile_interval_ms = options.reconcile_interval_ms;
@@ -132,9 +133,10 @@ tarn::Status Run(const tarn::meta::Options& options) {
     return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
   };
   spdlog::info(
-      "starts version={} dir={} listen={} memory_mib={} loop_threads={} session_lease_ms={} reclaim_delay_ms={}",
+      "starts version={} dir={} listen={} memory_mib={} loop_threads={} session_lease_ms={} target_lease_ms={} "
+      "reclaim_delay_ms={}",
       TARN_VERSION, options.directory, options.listen, server_options.memory_bytes >> 20, options.loop_threads,
-      options.session_lease_ms, options.reclaim_delay_ms);
+      options.session_lease_ms, options.target_lease_ms, options.reclaim_delay_ms);
   if (!IsLoopback(options.listen))
     spdlog::warn("connections are not authenticated, and --listen {} is not loopback", options.listen);
   if (faults->armed()) spdlog::warn("fault points are armed: {}", options.fault);

@@ -6,11 +6,13 @@
 #include <iostream>
 
 #include "metaserver/service/memory_budget.h"
+#include "metaserver/service/server_registry.h"
 
 namespace tarn::meta {
 namespace {
 
 constexpr uint32_t kLoopThreadsMax = 64;
+constexpr int64_t kTargetLeaseMsMin = 1'000;
 constexpr uint32_t kElectionTimeoutMsMin = 100;
 constexpr uint32_t kElectionTimeoutMsMax = 10'000;
 
@@ -54,6 +56,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
   Add(app, "session-lease-ms", options.session_lease_ms,
       "A client that is silent for so long has lost its cache, after six times as long its session");
+  Add(app, "target-lease-ms", options.target_lease_ms,
+      "A chunk server that is silent for so long is passed over: how long writes wait for a primary that is gone");
   Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
   Add(app, "replace-delay-ms", options.replace_delay_ms,
       "A chunk server that is silent for so long has its copies made elsewhere: longer than a restart of its node takes");
@@ -92,6 +96,8 @@ Status ValidateOptions(const Options& options) {
   if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax)
     return refuse("--loop-threads is not from 1 to 64");
   if (options.session_lease_ms < 1000) return refuse("--session-lease-ms is below 1000");
+  if (options.target_lease_ms < kTargetLeaseMsMin || options.target_lease_ms > kTargetLeaseMsMax)
+    return refuse("--target-lease-ms is not from 1000 to 5000");
   if (options.reclaim_delay_ms < 0) return refuse("--reclaim-delay-ms is negative");
   if (options.replace_delay_ms < 0) return refuse("--replace-delay-ms is negative");
   if (options.reconcile_interval_ms < 100) return refuse("--reconcile-interval-ms is below 100");

@@ -25,6 +25,7 @@ struct Options {
   uint32_t election_timeout_ms = 400;
   uint32_t loop_threads = 1;
   int64_t session_lease_ms = 5'000;
+  int64_t target_lease_ms = 2'500;
   int64_t reclaim_delay_ms = 300'000;
   int64_t replace_delay_ms = 300'000;
   int64_t reconcile_interval_ms = 86'400'000;

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "chunkserver/replication/chunk_repair.h"
 #include "chunkserver/replication/peer_call.h"
 #include "chunkserver/replication/wire.h"
 #include "common/checksum/block_sums.h"
@@ -21,7 +22,7 @@ class Copy : public std::enable_shared_from_this<Copy> {
 
   // On a thread that may block, as all that touches the store.
   void Start() {
-    if (Status status = LoadOwn(); !status.ok()) return End(status);
+    if (Status status = LoadOwn(); !status.ok()) return SourceFailed(status);
     proto::ChunkSumsRequest request;
     Address(request.mutable_member());
     request.set_data_id(job_.chunk.data.value());
@@ -89,7 +90,9 @@ class Copy : public std::enable_shared_from_this<Copy> {
 
   void SendPiece(const Piece& piece) {
     Result<std::vector<uint8_t>> bytes = ctx_->store->ReadForCopy(job_.chunk, piece.offset, piece.length);
-    if (!bytes.ok()) return End(bytes.status().WithContext("read a chunk to be copied"));
+    if (store::IsUnreadable(bytes.status()) && !std::exchange(mending_, true)) return Mend(piece);
+    if (!bytes.ok()) return SourceFailed(bytes.status());
+    mending_ = false;
     bytes_ = std::move(*bytes);
     proto::InstallChunkRequest request = Message();
     request.set_offset_bytes(static_cast<uint32_t>(piece.offset));
@@ -97,6 +100,18 @@ class Copy : public std::enable_shared_from_this<Copy> {
     count_.bytes_sent += bytes_.size();
     ctx_->pacer.Pay(ctx_->NowNs(), bytes_.size());
     Install(request, bytes_, [](Copy& copy) { copy.SendNext(); });
+  }
+
+  void Mend(const Piece& piece) {
+    RepairChunkInTurn(job_.replica, job_.chunk, turn_, [self = shared_from_this(), piece](const Status& status) {
+      if (!status.ok()) return self->SourceFailed(status);
+      self->ctx_->executor->Run([self, piece] { self->SendPiece(piece); });
+    });
+  }
+
+  void SourceFailed(const Status& status) {
+    count_.source_failed = true;
+    End(status.WithContext("read a chunk to be copied"));
   }
 
   void SendEnd() {
@@ -144,6 +159,7 @@ class Copy : public std::enable_shared_from_this<Copy> {
   std::vector<Piece> pieces_;
   size_t next_piece_ = 0;
   std::vector<uint8_t> bytes_;  // of the piece under way
+  bool mending_ = false;        // that piece could not be read
   CopyCount count_;
 };
 

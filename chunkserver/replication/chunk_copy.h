@@ -1,4 +1,5 @@
-// Makes a member's copy of one chunk equal to this target's, in the chunk's order: sums, the pieces that differ, the end.
+// Makes a member's copy of one chunk equal to this target's, in the chunk's order: sums, the pieces that differ, the end. Blocks of this target's
+// copy that are damaged are first mended from other copies.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct CopyJob {
 struct CopyCount {
   uint64_t bytes_total = 0;  // of the chunk
   uint64_t bytes_sent = 0;
+  bool source_failed = false;  // this target's own copy cannot be read, nor mended from another one: the member is not at fault
 };
 using CopyCallback = std::function<void(const Status&, const CopyCount&)>;
 

@@ -53,7 +53,7 @@ class Repair : public std::enable_shared_from_this<Repair> {
   void NextPiece() {
     while (offset_ < own_.state.bytes) {
       const Result<std::vector<uint8_t>> bytes = ctx_->store->ReadForCopy(chunk_, offset_, kPieceBytes);
-      if (!bytes.ok() && bytes.status().code() == StatusCode::kCorruption) return AskSource(0);
+      if (store::IsUnreadable(bytes.status())) return AskSource(0);
       if (!bytes.ok()) return End(bytes.status());
       offset_ += kPieceBytes;
     }
@@ -148,6 +148,10 @@ void Attempt(const ReplicaPtr& replica, ChunkId chunk, int attempts_left, const 
 }
 
 }  // namespace
+
+void RepairChunkInTurn(const ReplicaPtr& replica, ChunkId chunk, const ChunkOrder::TurnPtr& turn, std::function<void(const Status&)> done) {
+  std::make_shared<Repair>(replica, chunk, turn, std::move(done))->Start();
+}
 
 void RepairChunk(const ReplicaPtr& replica, ChunkId chunk, std::function<void(const Status&)> done) { Attempt(replica, chunk, kAttempts, done); }
 

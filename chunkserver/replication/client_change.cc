@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "chunkserver/replication/chunk_copy.h"
+#include "chunkserver/replication/chunk_repair.h"
 #include "chunkserver/replication/commit_job.h"
+#include "chunkserver/replication/confirmations.h"
 #include "chunkserver/replication/peer_call.h"
 #include "chunkserver/replication/sync_job.h"
 #include "chunkserver/replication/wire.h"
@@ -22,11 +24,10 @@ ChangeAnswer Refusal(const Replica& replica, StatusCode code, std::string why) {
   return {.status = Status(code, std::move(why)), .map_version = replica.ctx->map_version(), .outcome = {}, .durable = false};
 }
 
-// A member that is nearly full: nothing is applied anywhere. What it said is forgotten after a while, and then a write finds out anew.
+// A member that is nearly full: nothing is applied anywhere. It is asked again and again meanwhile.
 bool MemberIsFull(const Replica& replica) REQUIRES(replica.mutex) {
-  const int64_t since_ns = replica.ctx->NowNs() - kRoomKnownMs * kNsPerMs;
   for (const auto& [member, room] : replica.rooms) {
-    if (replica.view.IsInSync(member) && room.known_at_ns > since_ns && room.bytes < kMemberRoomBytesMin) return true;
+    if (replica.view.IsInSync(member) && room.bytes < kMemberRoomBytesMin) return true;
   }
   return false;
 }
@@ -50,7 +51,10 @@ Admission Admit(Replica& replica, const ClientChange& change, ChangeAnswer* answ
     return replica.queued.size() < kQueuedMax ? Admission::kWait : refuse(StatusCode::kResourceExhausted, "too many changes wait for a new primary");
   }
   if (replica.pending.size() >= kPendingMax) return refuse(StatusCode::kResourceExhausted, "too many changes wait for members");
-  if (change.write != nullptr && MemberIsFull(replica)) return refuse(StatusCode::kNoSpace, "a member of the group is full");
+  if (change.write != nullptr && MemberIsFull(replica)) {
+    ConfirmSoon(replica.ctx);  // asks it again
+    return refuse(StatusCode::kNoSpace, "a member of the group is full");
+  }
   return Admission::kGo;
 }
 
@@ -76,7 +80,9 @@ void MemberFailed(const ReplicaPtr& replica, const PendingPtr& change, TargetId 
   if (!dropped) replica->ReportFailed(member, status.ToString());
 }
 
-void OnAcknowledgement(const ReplicaPtr& replica, const PendingPtr& change, TargetId member, const Status& status, const proto::ReplicateReply& reply) {
+// `told`: the confirmed order that the request carried.
+void OnAcknowledgement(const ReplicaPtr& replica, const PendingPtr& change, TargetId member, uint64_t told, const Status& status,
+                       const proto::ReplicateReply& reply) {
   Callbacks out;
   int64_t waited_ns = 0;
   // The data id is deleted for good there: there is nothing to keep.
@@ -84,7 +90,10 @@ void OnAcknowledgement(const ReplicaPtr& replica, const PendingPtr& change, Targ
   {
     MutexLock lock(replica->mutex);
     if (!change->waiting.contains(member)) return;
-    if (status.ok()) replica->rooms[member] = {reply.available_bytes(), replica->ctx->NowNs()};
+    if (status.ok()) {
+      replica->NoteTold(member, told);
+      replica->rooms[member] = {reply.available_bytes(), replica->ctx->NowNs()};
+    }
     if (done) {
       change->waiting.erase(member);
       replica->Acknowledged(*change, &out);
@@ -110,7 +119,9 @@ void Send(const ReplicaPtr& replica, const PendingPtr& change, TargetId member) 
     request.set_confirmed_order(replica->ConfirmedOrder());
   }
   CallPeer<proto::ReplicateReply>(replica->ctx, member, rpc::Method::kReplicate, request, change->payload,
-                                  [=](const Status& status, const proto::ReplicateReply& reply) { OnAcknowledgement(replica, change, member, status, reply); });
+                                  [=, told = request.confirmed_order()](const Status& status, const proto::ReplicateReply& reply) {
+                                    OnAcknowledgement(replica, change, member, told, status, reply);
+                                  });
 }
 
 // On this target's own disk.
@@ -214,10 +225,15 @@ void EqualiseAfterFailure(const ReplicaPtr& replica, ChunkId chunk, const ChunkO
     epoch = replica->view.epoch;
   }
   for (const TargetId member : receivers) {
-    CopyChunk({.replica = replica, .epoch = epoch, .member = member, .chunk = chunk}, turn, [replica, member](const Status& status, const CopyCount&) {
-      if (!status.ok()) replica->ReportFailed(member, status.WithContext("bring a chunk up to date").ToString());
+    CopyChunk({.replica = replica, .epoch = epoch, .member = member, .chunk = chunk}, turn, [replica, member](const Status& status, const CopyCount& count) {
+      if (!status.ok() && !count.source_failed) replica->ReportFailed(member, status.WithContext("bring a chunk up to date").ToString());
     });
   }
+}
+
+void Failed(const ReplicaPtr& replica, const ChangePtr& change, const Status& status, const ChunkOrder::TurnPtr& turn) {
+  if (store::IsUnreadable(status) || status.code() == StatusCode::kNoSpace) EqualiseAfterFailure(replica, ChunkOf(change->address()), turn);
+  change->done({.status = status, .map_version = 0, .outcome = {}, .durable = false});
 }
 
 void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const ChunkOrder::TurnPtr& turn) {
@@ -251,9 +267,13 @@ void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const Chunk
     return AnswerWhenConfirmed(replica, chunk, {.status = Status::Ok(), .map_version = 0, .outcome = *outcome, .durable = false}, change->durable(),
                                change->done);
   }
-  const StatusCode code = outcome.status().code();
-  if (code == StatusCode::kNoSpace || code == StatusCode::kIoError || code == StatusCode::kCorruption) EqualiseAfterFailure(replica, chunk, turn);
-  change->done({.status = outcome.status(), .map_version = 0, .outcome = {}, .durable = false});
+  // Blocks of which the change keeps a part are damaged here, and may be intact elsewhere.
+  if (store::IsUnreadable(outcome.status()) && !std::exchange(change->was_repaired_for, true)) {
+    return RepairChunkInTurn(replica, chunk, turn, [=, failure = outcome.status()](const Status& repaired) {
+      replica->ctx->executor->Run([=] { repaired.ok() ? ApplyInTurn(replica, change, turn) : Failed(replica, change, failure, turn); });
+    });
+  }
+  Failed(replica, change, outcome.status(), turn);
 }
 
 }  // namespace

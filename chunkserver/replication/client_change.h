@@ -17,6 +17,7 @@ struct ClientChange {
   std::span<const uint8_t> payload;
   std::shared_ptr<void> holder;
   ChangeCallback done;
+  bool was_repaired_for = false;  // the chunk was damaged, and has been brought back from another copy
 
   const proto::ChunkAddress& address() const { return write != nullptr ? write->chunk() : truncate->chunk(); }
   SessionId session() const { return SessionId(write != nullptr ? write->session() : truncate->session()); }

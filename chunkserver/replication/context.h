@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -31,6 +32,14 @@ struct ReplicaTable {
   }
 };
 
+// What confirmations.h keeps.
+struct Confirming {
+  Mutex mutex;
+  int64_t next_look_ns GUARDED_BY(mutex) = 0;  // 0: none is wanted
+  uint64_t look_number GUARDED_BY(mutex) = 0;  // of that one
+  std::set<TargetId> asked GUARDED_BY(mutex);  // have a request that is not answered
+};
+
 // Thread-safe. Shared with every callback under way, so that late ones find it; what it points to outlives them all.
 struct Context {
   Context(const ReplicationOptions& the_options, TargetId the_target, store::ReplicaStore* the_store, PeerNetwork* the_network,
@@ -45,6 +54,8 @@ struct Context {
   GroupAuthority* const authority;
   Executor* const executor;
   CopyPacer pacer;
+
+  Confirming confirming;
 
   std::atomic<bool> stopped{false};
   std::atomic<int64_t> lease_until_ns{0};

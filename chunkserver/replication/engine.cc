@@ -6,6 +6,7 @@
 #include "chunkserver/replication/chunk_repair.h"
 #include "chunkserver/replication/client_change.h"
 #include "chunkserver/replication/commit_job.h"
+#include "chunkserver/replication/confirmations.h"
 #include "chunkserver/replication/context.h"
 #include "chunkserver/replication/member_change.h"
 #include "chunkserver/replication/read_grants.h"
@@ -279,6 +280,11 @@ void Engine::Dispatch(const std::shared_ptr<PeerRequest>& request) {
       if (message == nullptr) return;
       if (!ctx_->HasLease()) return responder->Fail(Status(StatusCode::kUnavailable, "the target has no lease"));
       return HandleReadGrant(ctx_, *message, responder);
+    }
+    case rpc::Method::kConfirmChanges: {
+      const auto message = Parse<proto::ConfirmChangesRequest>(*request);
+      if (message == nullptr) return;
+      return HandleConfirmChanges(ctx_, *message, responder);
     }
     case rpc::Method::kCommitTarget: return HandleCommit(responder);
     default: return responder->Fail(Status(StatusCode::kNotSupported, "not a method between members"));

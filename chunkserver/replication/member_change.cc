@@ -274,7 +274,8 @@ void HandleChunkSums(const ReplicaPtr& replica, std::shared_ptr<const proto::Chu
         replica->copies[chunk] = reply.copy();
       }
     }
-    const Result<store::ChunkSums> sums = replica->ctx->store->SumsOf(chunk);
+    store::ReplicaStore* const store = replica->ctx->store;
+    const Result<store::ChunkSums> sums = request->install() ? store->SumsToInstall(chunk) : store->SumsOf(chunk);
     if (!sums.ok()) return responder->Fail(sums.status());
     SetStamp(sums->state.stamp, reply.mutable_stamp());
     reply.set_bytes(sums->state.bytes);

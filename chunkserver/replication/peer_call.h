@@ -25,7 +25,9 @@ template <typename Reply>
 void CallPeer(const ContextPtr& ctx, TargetId to, rpc::Method method, const google::protobuf::MessageLite& request, std::span<const uint8_t> payload,
               std::function<void(const Status&, const Reply&)> done) {
   if (ctx->stopped) return done(Status(StatusCode::kCancelled, "the server stops"), Reply());
-  ctx->network->Call(to, method, request, payload, ctx->options.member_timeout_ms, [ctx, done = std::move(done)](const PeerReply& peer) {
+  // A change whose acknowledgement was lost is sent again before its member is taken for silent.
+  const int64_t timeout_ms = ctx->options.member_timeout_ms / (method == rpc::Method::kReplicate ? 2 : 1);
+  ctx->network->Call(to, method, request, payload, timeout_ms, [ctx, done = std::move(done)](const PeerReply& peer) {
     Reply reply;
     if (ctx->stopped) return done(Status(StatusCode::kCancelled, "the server stops"), reply);
     if (!peer.status.ok()) {

@@ -5,6 +5,12 @@
 #include "chunkserver/replication/wire.h"
 
 namespace tarn::replication {
+namespace {
+
+// Between two attempts to read a chunk of this target's own that is damaged.
+constexpr int64_t kUnreadableDelayMs = 2'000;
+
+}  // namespace
 
 bool Reconciliation::IsCurrent() const {
   if (ctx_->stopped) return false;
@@ -135,7 +141,13 @@ void Reconciliation::CopySome() {
 
 void Reconciliation::CopyOne(const Todo& todo) {
   const CopyJob job{.replica = replica_, .epoch = view_.epoch, .member = todo.second, .chunk = todo.first};
-  CopyChunk(job, [self = shared_from_this(), todo](const Status& status, const CopyCount&) {
+  CopyChunk(job, [self = shared_from_this(), todo](const Status& status, const CopyCount& count) {
+    // Nobody else can say what this copy should be: the group waits until it can be read.
+    if (count.source_failed) {
+      return self->ctx_->executor->RunAfter(kUnreadableDelayMs, [self, todo] {
+        if (self->IsCurrent()) self->CopyOne(todo);
+      });
+    }
     if (!status.ok()) return self->Again(todo.second, status, [self, todo] { self->CopyOne(todo); });
     self->Succeeded(todo.second);
     {

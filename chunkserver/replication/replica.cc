@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "chunkserver/replication/client_change.h"
+#include "chunkserver/replication/confirmations.h"
 #include "chunkserver/replication/reconciliation.h"
 #include "chunkserver/replication/sync_job.h"
 #include "chunkserver/replication/wire.h"
@@ -74,6 +75,7 @@ void Replica::AdoptLocked(const GroupView& newer, Role new_role, Callbacks* out)
 void Replica::BeginReign(Callbacks* out) {
   changes = committed_changes + 1;
   rooms.clear();
+  told_orders.clear();
   grants_until_ns.clear();
   // A primary before this one may have given grants to members that are not in the list any more.
   if (view.HasOthers()) {
@@ -247,6 +249,7 @@ std::map<uint64_t, std::shared_ptr<PendingChange>>::iterator Replica::Confirm(st
   const std::shared_ptr<PendingChange> change = it->second;
   if (change->done) out->push_back([change] { change->done(change->answer); });
   MoveInto(&change->followers, out);
+  if (view.in_sync.size() > 1) ConfirmSoon(ctx);
   const auto newest = newest_pending.find(change->chunk);
   if (newest != newest_pending.end() && newest->second == it->first) newest_pending.erase(newest);
   return pending.erase(it);

@@ -4,6 +4,7 @@
 // the primary), member_change.h (a change of the primary's at a member), reconciliation.h, sync_job.h, chunk_copy.h, commit_job.h.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -32,10 +33,6 @@ class SyncJob;
 inline constexpr size_t kPendingMax = 4'096;     // changes that not every member has acknowledged
 inline constexpr size_t kQueuedMax = 1'024;      // clients' changes that wait for the end of a reconciliation
 inline constexpr size_t kBaseWaitersMax = 1'024;  // a primary's changes that wait for the one before
-// A member with less room than this takes no client's write.
-inline constexpr uint64_t kMemberRoomBytesMin = 8u << 20;
-// What a member said about its room holds for so long.
-inline constexpr int64_t kRoomKnownMs = 1'000;
 
 void RunAll(Callbacks callbacks);
 
@@ -89,6 +86,8 @@ class Replica : public std::enable_shared_from_this<Replica> {
   void CollectConfirmed(Callbacks* out) REQUIRES(mutex);
   // The same for one change that may have become so.
   void Acknowledged(const PendingChange& change, Callbacks* out) REQUIRES(mutex);
+  // The member has heard that everything up to `through` is confirmed.
+  void NoteTold(TargetId member, uint64_t through) REQUIRES(mutex) { told_orders[member] = std::max(told_orders[member], through); }
   // How long acknowledgements have to wait yet, in ns; 0: not at all.
   int64_t AcknowledgementDelayNs() REQUIRES(mutex);
   // The one way to stop counting a syncing member that has failed; true if it was dropped, false: it counts (see equal_reported).
@@ -123,6 +122,9 @@ class Replica : public std::enable_shared_from_this<Replica> {
   uint64_t changes GUARDED_BY(mutex) = 1;
   uint64_t committed_changes GUARDED_BY(mutex) = 0;
   std::map<TargetId, int64_t> grants_until_ns GUARDED_BY(mutex);
+  // What members have heard to be confirmed, and `last_order` when confirmations.h looked at it.
+  std::map<TargetId, uint64_t> told_orders GUARDED_BY(mutex);
+  uint64_t order_at_look GUARDED_BY(mutex) = 0;
   struct Room {
     uint64_t bytes = 0;
     int64_t known_at_ns = 0;

@@ -9,7 +9,8 @@
 namespace tarn::replication {
 namespace {
 
-constexpr int64_t kRestartDelayMs = 500;
+// Chunks of this target's own that are damaged have no other copy: somebody has to act.
+constexpr int64_t kUnreadableDelayMs = 30'000;
 constexpr int64_t kConfirmationPollMs = 50;
 
 }  // namespace
@@ -31,7 +32,7 @@ void SyncJob::Fail(const Status&) {
   FailPass(pass);
 }
 
-void SyncJob::FailPass(uint64_t pass) {
+void SyncJob::FailPass(uint64_t pass, int64_t delay_ms) {
   Callbacks out;
   {
     MutexLock lock(replica_->mutex);
@@ -41,7 +42,7 @@ void SyncJob::FailPass(uint64_t pass) {
     walking_ = takes_all_ = false;
   }
   RunAll(std::move(out));
-  ctx_->executor->RunAfter(kRestartDelayMs, [self = shared_from_this()] { self->BeginPass(); });
+  ctx_->executor->RunAfter(delay_ms, [self = shared_from_this()] { self->BeginPass(); });
 }
 
 void SyncJob::BeginPass() {
@@ -58,6 +59,7 @@ void SyncJob::BeginPass() {
     listing_ = true;
     todo_.clear();
     received_.clear();
+    unreadable_.clear();
     bytes_done_ = bytes_total_ = 0;
   }
   InstallWindows(pass, true);
@@ -105,6 +107,7 @@ void SyncJob::CopySome(uint64_t pass) {
   std::vector<ChunkId> begun;
   bool is_page_end = false;
   bool is_end = false;
+  bool is_complete = true;
   {
     MutexLock lock(replica_->mutex);
     if (!IsCurrentLocked(pass)) return;
@@ -115,16 +118,19 @@ void SyncJob::CopySome(uint64_t pass) {
     }
     is_page_end = todo_.empty() && copying_ == 0;
     is_end = is_page_end && !page_through_;
+    is_complete = unreadable_.empty();
     if (is_page_end) {
       bytes_done_ = bytes_total_;
       cursor_ = page_through_;
-      takes_all_ = is_end;
+      takes_all_ = is_end && is_complete;
       listing_ = !is_end;
       received_.clear();
     }
   }
   for (const ChunkId chunk : begun) CopyOne(pass, chunk);
-  if (is_end) {
+  if (is_end && !is_complete) {
+    FailPass(pass, kUnreadableDelayMs);
+  } else if (is_end) {
     InstallWindows(pass, false);
   } else if (is_page_end) {
     NextPage(pass);
@@ -139,11 +145,12 @@ void SyncJob::CopyOne(uint64_t pass, ChunkId chunk) {
   };
   CopyChunk(
       job,
-      [self = shared_from_this(), pass](const Status& status, const CopyCount& count) {
-        if (!status.ok()) return self->FailPass(pass);
+      [self = shared_from_this(), pass, chunk](const Status& status, const CopyCount& count) {
+        if (!status.ok() && !count.source_failed) return self->FailPass(pass);
         {
           MutexLock lock(self->replica_->mutex);
           if (!self->IsCurrentLocked(pass)) return;
+          if (count.source_failed) self->unreadable_.insert(chunk);
           --self->copying_;
           self->bytes_copied_ += count.bytes_sent;
         }
@@ -210,7 +217,7 @@ void SyncJob::ReportEqual(uint64_t pass) {
 }
 
 bool SyncJob::TakesChange(ChunkId chunk) {
-  if (!walking_) return false;
+  if (!walking_ || unreadable_.contains(chunk)) return false;
   if (takes_all_ || (cursor_ && chunk <= *cursor_) || received_.contains(chunk)) return true;
   if (listing_ || !page_through_ || chunk <= *page_through_) todo_.insert(chunk);
   return false;

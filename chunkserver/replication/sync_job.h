@@ -38,8 +38,10 @@ class SyncJob : public std::enable_shared_from_this<SyncJob> {
   proto::SyncProgress Progress() const;
 
  private:
+  static constexpr int64_t kRestartDelayMs = 500;
+
   bool IsCurrentLocked(uint64_t pass) const;
-  void FailPass(uint64_t pass);
+  void FailPass(uint64_t pass, int64_t delay_ms = kRestartDelayMs);
   void BeginPass();
   void InstallWindows(uint64_t pass, bool forget);
   void NextPage(uint64_t pass);
@@ -65,6 +67,7 @@ class SyncJob : public std::enable_shared_from_this<SyncJob> {
   std::optional<ChunkId> page_through_;     // none: to the end
   std::set<ChunkId> todo_;                  // of the page; while listing: what was changed beyond the cursor
   std::unordered_set<ChunkId> received_;    // of the page
+  std::unordered_set<ChunkId> unreadable_;  // cannot be read here: the walk goes on without them, and then begins anew
   uint32_t copying_ = 0;
   uint64_t bytes_done_ = 0;
   uint64_t bytes_total_ = 0;

@@ -21,6 +21,9 @@
 
 namespace tarn::replication {
 
+// Groups with a member that has less room than this take no writes of clients.
+inline constexpr uint64_t kMemberRoomBytesMin = 8u << 20;
+
 struct ReplicationOptions {
   int64_t member_timeout_ms = 1'000;      // a member that does not acknowledge for this long is reported
   int64_t read_grant_ms = 500;
@@ -84,8 +87,8 @@ class TargetReplication {
   // As CommitTargetRequest says. `not_primary` of the groups asked for.
   virtual void Commit(const std::vector<GroupId>& groups, std::function<void(Status, std::vector<GroupId> not_primary)> done) = 0;
 
-  // kReplicate, kReconcile, kInventory, kChunkSums, kInstallChunk, kInstallWindows, kReadGrant, and kCommitTarget with this_target_only (which
-  // needs the lease: a new process must not vouch for what its predecessor lost). `payload` is alive as long as `holder`.
+  // kReplicate, kReconcile, kInventory, kChunkSums, kInstallChunk, kInstallWindows, kReadGrant, kConfirmChanges, and kCommitTarget with
+  // this_target_only (which needs the lease: a new process must not vouch for what its predecessor lost). `payload` is alive as long as `holder`.
   virtual void HandlePeer(rpc::Method method, std::span<const uint8_t> message, std::span<const uint8_t> payload, std::shared_ptr<void> holder,
                           std::shared_ptr<PeerResponder> responder) = 0;
 

@@ -69,13 +69,17 @@ class TargetReplicationTest : public ::testing::Test {
     std::optional<ChangeAnswer> answer;
   };
   std::shared_ptr<Pending> Write(uint64_t target, const std::string& bytes, bool durable = false, uint64_t sequence = 0, uint32_t offset = 0) {
+    return WriteTo(target, kChunk, bytes, durable, sequence, offset);
+  }
+  std::shared_ptr<Pending> WriteTo(uint64_t target, ChunkId chunk, const std::string& bytes, bool durable = false, uint64_t sequence = 0,
+                                   uint32_t offset = 0) {
     auto payload = std::make_shared<std::string>(bytes);
     auto request = std::make_shared<proto::WriteChunkRequest>();
     request->mutable_chunk()->set_target(target);
     request->mutable_chunk()->set_group(kGroup.value());
     request->mutable_chunk()->set_epoch(epoch_);
-    request->mutable_chunk()->set_data_id(kChunk.data.value());
-    request->mutable_chunk()->set_chunk_index(kChunk.index);
+    request->mutable_chunk()->set_data_id(chunk.data.value());
+    request->mutable_chunk()->set_chunk_index(chunk.index);
     request->set_session(5);
     request->set_sequence(sequence != 0 ? sequence : ++last_sequence_);
     request->set_offset_bytes(offset);
@@ -215,6 +219,36 @@ TEST_F(TargetReplicationTest, AMemberReadsUnderAGrantAndSendsReadersOfUnconfirme
   EXPECT_EQ(ReadAt(2), StatusCode::kOk);
 }
 
+TEST_F(TargetReplicationTest, MembersSoonHearThatTheLastChangeIsConfirmed) {
+  MakeMap(1, {1, 2, 3}, {}, 3);
+  Adopt();
+  RunMs(1'000);
+  const auto write = Write(1, "hello");
+  RunMs(5);
+  EXPECT_ANSWER(write, kOk);
+  // Three members: one that is not sure asks.
+  const auto confirmed = [this](uint64_t id) { return Target(id).engine()->AdmitConfirmedRead(kGroup, Epoch(epoch_), kChunk).code; };
+  EXPECT_EQ(confirmed(2), StatusCode::kAskPrimary);
+  RunMs(100);
+  Target(1).Kill(0);
+  EXPECT_EQ(confirmed(2), StatusCode::kOk);
+  EXPECT_EQ(confirmed(3), StatusCode::kOk);
+}
+
+TEST_F(TargetReplicationTest, ChangesThatFollowEachOtherNeedNoMessagesOfTheirOwn) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  const uint64_t before = network_.calls;
+  for (int i = 0; i < 100; ++i) {
+    (void)Write(1, "again");
+    RunMs(2);
+  }
+  EXPECT_EQ(network_.calls - before, 100u);
+  RunMs(1'000);
+  EXPECT_EQ(network_.calls - before, 101u);
+}
+
 TEST_F(TargetReplicationTest, WithoutALeaseNobodyReadsOrWritesAGroupOfSeveral) {
   Target(1).Kill(0);
   Target(1).Start();
@@ -347,6 +381,41 @@ TEST_F(TargetReplicationTest, AFullMemberMeansThatNothingIsApplied) {
   RunMs(20);
   EXPECT_ANSWER(second, kNoSpace);
   EXPECT_EQ(BytesAt(1), "first");
+  // It stays so, however seldom somebody tries, and without a write that takes from what the member has left.
+  RunMs(10'000);
+  const auto third = Write(1, "third");
+  RunMs(20);
+  EXPECT_ANSWER(third, kNoSpace);
+  // Room that was made is soon known.
+  Target(2).store.available_bytes = 1 << 30;
+  RunMs(1'000);
+  const auto fourth = Write(1, "fourth");
+  RunMs(20);
+  EXPECT_ANSWER(fourth, kOk);
+  EXPECT_EQ(BytesAt(2), "fourth");
+}
+
+TEST_F(TargetReplicationTest, AMemberThatWasFullBeforeItWasInSyncIsAskedAgain) {
+  MakeMap(1, {1});
+  Adopt();
+  RunMs(1'000);
+  Target(2).store.available_bytes = 1'000;
+  MakeMap(2, {1}, {2});
+  Adopt();
+  RunMs(1'000);
+  const auto first = Write(1, "first");
+  RunMs(1'000);
+  EXPECT_ANSWER(first, kOk);
+  MakeMap(3, {1, 2});
+  Adopt();
+  const auto second = Write(1, "second");
+  RunMs(20);
+  EXPECT_ANSWER(second, kNoSpace);
+  Target(2).store.available_bytes = 1 << 30;
+  RunMs(1'000);
+  const auto third = Write(1, "third");
+  RunMs(20);
+  EXPECT_ANSWER(third, kOk);
 }
 
 TEST_F(TargetReplicationTest, AMemberWhoseDiskFailsIsReportedAtOnce) {
@@ -491,6 +560,120 @@ TEST_F(TargetReplicationTest, ADamagedChunkComesBackFromAnotherCopy) {
   EXPECT_TRUE(repaired->ok()) << repaired->ToString();
   EXPECT_TRUE(Target(1).store.ReadForCopy(kChunk, 0, 20'000).ok());
   EXPECT_EQ(Target(1).store.chunks().at(kChunk).stamp, stamp);
+}
+
+TEST_F(TargetReplicationTest, BlocksThatTheDiskDoesNotGiveComeBackFromAnotherCopy) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, std::string(20'000, 'x'));
+  RunMs(100);
+  // At the member; the primary is asked.
+  Target(2).store.Damage(kChunk, 3, StatusCode::kIoError);
+  std::optional<Status> repaired;
+  Target(2).engine()->RepairChunk(kGroup, kChunk, [&](const Status& status) { repaired = status; });
+  RunMs(3'000);
+  ASSERT_TRUE(repaired.has_value());
+  EXPECT_TRUE(repaired->ok()) << repaired->ToString();
+  EXPECT_EQ(Target(2).store.damaged_blocks(), 0u);
+}
+
+TEST_F(TargetReplicationTest, AWriteIntoADamagedBlockOfThePrimaryIsServed) {
+  for (const StatusCode how : {StatusCode::kCorruption, StatusCode::kIoError}) {
+    MakeMap(epoch_ + 1, {1, 2});
+    Adopt();
+    RunMs(1'000);
+    const auto whole = Write(1, std::string(20'000, 'x'));
+    RunMs(20);
+    EXPECT_ANSWER(whole, kOk);
+    Target(1).store.Damage(kChunk, 1, how);
+    const auto part = Write(1, "part", false, 0, 5'000);
+    RunMs(100);
+    EXPECT_ANSWER(part, kOk);
+    EXPECT_EQ(BytesAt(1).substr(4'999, 6), "xpartx");
+    EXPECT_EQ(BytesAt(2), BytesAt(1));
+    EXPECT_EQ(Target(1).store.damaged_blocks(), 0u);
+    EXPECT_TRUE(reports_.empty()) << "no member is at fault";
+  }
+}
+
+TEST_F(TargetReplicationTest, DamageOfThePrimaryIsNoFaultOfItsMembers) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, std::string(20'000, 'x'));
+  RunMs(20);
+  // No copy is whole.
+  Target(1).store.Damage(kChunk, 1);
+  Target(2).store.Damage(kChunk, 1);
+  const auto part = Write(1, "part", false, 0, 5'000);
+  RunMs(2'000);
+  EXPECT_ANSWER(part, kCorruption);
+  EXPECT_TRUE(reports_.empty());
+  // What keeps nothing of the block is taken.
+  const auto over = Write(1, std::string(4'096, 'y'), false, 0, 4'096);
+  RunMs(20);
+  EXPECT_ANSWER(over, kOk);
+}
+
+TEST_F(TargetReplicationTest, AMemberThatCannotReadWhatAChangeKeepsIsMendedByBeingBroughtUpToDate) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, std::string(20'000, 'x'));
+  RunMs(20);
+  Target(2).store.Damage(kChunk, 1, StatusCode::kIoError);
+  const auto part = Write(1, "part", false, 0, 5'000);
+  RunMs(50);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_FAILED));
+  MakeMap(2, {1}, {2});
+  Adopt();
+  RunMs(2'000);
+  EXPECT_ANSWER(part, kOk);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_EQUAL));
+  EXPECT_EQ(Target(2).store.damaged_blocks(), 0u);
+  EXPECT_EQ(BytesAt(2), BytesAt(1));
+}
+
+TEST_F(TargetReplicationTest, ADamagedChunkOfTheOnlyCopyDoesNotKeepOthersFromBeingCopied) {
+  MakeMap(1, {1});
+  Adopt();
+  RunMs(1'000);
+  (void)Write(1, std::string(20'000, 'x'));
+  for (uint32_t index = 4; index < 10; ++index) (void)WriteTo(1, {kChunk.data, index}, "other");
+  RunMs(20);
+  Target(1).store.Damage(kChunk, 1);
+  MakeMap(2, {1}, {2});
+  Adopt();
+  RunMs(2'000);
+  EXPECT_FALSE(Reported(2, proto::GroupReport::KIND_EQUAL));
+  for (uint32_t index = 4; index < 10; ++index) EXPECT_TRUE(Target(2).store.chunks().contains({kChunk.data, index})) << index;
+  // Written anew it is whole.
+  const auto over = Write(1, std::string(20'480, 'y'));
+  RunMs(60'000);
+  EXPECT_ANSWER(over, kOk);
+  EXPECT_TRUE(Reported(2, proto::GroupReport::KIND_EQUAL));
+  EXPECT_EQ(BytesAt(2), BytesAt(1));
+}
+
+TEST_F(TargetReplicationTest, ALostAcknowledgementIsNoReasonToRemoveAMember) {
+  MakeMap(1, {1, 2});
+  Adopt();
+  RunMs(1'000);
+  int lost = 1;
+  network_.fate = [&lost](TargetId, TargetId, rpc::Method method) {
+    CallFate fate;
+    fate.reply_lost = method == rpc::Method::kReplicate && lost-- > 0;
+    return fate;
+  };
+  const auto first = Write(1, "first");
+  const auto second = Write(1, "later");
+  RunMs(900);
+  EXPECT_ANSWER(first, kOk);
+  EXPECT_ANSWER(second, kOk);
+  EXPECT_TRUE(reports_.empty());
+  EXPECT_EQ(BytesAt(2), "later");
+  EXPECT_EQ(Target(2).store.chunks().at(kChunk).stamp, Target(1).store.chunks().at(kChunk).stamp) << "applied once";
 }
 
 TEST_F(TargetReplicationTest, StopAnswersEverythingThatWaits) {

@@ -275,7 +275,7 @@ void DataService::ReadVerified(HostedTarget& target, const ReadCall& read, bool 
   const Result<store::ReadPlan> plan = target.store()->ReadVerified(read.request, &bytes);
   if (!plan.ok()) {
     const Status damage = plan.status();
-    if (damage.code() != StatusCode::kCorruption || !may_repair) return responder->Fail(damage);
+    if (!store::IsUnreadable(damage) || !may_repair) return responder->Fail(damage);
     target.replication()->RepairChunk(read.group, read.request.chunk, [=, this, &target](const Status& repaired) {
       if (!repaired.ok()) return responder->Fail(damage);
       OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/false, responder); });

@@ -380,6 +380,10 @@ TEST(ReceiverOf, FindsTheAddressOfEveryPeerMessage) {
   grant.set_target(8);
   const std::string grant_text = grant.SerializeAsString();
   EXPECT_EQ(ReceiverOf(rpc::Method::kReadGrant, {reinterpret_cast<const uint8_t*>(grant_text.data()), grant_text.size()}), TargetId(8));
+  proto::ConfirmChangesRequest confirm;
+  confirm.set_target(9);
+  const std::string confirm_text = confirm.SerializeAsString();
+  EXPECT_EQ(ReceiverOf(rpc::Method::kConfirmChanges, {reinterpret_cast<const uint8_t*>(confirm_text.data()), confirm_text.size()}), TargetId(9));
 }
 
 TEST_F(DataServiceTest, MemberAnswersWithoutItsPrimaryOnceTheEpochIsConfirmed) {

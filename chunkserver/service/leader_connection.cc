@@ -19,9 +19,9 @@ namespace {
 
 constexpr int64_t kCallTimeoutMs = 5'000;
 constexpr int64_t kConnectTimeoutMs = 3'000;
-// Where there is another server to go to.
-constexpr int64_t kShortCallTimeoutMs = 1'500;
-constexpr int64_t kShortConnectTimeoutMs = 1'000;
+// Where there is another server to go to. A silent leader must not use up the targets' lease (docs/replication.md, "Leases").
+constexpr int64_t kShortCallTimeoutMs = 1'000;
+constexpr int64_t kShortConnectTimeoutMs = 500;
 constexpr int kHintsMax = 3;
 constexpr size_t kAddressesMax = 32;
 

@@ -58,7 +58,8 @@ bool PeerService::Serves(const rpc::Request& request) {
     case rpc::Method::kChunkSums:
     case rpc::Method::kInstallChunk:
     case rpc::Method::kInstallWindows:
-    case rpc::Method::kReadGrant: return true;
+    case rpc::Method::kReadGrant:
+    case rpc::Method::kConfirmChanges: return true;
     case rpc::Method::kCommitTarget: {
       proto::CommitTargetRequest commit;
       return rpc::ParseRequest(request, &commit).ok() && commit.this_target_only();
@@ -67,11 +68,16 @@ bool PeerService::Serves(const rpc::Request& request) {
   }
 }
 
-// Not the whole message, which replication parses: its address is field 1 of all but two.
+// Not the whole message, which replication parses: its address is field 1 of all but three.
 std::optional<TargetId> ReceiverOf(rpc::Method method, std::span<const uint8_t> message) {
   using google::protobuf::internal::WireFormatLite;
   if (method == rpc::Method::kReadGrant) {
     proto::ReadGrantRequest request;
+    if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return std::nullopt;
+    return TargetId(request.target());
+  }
+  if (method == rpc::Method::kConfirmChanges) {
+    proto::ConfirmChangesRequest request;
     if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) return std::nullopt;
     return TargetId(request.target());
   }

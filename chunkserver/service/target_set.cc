@@ -19,6 +19,9 @@ namespace {
 constexpr size_t kWorkerQueueMax = 8'192;
 constexpr uint64_t kCacheBytesPerTargetMin = 8u << 20;
 constexpr const char* kElasticLockName = "elastic.lock";
+// Between attempts to repair a chunk.
+constexpr int64_t kRepairPauseMs = 5'000;
+constexpr int64_t kRepairPauseMsMax = 3'600'000;
 
 TargetId IdOf(const DirectoryIdentity& found) { return found.identity ? found.identity->target : TargetId(); }
 
@@ -27,6 +30,26 @@ Result<uint64_t> DefaultElasticBytes(const std::string& directory) {
   struct statvfs space {};
   if (statvfs(directory.c_str(), &space) != 0) return Status::FromErrno(errno, directory);
   return static_cast<uint64_t>(space.f_bavail) * space.f_frsize / 10 * 9;
+}
+
+// A damaged chunk of one target.
+struct Damage {
+  replication::TargetReplication* engine;
+  TargetExecutor* executor;
+  ChunkId chunk;
+  GroupId group;
+};
+
+// Until it has been repaired: another copy may come, or this one be in-sync again. Both of `damage` are there as long as
+// the executor runs anything.
+void RepairChunk(const Damage& damage, int64_t pause_ms) {
+  damage.executor->Run([=] {
+    damage.engine->RepairChunk(damage.group, damage.chunk, [=](const Status& status) {
+      if (status.ok() || status.code() == StatusCode::kStaleEpoch || status.code() == StatusCode::kCancelled) return;
+      spdlog::error("a damaged chunk is not repaired chunk={} reason=\"{}\"", ToString(damage.chunk), status.ToString());
+      damage.executor->RunAfter(pause_ms, [=] { RepairChunk(damage, std::min(2 * pause_ms, kRepairPauseMsMax)); });
+    });
+  });
 }
 
 // Each on a thread of its own: what opening and closing cost is waiting for a disk.
@@ -84,14 +107,9 @@ void HostedTarget::StartReplication(std::unique_ptr<TargetExecutor> executor, st
   executor_ = std::move(executor);
   engine_ = std::move(engine);
   serving_.store(engine_.get(), std::memory_order_release);
-  // Damage that nobody has read yet is repaired, too. What has no other copy stays as it is; the store has logged it.
+  // Damage that nobody has read yet is repaired, too.
   store_->OnDamage([engine = engine_.get(), executor = executor_.get()](ChunkId chunk, GroupId group) {
-    if (!group.valid()) return;
-    executor->Run([=] {
-      engine->RepairChunk(group, chunk, [chunk](const Status& status) {
-        if (!status.ok()) spdlog::error("a damaged chunk is not repaired chunk={} reason=\"{}\"", ToString(chunk), status.ToString());
-      });
-    });
+    if (group.valid()) RepairChunk({engine, executor, chunk, group}, kRepairPauseMs);
   });
 }
 
@@ -134,8 +152,19 @@ void HostedTarget::FillReport(proto::TargetReport* report) const {
     report->set_used_bytes(space->used_bytes);
     report->set_available_bytes(space->available_bytes);
     report->set_chunk_count(space->chunk_count);
+    TellRoom(space->available_bytes);
   } else {
     spdlog::error("space of a target is unknown dir={}: {}", directory(), space.status().ToString());
+  }
+}
+
+void HostedTarget::TellRoom(uint64_t available_bytes) const {
+  const bool is_full = available_bytes < replication::kMemberRoomBytesMin;
+  if (full_is_told_.exchange(is_full) == is_full) return;
+  if (is_full) {
+    spdlog::warn("a target is full: no group that it is in takes writes dir={} available_bytes={}", directory(), available_bytes);
+  } else {
+    spdlog::info("a target has room again dir={} available_bytes={}", directory(), available_bytes);
   }
 }
 

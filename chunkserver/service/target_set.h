@@ -61,6 +61,7 @@ class HostedTarget {
  private:
   friend class TargetSet;
 
+  void TellRoom(uint64_t available_bytes) const;
   void Open(store::StoreOptions options, const store::StoreEnvironment& environment);
   void OpenCache(uint64_t elastic_bytes);
   void FillElasticReport(proto::TargetReport* report) const;
@@ -80,6 +81,7 @@ class HostedTarget {
   std::atomic<uint64_t> bytes_read_ = 0;
   std::atomic<uint64_t> id_;
   std::atomic<bool> registered_ = false;  // by this process
+  mutable std::atomic<bool> full_is_told_ = false;
 
   // Made by StartReplication; `serving_` is the engine for everybody else.
   std::unique_ptr<TargetExecutor> executor_;

@@ -259,6 +259,19 @@ Result<ChunkSums> ChunkReader::Sums(ChunkId chunk_id) const {
   return sums;
 }
 
+Result<ChunkSums> ChunkReader::SumsOfIntact(ChunkId chunk) const {
+  ASSIGN_OR_RETURN(ChunkSums sums, Sums(chunk));
+  constexpr uint64_t kStrideBlocks = 256;
+  for (uint64_t begin = 0; begin < sums.blocks.size(); begin += kStrideBlocks) {
+    const uint64_t end = std::min<uint64_t>(begin + kStrideBlocks, sums.blocks.size());
+    if (ReadForCopy(chunk, begin * kBlockBytes, (end - begin) * kBlockBytes, /*from_disk=*/true).ok()) continue;
+    for (uint64_t block = begin; block < end; ++block) {
+      if (!ReadForCopy(chunk, block * kBlockBytes, kBlockBytes, /*from_disk=*/true).ok()) sums.blocks[block] = ~sums.blocks[block];
+    }
+  }
+  return sums;
+}
+
 Result<std::vector<uint8_t>> ChunkReader::ReadForCopy(ChunkId chunk_id, uint64_t offset, uint64_t length, bool from_disk) const {
   if (offset % kBlockBytes != 0 || length == 0 || length > kWriteBytesMax || offset > kChunkBytesMax - length) {
     return Status(StatusCode::kInvalidArgument, "copy " + std::to_string(length) + " bytes at " + std::to_string(offset) + ": out of bounds");

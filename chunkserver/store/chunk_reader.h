@@ -67,6 +67,8 @@ class ChunkReader {
 
   // For copies. See ReplicaStore. `from_disk`: the page cache is not trusted, and what the disk cannot give counts as damaged.
   Result<ChunkSums> Sums(ChunkId chunk) const;
+  // Reads the whole chunk. Blocks that are not intact on the disk have another sum than they should.
+  Result<ChunkSums> SumsOfIntact(ChunkId chunk) const;
   Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length, bool from_disk) const;
 
  private:

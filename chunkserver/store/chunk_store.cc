@@ -61,6 +61,7 @@ class LogStructuredStore final : public ChunkStore {
   Result<ChangeOutcome> ApplyTruncate(ChunkId chunk, const WriterIdentity& writer, const TruncateView& view, const ChangeContext& context) override;
   Result<ChunkState> StateOf(ChunkId chunk) override;
   Result<ChunkSums> SumsOf(ChunkId chunk) override { return reader_->Sums(chunk); }
+  Result<ChunkSums> SumsToInstall(ChunkId chunk) override { return damaged_->Contains(chunk) ? reader_->SumsOfIntact(chunk) : reader_->Sums(chunk); }
   Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) override {
     return Told(chunk, reader_->ReadForCopy(chunk, offset, length, damaged_->Contains(chunk)));
   }
@@ -79,7 +80,7 @@ class LogStructuredStore final : public ChunkStore {
   Result<ReadPlan> ReadVerified(const ReadRequest& request, std::vector<uint8_t>* bytes) override {
     Result<ReadPlan> read = Told(request.chunk, reader_->ReadVerified(request, bytes));
     // Now, so that what is repaired next has been counted as damaged.
-    if (read.status().code() == StatusCode::kCorruption) JudgeNow(request.chunk);
+    if (IsUnreadable(read.status())) JudgeNow(request.chunk);
     return read;
   }
   Status DeleteData(std::span<const DataId> data) override { return deleter_->Delete(data); }
@@ -114,6 +115,7 @@ class LogStructuredStore final : public ChunkStore {
     (void)scrubber_->RunSuspects();
   }
   void QueueRewrites(ChunkId chunk_id, uint64_t offset, uint64_t length);
+  Status ChangeFailed(ChunkId chunk, const Status& status);
   // Corruption is logged where it is met: someone must act.
   template <typename T>
   Result<T> Told(ChunkId chunk, Result<T> result) const {
@@ -291,7 +293,7 @@ Result<ChangeOutcome> LogStructuredStore::ApplyWrite(const WriteRequest& request
   RETURN_IF_ERROR(ValidateWrite(request));
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
   Result<ChangeOutcome> outcome = writer_->Write(request, context);
-  if (!outcome.ok()) return Told(request.chunk, std::move(outcome));
+  if (!outcome.ok()) return ChangeFailed(request.chunk, outcome.status());
   committer_->NoteWritten();
   QueueRewrites(request.chunk, request.offset, request.payload.size());
   return outcome;
@@ -320,7 +322,7 @@ Result<ChangeOutcome> LogStructuredStore::ApplyTruncate(ChunkId chunk, const Wri
                                                         const ChangeContext& context) {
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
   Result<ChangeOutcome> outcome = writer_->Truncate(chunk, writer, view, context);
-  if (!outcome.ok()) return Told(chunk, std::move(outcome));
+  if (!outcome.ok()) return ChangeFailed(chunk, outcome.status());
   committer_->NoteWritten();
   return outcome;
 }
@@ -396,8 +398,15 @@ Result<SpaceReport> LogStructuredStore::Space() {
   return report;
 }
 
+// An old block that the change keeps a part of may be damaged. That is found out now, so that whoever brings the chunk up to date next learns of
+// it. (A disk that takes no writes any more has other troubles.)
+Status LogStructuredStore::ChangeFailed(ChunkId chunk, const Status& status) {
+  if (IsUnreadable(status) && health().ok()) JudgeNow(chunk);
+  return Told(chunk, status);
+}
+
 Status LogStructuredStore::Told(ChunkId chunk, const Status& status) const {
-  if (status.code() != StatusCode::kCorruption && status.code() != StatusCode::kIoError) return status;
+  if (!IsUnreadable(status)) return status;
   const TargetIdentity identity = target_->identity();
   spdlog::error("stored data is damaged or unreadable target={} chunk={} error=\"{}\"", identity.target.value(), ToString(chunk),
                 status.message());

@@ -72,6 +72,9 @@ struct SessionWindow {
   std::vector<Sequence> applied;  // above it
 };
 
+// Stored data does not fit its sums, or the disk does not give it: another copy may have it.
+inline bool IsUnreadable(const Status& status) { return status.code() == StatusCode::kCorruption || status.code() == StatusCode::kIoError; }
+
 class ReplicaStore {
  public:
   virtual ~ReplicaStore() = default;
@@ -85,6 +88,9 @@ class ReplicaStore {
   // A chunk that does not exist has version 0.
   virtual Result<ChunkState> StateOf(ChunkId chunk) = 0;
   virtual Result<ChunkSums> SumsOf(ChunkId chunk) = 0;
+  // For another copy that overwrites what differs: as SumsOf, but of a chunk that is known to be damaged each block that cannot be read
+  // intact has another sum than it should.
+  virtual Result<ChunkSums> SumsToInstall(ChunkId chunk) = 0;
   // Bytes [offset, offset + length) as stored, checked; offset a multiple of the block; cut at the chunk's length. Of a chunk that is known to
   // be damaged the disk is asked, not the page cache, and kCorruption stands also for what it cannot read.
   virtual Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) = 0;

@@ -36,6 +36,11 @@ bool HedgePolicy::TakeToken() {
 }
 
 void HedgePolicy::NoteLatency(int64_t latency_ns) {
+  // Moves up and down in small steps, and so ends where as many samples are above as below.
+  const int64_t was_ns = typical_ns();
+  const int64_t step_ns = was_ns / 64 + 1;
+  typical_ns_.store(was_ns == 0 ? latency_ns : was_ns + (latency_ns > was_ns ? step_ns : -step_ns),
+                    std::memory_order_relaxed);
   counts_[BucketOf(latency_ns)].fetch_add(1, std::memory_order_relaxed);
   if ((samples_.fetch_add(1, std::memory_order_relaxed) + 1) % kSamplesPerRound == 0) Recompute();
 }

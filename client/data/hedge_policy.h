@@ -21,6 +21,8 @@ class HedgePolicy {
 
   int64_t delay_ns() const { return delay_ns_.load(std::memory_order_relaxed); }
   int64_t delay_max_ns() const { return delay_max_ns_; }
+  // What half of the reads take, about; 0: nothing has been measured.
+  int64_t typical_ns() const { return typical_ns_.load(std::memory_order_relaxed); }
 
   // A read of a group with several members begins: it earns a part of a second request.
   void NoteRead();
@@ -45,6 +47,7 @@ class HedgePolicy {
 
   const int64_t delay_max_ns_;
   std::atomic<int64_t> delay_ns_;
+  std::atomic<int64_t> typical_ns_{0};
   std::atomic<int64_t> token_parts_{kTokensMax * kReadsPerToken};
   std::atomic<uint32_t> samples_{0};
   std::array<std::atomic<uint32_t>, kBuckets> counts_{};

@@ -68,6 +68,45 @@ TEST(HedgePolicy, AFewAndThenOneInTwenty) {
   EXPECT_TRUE(policy.TakeToken());
 }
 
+TEST(HedgePolicy, KnowsWhatHalfOfTheReadsTake) {
+  HedgePolicy policy(300);
+  EXPECT_EQ(policy.typical_ns(), 0);
+  for (int i = 0; i < 1'000; ++i) {
+    NoteMany(policy, 2, 1 * kMs);
+    NoteMany(policy, 1, 200 * kMs);
+  }
+  EXPECT_GT(policy.typical_ns(), kMs / 2);
+  EXPECT_LT(policy.typical_ns(), 2 * kMs);
+}
+
+TEST(ServerHealth, AServerThatIsNearlyAlwaysSlowIsAvoided) {
+  ServerHealth health;
+  int64_t now_ns = 1;
+  // Many slow answers among good ones are no reason.
+  for (int i = 0; i < 200; ++i) health.NoteLatency(i % 4 == 0 ? 200 * kMs : kMs, kMs, ++now_ns);
+  EXPECT_TRUE(health.MayAsk(now_ns));
+  for (int i = 0; i < 20; ++i) health.NoteLatency(200 * kMs, kMs, ++now_ns);
+  EXPECT_FALSE(health.MayAsk(now_ns));
+  EXPECT_FALSE(health.IsAvoided()) << "it answers";
+  // One tries it: still slow, then well again.
+  now_ns += 4'000 * kMs;
+  EXPECT_TRUE(health.MayAsk(now_ns));
+  EXPECT_FALSE(health.MayAsk(now_ns));
+  health.NoteLatency(200 * kMs, kMs, now_ns);
+  EXPECT_FALSE(health.MayAsk(now_ns + 2'000 * kMs));
+  now_ns += 4'000 * kMs;
+  EXPECT_TRUE(health.MayAsk(now_ns));
+  health.NoteLatency(kMs, kMs, now_ns);
+  EXPECT_TRUE(health.MayAsk(now_ns));
+  EXPECT_TRUE(health.MayAsk(now_ns));
+}
+
+TEST(ServerHealth, WhereAllAreSlowNobodyIsAvoided) {
+  ServerHealth health;
+  for (int i = 0; i < 100; ++i) health.NoteLatency(200 * kMs, 150 * kMs, i + 1);
+  EXPECT_TRUE(health.MayAsk(101));
+}
+
 TEST(ServerHealth, OneTriesAServerThatWasAvoidedAndTheOthersWaitForItsAnswer) {
   ServerHealth health;
   EXPECT_TRUE(health.MayAsk(0));

@@ -345,8 +345,13 @@ void ReadOperation::OnGoodBytes(const Call& call, std::span<const uint8_t> paylo
     call.server->health.NoteGood();
     core_->counters.elastic_reads.fetch_add(1, std::memory_order_relaxed);
   } else if (has_copies()) {
+    const int64_t now_ns = core_->clock->MonotonicNs();
     call.server->health.NoteGood();
-    core_->hedges.NoteLatency(core_->clock->MonotonicNs() - call.sent_ns);
+    core_->hedges.NoteLatency(now_ns - call.sent_ns);
+    call.server->health.NoteLatency(now_ns - call.sent_ns, core_->hedges.typical_ns(), now_ns);
+    for (const Call& other : calls_) {
+      if (other.active && !other.elastic) other.server->health.NoteLatency(now_ns - other.sent_ns, core_->hedges.typical_ns(), now_ns);
+    }
   }
   // Before the destination is touched: the other request may be just being answered into it. Also if one member is left
   // by now: there were two when it was sent.

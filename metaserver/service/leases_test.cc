@@ -125,6 +125,21 @@ TEST_F(ServerRegistryTest, SilentTargetGoesOfflineAfterItsLeaseAndAMargin) {
   EXPECT_EQ(changes[0].state(), proto::TARGET_STATE_OFFLINE);
 }
 
+// Members of the metadata group may be of different versions, or have been started with different options.
+TEST_F(ServerRegistryTest, WhatAnEarlierLeaderToldIsWaitedFor) {
+  ServerRegistry shorter(&clock_, 1000);
+  shorter.Reset(map_);
+  clock_.AdvanceMs(100);
+  ASSERT_TRUE(shorter.RecordHeartbeat(map_, request_).ok());
+  clock_.AdvanceMs(4'999);
+  EXPECT_FALSE(shorter.Facts().at(1).lease_over) << "it may still have five seconds of the one before";
+  clock_.AdvanceMs(2);
+  EXPECT_TRUE(shorter.Facts().at(1).lease_over);
+  ASSERT_TRUE(shorter.RecordHeartbeat(map_, request_).ok());
+  clock_.AdvanceMs(1'021);
+  EXPECT_TRUE(shorter.Facts().at(1).lease_over);
+}
+
 TEST_F(ServerRegistryTest, HeartbeatsKeepATargetOnline) {
   for (int i = 0; i < 5; ++i) {
     clock_.AdvanceMs(4000);

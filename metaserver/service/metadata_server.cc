@@ -62,7 +62,7 @@ class MetadataServerImpl final : public MetadataServer {
         seeds_(random->Next()),
         sessions_(clock, options.session_lease_ms),
         coherence_(PushCoordinatorOptions(), clock, &sessions_),
-        servers_(clock, options.target_lease_ms),
+        servers_(clock, options.target_lease_ms, options.former_target_lease_ms),
         members_(clock, [this] { return state_->cluster_map(); }) {}
   ~MetadataServerImpl() override;
   MetadataServerImpl(const MetadataServerImpl&) = delete;
@@ -268,6 +268,7 @@ Status MetadataServerImpl::OpenLog() {
     replicator_->Receive(from, MemberName(from), std::move(message));
   };
   context_.reclaim_delay_ms = options_.reclaim_delay_ms;
+  context_.heartbeat_interval_ms = std::clamp<int64_t>(options_.target_lease_ms / 5, 100, 1'000);
   maintenance_ = std::make_unique<Maintenance>(&context_, MaintenanceOptions());
   ReplicationPolicy replication;
   replication.replace_delay_ms = options_.replace_delay_ms;

@@ -31,7 +31,8 @@ struct MetadataServerOptions {
   uint32_t loop_threads = 1;
   uint64_t memory_bytes = uint64_t{512} << 20;  // resident memory stays below (memory_budget.h)
   int64_t session_lease_ms = 5'000;  // of what a session caches; it is closed after six of them
-  int64_t target_lease_ms = 5'000;
+  int64_t target_lease_ms = 2'500;   // docs/replication.md, "Leases"; there are five heartbeats in it
+  int64_t former_target_lease_ms = 5'000;  // no leader before this one has told a longer one
   int64_t reclaim_delay_ms = 300'000;
   int64_t replace_delay_ms = 300'000;  // a silent target's copies are made elsewhere after that
   int64_t reconcile_interval_ms = 86'400'000;  // data ids of targets are compared with the metadata

@@ -55,6 +55,7 @@ class ReplicationServiceTest : public testing::Test {
     options.listen = "127.0.0.1:0";
     options.memory_bytes = 64 << 20;
     options.target_lease_ms = lease_ms;
+    options.former_target_lease_ms = lease_ms;
     options.on_failure = [](const Status& status) { ADD_FAILURE() << status.ToString(); };
     auto started = MetadataServer::Start(options, &clock_, &random_);
     ASSERT_TRUE(started.ok()) << started.status().ToString();

@@ -17,12 +17,14 @@ const proto::Target* FindTarget(const proto::ClusterMap& map, uint64_t id) {
 constexpr int64_t kReclaimWindowNs = 5'000'000'000;
 constexpr int64_t kLeaseMarginDivisor = 50;  // far more than clocks drift apart
 
+int64_t WithMargin(int64_t lease_ns) { return lease_ns + lease_ns / kLeaseMarginDivisor; }
+
 }  // namespace
 
 LapsedTargets::~LapsedTargets() { registry_->Release(leadership_, targets_); }
 
 bool ServerRegistry::HasLease(const Entry& entry, int64_t now_ns) const {
-  return entry.claims == 0 && now_ns - entry.heard_ns <= lease_ns_ + lease_ns_ / kLeaseMarginDivisor;
+  return entry.claims == 0 && (now_ns - entry.heard_ns <= WithMargin(lease_ns_) || now_ns - reset_ns_ <= WithMargin(former_lease_ns_));
 }
 
 void ServerRegistry::Release(uint64_t leadership, const std::vector<TargetId>& targets) {
@@ -247,7 +249,7 @@ std::vector<proto::Target> ServerRegistry::StateChanges(const proto::ClusterMap&
   for (const proto::Target& target : map.targets()) {
     const auto found = targets_.find(TargetId(target.id()));
     const int64_t heard_ns = found != targets_.end() ? found->second.heard_ns : reset_ns_;
-    const bool alive = found != targets_.end() ? HasLease(found->second, now_ns) : now_ns - heard_ns <= lease_ns_;
+    const bool alive = found != targets_.end() ? HasLease(found->second, now_ns) : now_ns - heard_ns <= std::max(lease_ns_, former_lease_ns_);
     const bool came_back = alive && found != targets_.end() && found->second.heard_in_person;
     proto::TargetState state = target.state();
     if (state == proto::TARGET_STATE_ONLINE && !alive) state = proto::TARGET_STATE_OFFLINE;

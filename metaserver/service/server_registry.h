@@ -25,6 +25,9 @@ namespace tarn::meta {
 
 class ServerRegistry;
 
+// No metadata server of any version, with any options, tells a longer lease.
+inline constexpr int64_t kTargetLeaseMsMax = 5'000;
+
 // Targets whose lease is over stay without one as long as this lives.
 class LapsedTargets {
  public:
@@ -42,8 +45,10 @@ class LapsedTargets {
 
 class ServerRegistry {
  public:
-  // A target that was not heard of for `lease_ms`, and a margin for clocks that drift, is offline.
-  ServerRegistry(Clock* clock, int64_t lease_ms) : clock_(clock), lease_ns_(lease_ms * 1'000'000) {}
+  // A target that was not heard of for `lease_ms`, and a margin for clocks that drift, is offline. But not before whatever an earlier leader
+  // told is over: at most `former_lease_ms`.
+  ServerRegistry(Clock* clock, int64_t lease_ms, int64_t former_lease_ms = kTargetLeaseMsMax)
+      : clock_(clock), lease_ns_(lease_ms * 1'000'000), former_lease_ns_(former_lease_ms * 1'000'000) {}
   ServerRegistry(const ServerRegistry&) = delete;
   ServerRegistry& operator=(const ServerRegistry&) = delete;
 
@@ -104,6 +109,7 @@ class ServerRegistry {
 
   Clock* const clock_;
   const int64_t lease_ns_;
+  const int64_t former_lease_ns_;
   mutable Mutex mutex_;
   std::unordered_map<TargetId, Entry> targets_ GUARDED_BY(mutex_);
   uint64_t leadership_ GUARDED_BY(mutex_) = 0;  // counts calls of Reset

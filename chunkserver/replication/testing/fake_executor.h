@@ -13,13 +13,13 @@ namespace tarn::replication::testing {
 // One thread.
 class FakeExecutor final : public Executor {
  public:
-  // `task_delay_ns`: how long a task waits for its thread and its disk.
-  explicit FakeExecutor(EventQueue* queue, std::function<int64_t()> task_delay_ns = [] { return int64_t{0}; })
-      : queue_(queue), task_delay_ns_(std::move(task_delay_ns)) {}
+  // `task_delay_ns`: how long a task waits for its thread and its disk. `clock_rate`: of the node's clock, against simulated time.
+  explicit FakeExecutor(EventQueue* queue, std::function<int64_t()> task_delay_ns = [] { return int64_t{0}; }, double clock_rate = 1.0)
+      : queue_(queue), task_delay_ns_(std::move(task_delay_ns)), clock_rate_(clock_rate) {}
 
   void Run(std::function<void()> task) override { Schedule(task_delay_ns_(), std::move(task)); }
-  void RunAfter(int64_t delay_ms, std::function<void()> task) override { Schedule(delay_ms * 1'000'000, std::move(task)); }
-  int64_t BoottimeNs() override { return queue_->now_ns(); }
+  void RunAfter(int64_t delay_ms, std::function<void()> task) override { Schedule(static_cast<int64_t>(static_cast<double>(delay_ms * 1'000'000) / clock_rate_), std::move(task)); }
+  int64_t BoottimeNs() override { return static_cast<int64_t>(static_cast<double>(queue_->now_ns()) * clock_rate_); }
   void Kill() { *alive_ = false; }
 
  private:
@@ -31,6 +31,7 @@ class FakeExecutor final : public Executor {
 
   EventQueue* const queue_;
   const std::function<int64_t()> task_delay_ns_;
+  const double clock_rate_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

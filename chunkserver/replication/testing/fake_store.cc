@@ -7,6 +7,14 @@
 #include "common/checksum/block_sums.h"
 
 namespace tarn::replication::testing {
+namespace {
+
+// Beyond every chunk.
+constexpr uint64_t kWholeChunk = uint64_t{1} << 40;
+
+uint64_t RoundedUp(uint64_t bytes) { return (bytes + kSumBlockBytes - 1) / kSumBlockBytes * kSumBlockBytes; }
+
+}  // namespace
 
 void FakeStore::Crash(size_t kept) {
   *alive_ = false;
@@ -48,6 +56,18 @@ Status FakeStore::CheckBase(const Chunk& chunk, const store::ChangeContext& cont
   return Status(StatusCode::kStaleEpoch, "the chunk has another stamp than the change builds on");
 }
 
+Status FakeStore::CheckRoom(const store::ChangeContext& context) const {
+  const bool is_client = !context.base.has_value();
+  if (is_brimful || (is_client && available_bytes == 0)) return Status(StatusCode::kNoSpace, "the disk is full");
+  return Status::Ok();
+}
+
+Status FakeStore::CheckKept(ChunkId id, const Chunk& chunk, uint64_t begin, uint64_t end) const {
+  const auto check = [&](uint64_t at) { return at % kSumBlockBytes == 0 || at >= chunk.bytes.size() ? Status::Ok() : CheckIntact(id, at, at + 1); };
+  RETURN_IF_ERROR(check(begin));
+  return check(end);
+}
+
 void FakeStore::Cut(Chunk* chunk, const store::TruncateView& view, Epoch epoch) {
   if (chunk->stamp.version == 0 || view.generation <= chunk->truncate_generation) return;
   chunk->truncate_generation = view.generation;
@@ -63,7 +83,12 @@ Result<store::ChangeOutcome> FakeStore::ApplyWrite(const store::WriteRequest& re
   RETURN_IF_ERROR(CheckBase(chunk, context));
   const store::ChunkStamp base = chunk.stamp;
   if (chunk.stamp.version > 0 && request.view.generation < chunk.truncate_generation) return Status(StatusCode::kStaleTruncate, "an older view");
+  const uint64_t end = request.offset + request.payload.size();
+  if (request.view.generation > chunk.truncate_generation) RETURN_IF_ERROR(CheckKept(request.chunk, chunk, request.view.bytes, request.view.bytes));
+  RETURN_IF_ERROR(CheckKept(request.chunk, chunk, request.offset, end));
+  RETURN_IF_ERROR(CheckRoom(context));
   Cut(&chunk, request.view, context.epoch);
+  Overwritten(request.chunk, request.offset, end < chunk.bytes.size() ? end : RoundedUp(end));
   if (chunk.stamp.version == 0) chunk.truncate_generation = request.view.generation;
   if (chunk.bytes.size() < request.offset + request.payload.size()) chunk.bytes.resize(request.offset + request.payload.size());
   std::copy(request.payload.begin(), request.payload.end(), chunk.bytes.begin() + static_cast<ptrdiff_t>(request.offset));
@@ -83,7 +108,9 @@ Result<store::ChangeOutcome> FakeStore::ApplyTruncate(ChunkId id, const store::W
   RETURN_IF_ERROR(CheckBase(chunk, context));
   const store::ChunkStamp base = chunk.stamp;
   if (chunk.stamp.version > 0 && view.generation < chunk.truncate_generation) return Status(StatusCode::kStaleTruncate, "an older view");
+  if (view.generation > chunk.truncate_generation) RETURN_IF_ERROR(CheckKept(id, chunk, view.bytes, view.bytes));
   Cut(&chunk, view, context.epoch);
+  Overwritten(id, RoundedUp(chunk.bytes.size()), kWholeChunk);
   if (chunk.stamp != base) Save(id, chunk);
   MarkApplied(writer, context.group);
   return store::ChangeOutcome{base, chunk.stamp, chunk.bytes.size(), false};
@@ -108,12 +135,36 @@ Result<store::ChunkSums> FakeStore::SumsOf(ChunkId id) {
   return sums;
 }
 
+Result<store::ChunkSums> FakeStore::SumsToInstall(ChunkId id) {
+  ASSIGN_OR_RETURN(store::ChunkSums sums, SumsOf(id));
+  for (size_t block = 0; block < sums.blocks.size(); ++block) {
+    if (damaged_.contains({id, block})) sums.blocks[block] = ~sums.blocks[block];
+  }
+  return sums;
+}
+
+Status FakeStore::CheckIntact(ChunkId id, uint64_t begin, uint64_t end) const {
+  for (uint64_t block = begin / kSumBlockBytes; block * kSumBlockBytes < end; ++block) {
+    if (const auto found = damaged_.find({id, block}); found != damaged_.end()) return Status(found->second, "a block is damaged");
+  }
+  return Status::Ok();
+}
+
+std::set<ChunkId> FakeStore::damaged_chunks() const {
+  std::set<ChunkId> chunks;
+  for (const auto& [block, how] : damaged_) chunks.insert(block.first);
+  return chunks;
+}
+
+void FakeStore::Overwritten(ChunkId id, uint64_t begin, uint64_t end) {
+  const uint64_t first = RoundedUp(begin) / kSumBlockBytes;
+  damaged_.erase(damaged_.lower_bound({id, first}), damaged_.lower_bound({id, std::max(first, end / kSumBlockBytes)}));
+}
+
 Result<std::vector<uint8_t>> FakeStore::ReadForCopy(ChunkId id, uint64_t offset, uint64_t length) {
   const std::string& bytes = chunks_[id].bytes;
   const uint64_t end = std::min<uint64_t>(bytes.size(), offset + length);
-  for (uint64_t at = offset; at < end; at += kSumBlockBytes) {
-    if (damaged_.contains({id, at / kSumBlockBytes})) return Status(StatusCode::kCorruption, "a block does not fit its sum");
-  }
+  RETURN_IF_ERROR(CheckIntact(id, offset, end));
   if (offset >= end) return std::vector<uint8_t>();
   return std::vector<uint8_t>(bytes.begin() + static_cast<ptrdiff_t>(offset), bytes.begin() + static_cast<ptrdiff_t>(end));
 }
@@ -133,10 +184,11 @@ Result<store::InventoryPage> FakeStore::ListGroup(GroupId group, std::optional<C
 Status FakeStore::InstallPiece(ChunkId id, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) {
   RETURN_IF_ERROR(fail_changes);
   if (FindBadPiece(offset, bytes, piece_sums)) return Status(StatusCode::kCorruption, "a piece does not fit its sum");
+  if (is_brimful) return Status(StatusCode::kNoSpace, "the disk is full");
   Chunk chunk = chunks_[id];
   if (chunk.bytes.size() < offset + bytes.size()) chunk.bytes.resize(offset + bytes.size());
   std::copy(bytes.begin(), bytes.end(), chunk.bytes.begin() + static_cast<ptrdiff_t>(offset));
-  for (uint64_t at = offset; at < offset + bytes.size(); at += kSumBlockBytes) damaged_.erase({id, at / kSumBlockBytes});
+  Overwritten(id, offset, RoundedUp(offset + bytes.size()));
   chunk.stamp = {Epoch(), std::max<uint64_t>(1, chunk.stamp.version)};
   chunk.group = group;
   Save(id, chunk);
@@ -147,6 +199,7 @@ Status FakeStore::InstallEnd(ChunkId id, const store::ChunkState& state) {
   RETURN_IF_ERROR(fail_changes);
   Chunk chunk = chunks_[id];
   chunk.bytes.resize(state.bytes);
+  Overwritten(id, RoundedUp(state.bytes), kWholeChunk);
   chunk.stamp = state.stamp;
   chunk.group = state.group;
   chunk.truncate_generation = state.truncate_generation;
@@ -155,6 +208,7 @@ Status FakeStore::InstallEnd(ChunkId id, const store::ChunkState& state) {
 }
 
 Status FakeStore::RemoveChunk(ChunkId id) {
+  Overwritten(id, 0, kWholeChunk);
   Save(id, Chunk());
   return Status::Ok();
 }

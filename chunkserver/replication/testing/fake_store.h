@@ -45,6 +45,7 @@ class FakeStore final : public store::ReplicaStore {
                                              const store::ChangeContext& context) override;
   Result<store::ChunkState> StateOf(ChunkId chunk) override;
   Result<store::ChunkSums> SumsOf(ChunkId chunk) override;
+  Result<store::ChunkSums> SumsToInstall(ChunkId chunk) override;
   Result<std::vector<uint8_t>> ReadForCopy(ChunkId chunk, uint64_t offset, uint64_t length) override;
   Result<store::InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) override;
   Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) override;
@@ -58,13 +59,20 @@ class FakeStore final : public store::ReplicaStore {
   const std::map<ChunkId, Chunk>& chunks() const { return chunks_; }
   // What a crash leaves, at least.
   const std::map<ChunkId, Chunk>& durable_chunks() const { return durable_; }
-  // Flips a byte without the sums knowing; ReadForCopy of that block then gives kCorruption.
-  void Damage(ChunkId chunk, uint64_t block) { damaged_.insert({chunk, block}); }
+  // Flips a byte without the sums knowing, or (kIoError) the disk does not give the block any more: ReadForCopy of the block, and a change that
+  // keeps a part of it, then fail in that way until it is overwritten.
+  void Damage(ChunkId chunk, uint64_t block, StatusCode how = StatusCode::kCorruption) { damaged_[{chunk, block}] = how; }
+  size_t damaged_blocks() const { return damaged_.size(); }
+  // ok: none of the blocks that [begin, end) touches is damaged.
+  Status CheckIntact(ChunkId id, uint64_t begin, uint64_t end) const;
+  std::set<ChunkId> damaged_chunks() const;
+  void MendAll() { damaged_.clear(); }
   size_t not_durable() const { return journal_.size(); }
 
   uint64_t available_bytes = uint64_t{1} << 40;
   size_t page_entries_max = 4096;
   Status fail_changes;       // not ok: what every change answers
+  bool is_brimful = false;   // not even what a primary has ordered finds room (with available_bytes 0 clients' changes do not)
 
  private:
   struct Window {
@@ -77,6 +85,11 @@ class FakeStore final : public store::ReplicaStore {
   Status CheckBase(const Chunk& chunk, const store::ChangeContext& context) const;
   void Cut(Chunk* chunk, const store::TruncateView& view, Epoch epoch);
   void Save(ChunkId id, const Chunk& chunk);
+  Status CheckRoom(const store::ChangeContext& context) const;
+  // Of the blocks in which a change of [begin, end) leaves something.
+  Status CheckKept(ChunkId id, const Chunk& chunk, uint64_t begin, uint64_t end) const;
+  // The whole blocks of [begin, end) are new.
+  void Overwritten(ChunkId id, uint64_t begin, uint64_t end);
 
   Executor* executor_ = nullptr;
   int64_t sync_delay_ms_ = 1;
@@ -85,7 +98,7 @@ class FakeStore final : public store::ReplicaStore {
   std::deque<std::pair<ChunkId, Chunk>> journal_;  // changes that are not durable, whole chunks
   uint64_t journal_begin_ = 0;                     // number of the first of them
   std::map<std::pair<GroupId, SessionId>, Window> windows_;
-  std::set<std::pair<ChunkId, uint64_t>> damaged_;
+  std::map<std::pair<ChunkId, uint64_t>, StatusCode> damaged_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -23,7 +23,7 @@ FakeTarget::~FakeTarget() {
 }
 
 void FakeTarget::Start() {
-  executors_.push_back(std::make_unique<FakeExecutor>(queue_, hooks_.task_delay_ns));
+  executors_.push_back(std::make_unique<FakeExecutor>(queue_, hooks_.task_delay_ns, hooks_.clock_rate));
   ports_.push_back(network_->Open(id));
   store.Open(executors_.back().get(), hooks_.sync_delay_ms);
   engine_ = TargetReplication::Create(options_, id, &store, ports_.back().get(), authority_.get(), executors_.back().get());

@@ -22,6 +22,7 @@ class FakeTarget {
     std::function<void(TargetId from, uint64_t version)> want_map;
     std::function<int64_t()> task_delay_ns = [] { return int64_t{0}; };
     int64_t sync_delay_ms = 1;
+    double clock_rate = 1.0;
   };
 
   FakeTarget(TargetId the_id, EventQueue* queue, FakeNetwork* network, const ReplicationOptions& options, Hooks hooks);
@@ -37,6 +38,8 @@ class FakeTarget {
 
   bool is_up() const { return engine_ != nullptr; }
   TargetReplication* engine() { return engine_.get(); }
+  // Of the process that is there.
+  int64_t NowNs() { return executors_.back()->BoottimeNs(); }
 
   const TargetId id;
   FakeStore store;

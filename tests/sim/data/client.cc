@@ -14,24 +14,32 @@ constexpr int64_t kRetryNs = 60 * sim::kMillisecond;
 }  // namespace
 
 struct Client::Operation {
-  enum class Kind { kWrite, kRead, kCommit };
+  enum class Kind { kWrite, kCut, kRead, kCommit };
   Kind kind = Kind::kWrite;
   uint32_t worker = 0;
   uint64_t generation = 0;  // of the session
   CellId cell;
-  uint64_t number = 0;  // of a write
+  uint64_t number = 0;  // of a change
   uint64_t sequence = 0;
   bool durable = false;
   bool ask_primary = false;
+  bool primary_is_silent = false;
   bool done = false;
   uint64_t attempt = 0;
+
+  bool is_change() const { return kind == Kind::kWrite || kind == Kind::kCut; }
 };
 
 Client::Client(uint32_t number, const World& world) : number_(number), world_(world), bench_(world.bench), map_(world.leader->map()) {}
 
+uint32_t Client::workers() const {
+  if (is_reader()) return 1;
+  return kWorkersPerClient + (number_ == 0 && bench_->plan.cuts > 0 ? 1 : 0);
+}
+
 void Client::Start() {
   session_ = 1'000 * (number_ + 1);
-  for (uint32_t worker = 0; worker < kWorkersPerClient; ++worker) Next(worker);
+  for (uint32_t worker = 0; worker < workers(); ++worker) Next(worker);
 }
 
 void Client::Reopen() {
@@ -39,42 +47,68 @@ void Client::Reopen() {
   ++generation_;
   last_sequence_.clear();
   under_way_.clear();
-  for (uint32_t worker = 0; worker < kWorkersPerClient; ++worker) {
+  for (uint32_t worker = 0; worker < workers(); ++worker) {
     if (!finishing_) Next(worker);
   }
 }
 
+bool Client::WritesTo(uint32_t group) const {
+  const auto found = under_way_.find(group);
+  return found != under_way_.end() && !found->second.empty();
+}
+
 void Client::Next(uint32_t worker) {
   if (finishing_) return;
-  bench_->queue.After(bench_->dice.LongTailed(60 * sim::kMillisecond), [this, worker, generation = generation_] {
+  const int64_t think_ms = is_reader() ? 20 : bench_->plan.think_ms;
+  bench_->queue.After(bench_->dice.LongTailed(think_ms * sim::kMillisecond), [this, worker, generation = generation_] {
     if (finishing_ || generation != generation_) return;
-    sim::Dice& dice = bench_->dice;
     auto operation = std::make_shared<Operation>();
     operation->worker = worker;
     operation->generation = generation;
-    operation->cell.group = static_cast<uint32_t>(dice.Below(bench_->plan.groups)) + 1;
-    operation->cell.chunk = static_cast<uint32_t>(dice.Below(kChunksPerGroup)) + 1;
-    operation->cell.slot = number_ * kWorkersPerClient + worker;
-    if (dice.Chance(bench_->plan.reads)) {
-      operation->kind = Operation::Kind::kRead;
-      operation->cell.slot = static_cast<uint32_t>(dice.Below(bench_->plan.clients * kWorkersPerClient));
-    } else if (dice.Chance(0.1)) {
-      operation->kind = Operation::Kind::kCommit;
-    } else {
-      operation->durable = dice.Chance(bench_->plan.durable);
-    }
+    Choose(operation.get());
     Begin(operation);
   });
 }
 
+void Client::Choose(Operation* operation) {
+  sim::Dice& dice = bench_->dice;
+  const Plan& plan = bench_->plan;
+  operation->cell.group = is_reader() ? number_ % plan.groups + 1 : static_cast<uint32_t>(dice.Below(plan.groups)) + 1;
+  operation->cell.chunk = static_cast<uint32_t>(dice.Below(plan.chunks)) + 1;
+  operation->cell.slot = number_ * kWorkersPerClient + operation->worker;
+  if (operation->worker == kWorkersPerClient) {
+    operation->cell.slot = kTailSlot;
+    operation->kind = dice.Chance(0.5) ? Operation::Kind::kCut : Operation::Kind::kWrite;
+    operation->durable = operation->kind == Operation::Kind::kCut || dice.Chance(plan.durable);
+  } else if (is_reader() || dice.Chance(plan.reads)) {
+    operation->kind = Operation::Kind::kRead;
+    operation->cell.slot = plan.cuts > 0 && dice.Chance(0.15) ? kTailSlot : static_cast<uint32_t>(dice.Below(plan.clients * kWorkersPerClient));
+  } else if (dice.Chance(0.1)) {
+    operation->kind = Operation::Kind::kCommit;
+  } else {
+    operation->durable = dice.Chance(plan.durable);
+  }
+}
+
 void Client::Begin(const OperationPtr& operation) {
   ++busy_;
-  if (operation->kind == Operation::Kind::kWrite) {
-    operation->number = world_.oracle->BeginWrite(operation->cell);
-    operation->sequence = ++last_sequence_[operation->cell.group];
-    under_way_[operation->cell.group].insert(operation->sequence);
+  if (operation->is_change()) {
+    const CellId cell = operation->cell;
+    if (operation->kind == Operation::Kind::kCut) ++(*world_.generations)[{cell.group, cell.chunk}];
+    operation->number = operation->kind == Operation::Kind::kCut ? world_.oracle->BeginCut(cell) : world_.oracle->BeginWrite(cell);
+    operation->sequence = ++last_sequence_[cell.group];
+    under_way_[cell.group].insert(operation->sequence);
   }
   Attempt(operation);
+}
+
+Server* Client::ServerFor(const OperationPtr& operation, const proto::PlacementGroup& group) {
+  uint64_t target = group.targets(0);
+  if (operation->kind == Operation::Kind::kRead && !operation->ask_primary) {
+    target = group.targets(static_cast<int>(bench_->dice.Below(static_cast<uint64_t>(group.targets_size()))));
+    if (is_reader()) target = stays_with_ = stays_with_ != 0 ? stays_with_ : target;
+  }
+  return world_.servers->at(TargetId(target)).get();
 }
 
 void Client::Attempt(const OperationPtr& operation) {
@@ -89,17 +123,52 @@ void Client::Attempt(const OperationPtr& operation) {
   bench_->queue.After(kAttemptTimeoutNs, [this, operation, attempt] {
     if (operation->done || operation->attempt != attempt) return;
     FetchMap();
+    // A reader asks whoever else may know.
+    operation->primary_is_silent = true;
+    operation->ask_primary = false;
+    stays_with_ = 0;
     Attempt(operation);
   });
   const proto::PlacementGroup& group = map_->groups(static_cast<int>(operation->cell.group) - 1);
-  int member = 0;
-  if (operation->kind == Operation::Kind::kRead && !operation->ask_primary) member = static_cast<int>(bench_->dice.Below(static_cast<uint64_t>(group.targets_size())));
-  Server* const server = world_.servers->at(TargetId(group.targets(member))).get();
+  Server* const server = ServerFor(operation, group);
   switch (operation->kind) {
     case Operation::Kind::kWrite: return SendWrite(operation, server, group.epoch());
+    case Operation::Kind::kCut: return SendCut(operation, server, group.epoch());
     case Operation::Kind::kRead: return SendRead(operation, server, group.epoch());
     case Operation::Kind::kCommit: return SendCommit(operation, server);
   }
+}
+
+template <typename Request>
+void Client::FillChange(const OperationPtr& operation, uint64_t target, uint64_t epoch, Request* request) const {
+  const CellId cell = operation->cell;
+  request->mutable_chunk()->set_target(target);
+  request->mutable_chunk()->set_group(cell.group);
+  request->mutable_chunk()->set_epoch(epoch);
+  request->mutable_chunk()->set_data_id(cell.chunk_id().data.value());
+  request->mutable_chunk()->set_chunk_index(cell.chunk_id().index);
+  request->set_session(session_);
+  request->set_sequence(bench_->plan.plant == Plant::kNoSequences ? 0 : operation->sequence);
+  request->mutable_truncate()->set_generation((*world_.generations)[{cell.group, cell.chunk}]);
+  request->mutable_truncate()->set_truncated_chunk_bytes(kTailSlot * kCellBytes);
+}
+
+replication::ChangeCallback Client::Changed(const OperationPtr& operation, Server* server) {
+  return [this, operation, server](const replication::ChangeAnswer& answer) {
+    const StatusCode code = answer.status.code();
+    if (code == StatusCode::kCancelled) return;
+    if (code == StatusCode::kOk) {
+      const CellId cell = operation->cell;
+      bench_->Trace((operation->kind == Operation::Kind::kCut ? "cut " : "write ") + std::to_string(cell.group) + "." + std::to_string(cell.chunk) + "." +
+                    std::to_string(cell.slot) + " #" + std::to_string(operation->number) + " acknowledged by " + server->name() +
+                    (answer.durable ? " durably" : ""));
+      world_.oracle->Acknowledged(cell, operation->number, answer.durable);
+      ++world_.counts->writes;
+      world_.check_copies(cell.group, answer.durable);
+      if (operation->durable && !answer.durable) bench_->Violation("a durable change was answered as not durable");
+    }
+    world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
+  };
 }
 
 void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t epoch) {
@@ -107,33 +176,21 @@ void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t e
   auto payload = std::make_shared<std::string>(CellBytes(cell, operation->number));
   const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(payload->data()), payload->size());
   auto request = std::make_shared<proto::WriteChunkRequest>();
-  request->mutable_chunk()->set_target(server->target().value());
-  request->mutable_chunk()->set_group(cell.group);
-  request->mutable_chunk()->set_epoch(epoch);
-  request->mutable_chunk()->set_data_id(cell.chunk_id().data.value());
-  request->mutable_chunk()->set_chunk_index(cell.chunk_id().index);
-  request->set_session(session_);
-  request->set_sequence(bench_->plan.plant == Plant::kNoSequences ? 0 : operation->sequence);
-  request->set_acked_through(*under_way_[cell.group].begin() - 1);  // everything below the oldest under way
+  FillChange(operation, server->target().value(), epoch, request.get());
+  if (!bench_->plan.lazy_acks) request->set_acked_through(*under_way_[cell.group].begin() - 1);  // everything below the oldest under way
   request->set_offset_bytes(cell.offset_bytes());
   request->set_piece_sums(ComputePieceSums(cell.offset_bytes(), bytes));
   request->set_durable(operation->durable);
   world_.net->Send(node(), server->target().value(), [this, operation, server, request, payload, bytes] {
-    if (!server->is_up()) return;
-    server->engine()->Write({request, bytes, payload}, [this, operation, server, payload](const replication::ChangeAnswer& answer) {
-      const StatusCode code = answer.status.code();
-      if (code == StatusCode::kCancelled) return;
-      if (code == StatusCode::kOk) {
-        bench_->Trace("write " + std::to_string(operation->cell.group) + "." + std::to_string(operation->cell.chunk) + "." +
-                      std::to_string(operation->cell.slot) + " #" + std::to_string(operation->number) + " acknowledged by " + server->name() +
-                      (answer.durable ? " durably" : ""));
-        world_.oracle->Acknowledged(operation->cell, operation->number, answer.durable);
-        ++world_.counts->writes;
-        world_.check_copies(operation->cell.group, answer.durable);
-        if (operation->durable && !answer.durable) bench_->Violation("a durable write was answered as not durable");
-      }
-      world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
-    });
+    if (server->is_up()) server->engine()->Write({request, bytes, payload}, Changed(operation, server));
+  });
+}
+
+void Client::SendCut(const OperationPtr& operation, Server* server, uint64_t epoch) {
+  auto request = std::make_shared<proto::TruncateChunkRequest>();
+  FillChange(operation, server->target().value(), epoch, request.get());
+  world_.net->Send(node(), server->target().value(), [this, operation, server, request] {
+    if (server->is_up()) server->engine()->Truncate(request, Changed(operation, server));
   });
 }
 
@@ -144,13 +201,27 @@ void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t ep
     if (!server->is_up()) return;
     const CellId cell = operation->cell;
     const StatusCode code = server->engine()->AdmitRead(GroupId(cell.group), Epoch(epoch), cell.chunk_id()).code;
-    if (code == StatusCode::kOk) {
-      const auto found = server->store().chunks().find(cell.chunk_id());
-      world_.oracle->CheckRead(cell, begin, found == server->store().chunks().end() ? std::string() : found->second.bytes, server->name(), !is_primary);
-      ++world_.counts->reads;
-    }
-    world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
+    if (code != StatusCode::kAskPrimary || !operation->primary_is_silent) return ReadHere(operation, server, begin, code, !is_primary);
+    server->ConfirmMap([this, operation, server, epoch, begin] {
+      const CellId asked = operation->cell;
+      const StatusCode confirmed = server->engine()->AdmitConfirmedRead(GroupId(asked.group), Epoch(epoch), asked.chunk_id()).code;
+      ReadHere(operation, server, begin, confirmed, false);
+    });
   });
+}
+
+void Client::ReadHere(const OperationPtr& operation, Server* server, const Oracle::ReadBegin& begin, StatusCode admitted, bool confirmed) {
+  const CellId cell = operation->cell;
+  StatusCode code = admitted;
+  if (code == StatusCode::kOk) code = server->store().CheckIntact(cell.chunk_id(), cell.offset_bytes(), cell.offset_bytes() + kCellBytes).code();
+  if (code == StatusCode::kOk) {
+    const auto found = server->store().chunks().find(cell.chunk_id());
+    world_.oracle->CheckRead(cell, begin, found == server->store().chunks().end() ? std::string() : found->second.bytes, server->name(), confirmed);
+    ++world_.counts->reads;
+  } else if (admitted == StatusCode::kOk) {
+    server->RepairDamage();
+  }
+  world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
 }
 
 void Client::SendCommit(const OperationPtr& operation, Server* server) {
@@ -179,11 +250,23 @@ void Client::Answered(const OperationPtr& operation, StatusCode code) {
     case StatusCode::kOk: return End(operation);
     case StatusCode::kFenced: return;  // until the fence is complete
     case StatusCode::kAskPrimary: operation->ask_primary = true; return Attempt(operation);
+    // Another member has it, or there will be room, or the newest cut is known.
+    case StatusCode::kCorruption:
+    case StatusCode::kIoError:
+    case StatusCode::kNoSpace:
+    case StatusCode::kStaleTruncate:
+      stays_with_ = 0;
+      operation->ask_primary = false;
+      bench_->queue.After(kRetryNs * 4, [this, operation, attempt = operation->attempt] {
+        if (operation->attempt == attempt) Attempt(operation);
+      });
+      return;
     case StatusCode::kStaleEpoch:
     case StatusCode::kUnavailable:
     case StatusCode::kResourceExhausted:
       FetchMap();
       operation->ask_primary = false;
+      stays_with_ = 0;
       bench_->queue.After(kRetryNs, [this, operation, attempt = operation->attempt] {
         if (operation->attempt == attempt) Attempt(operation);
       });
@@ -197,7 +280,7 @@ void Client::Answered(const OperationPtr& operation, StatusCode code) {
 void Client::End(const OperationPtr& operation) {
   operation->done = true;
   --busy_;
-  if (operation->kind == Operation::Kind::kWrite) under_way_[operation->cell.group].erase(operation->sequence);
+  if (operation->is_change()) under_way_[operation->cell.group].erase(operation->sequence);
   Next(operation->worker);
 }
 

@@ -1,5 +1,8 @@
 // A client of the run: several workers that write cells of their own, read anybody's, and commit; one session.
 //
+// A reader (plan.h) has one worker and stays with one member of one group as long as that answers. One worker more, of the first client, writes and
+// cuts off the last cell of each chunk.
+//
 // A request is repeated under its sequence, at whoever the newest map calls the primary, until it is answered; copies of it may still be under
 // way then. A session that was fenced gives up what it has under way and goes on as another one.
 #pragma once
@@ -9,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "tests/sim/data/leader.h"
@@ -37,11 +41,15 @@ class Client {
     Oracle* oracle;
     std::map<TargetId, std::unique_ptr<Server>>* servers;
     std::function<void(uint32_t group, bool durable)> check_copies;  // after an acknowledgement
+    std::map<std::pair<uint32_t, uint32_t>, uint64_t>* generations;  // of cuts, by group and chunk: what the metadata server has told everybody
     Counts* counts;
   };
   Client(uint32_t number, const World& world);
 
   void Start();
+  // Does nothing more, until it is opened again: its process is gone.
+  void Die() { ++generation_; }
+  bool WritesTo(uint32_t group) const;
   // Begins nothing new.
   void Finish() { finishing_ = true; }
   bool is_idle() const { return busy_ == 0; }
@@ -53,6 +61,16 @@ class Client {
   struct Operation;
   using OperationPtr = std::shared_ptr<Operation>;
 
+  bool is_reader() const { return number_ >= bench_->plan.clients; }
+  uint32_t workers() const;
+  void Choose(Operation* operation);
+  Server* ServerFor(const OperationPtr& operation, const proto::PlacementGroup& group);
+  template <typename Request>
+  void FillChange(const OperationPtr& operation, uint64_t target, uint64_t epoch, Request* request) const;
+  void SendCut(const OperationPtr& operation, Server* server, uint64_t epoch);
+  // Of a write or a cut.
+  replication::ChangeCallback Changed(const OperationPtr& operation, Server* server);
+  void ReadHere(const OperationPtr& operation, Server* server, const Oracle::ReadBegin& begin, StatusCode admitted, bool confirmed);
   uint64_t node() const { return kFirstClient + number_; }
   void Next(uint32_t worker);
   void Begin(const OperationPtr& operation);
@@ -71,6 +89,7 @@ class Client {
   uint64_t generation_ = 0;  // of the session
   std::shared_ptr<const proto::ClusterMap> map_;
   bool finishing_ = false;
+  uint64_t stays_with_ = 0;  // a reader: with this target
   uint32_t busy_ = 0;
   std::map<uint32_t, uint64_t> last_sequence_;            // by group
   std::map<uint32_t, std::set<uint64_t>> under_way_;      // sequences

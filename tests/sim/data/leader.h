@@ -17,7 +17,7 @@
 namespace tarn::sim_data {
 
 inline constexpr int64_t kLeaseMs = 2'500;
-inline constexpr int64_t kLeaseMarginMs = 300;
+inline constexpr int64_t kLeaseMarginMs = kLeaseMs / 50;  // as the metadata server has it
 
 // One thread.
 class Leader {

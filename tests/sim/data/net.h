@@ -58,7 +58,7 @@ class Net {
 
   int64_t DelayNs() {
     int64_t delay_ns = bench_->dice.LongTailed(400'000);
-    if (bench_->faulty && bench_->dice.Chance(bench_->plan.very_late)) delay_ns += bench_->dice.Between(10, 3'000) * sim::kMillisecond;
+    if (bench_->faulty && bench_->dice.Chance(bench_->plan.very_late)) delay_ns += bench_->dice.Between(10, bench_->plan.late_ms_max) * sim::kMillisecond;
     return delay_ns;
   }
   // Whether a message sent now gets through.

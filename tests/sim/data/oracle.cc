@@ -32,6 +32,11 @@ std::string Name(const CellId& cell) {
 
 }  // namespace
 
+std::optional<uint64_t> Oracle::NumberOf(const CellId& cell, const Cell& state, const std::string& chunk_bytes) {
+  const std::optional<uint64_t> number = CellNumber(cell, chunk_bytes);
+  return number == 0 ? state.newest_cut : number;
+}
+
 void Oracle::Acknowledged(const CellId& cell, uint64_t number, bool durable) {
   Cell& state = cells_[cell];
   state.acknowledged = std::max(state.acknowledged, number);
@@ -42,14 +47,16 @@ Oracle::ReadBegin Oracle::BeginRead(const CellId& cell) { return {cells_[cell].a
 
 void Oracle::CheckRead(const CellId& cell, const ReadBegin& begin, const std::string& chunk_bytes, const std::string& where, bool confirmed) {
   Cell& state = cells_[cell];
-  const std::optional<uint64_t> number = CellNumber(cell, chunk_bytes);
+  const std::optional<uint64_t> number = NumberOf(cell, state, chunk_bytes);
   const uint64_t floor = begin.losses == losses_[cell.group] ? begin.floor : std::min(begin.floor, state.durable);
   if (!number) return bench_->Violation(Name(cell) + " shows a mixture at " + where);
   if (*number < floor) {
     bench_->Violation(Name(cell) + " shows write " + std::to_string(*number) + " at " + where + ", and " + std::to_string(floor) +
                       " was acknowledged before the read began");
   }
-  if (confirmed && begin.losses == losses_[cell.group]) state.acknowledged = std::max(state.acknowledged, *number);
+  // (Zeros may be those of an earlier cut.)
+  const bool is_sure = *number != state.newest_cut || *number == 0;
+  if (confirmed && is_sure && begin.losses == losses_[cell.group]) state.acknowledged = std::max(state.acknowledged, *number);
   if (*number > state.begun) bench_->Violation(Name(cell) + " shows a write that was never begun at " + where);
 }
 
@@ -79,7 +86,7 @@ void Oracle::CheckCopy(uint32_t group, const std::map<ChunkId, replication::test
     const uint64_t floor = durable ? cell.durable : cell.acknowledged;
     if (id.group != group || floor == 0) continue;
     const auto found = chunks.find(id.chunk_id());
-    const std::optional<uint64_t> number = found == chunks.end() ? 0 : CellNumber(id, found->second.bytes);
+    const std::optional<uint64_t> number = NumberOf(id, cell, found == chunks.end() ? std::string() : found->second.bytes);
     if (!number || *number >= floor) continue;
     bench_->Violation(Name(id) + " has write " + std::to_string(*number) + " in the " + (durable ? "durable " : "") + "copy at " + where + ", and " +
                       std::to_string(floor) + " is acknowledged" + (durable ? " as durable" : ""));

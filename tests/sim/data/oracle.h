@@ -18,7 +18,8 @@ namespace tarn::sim_data {
 
 inline constexpr uint32_t kCellBytes = 512;
 inline constexpr uint32_t kCellsPerChunk = 16;
-inline constexpr uint32_t kChunksPerGroup = 3;
+// The last cell of each chunk is written and cut off, by one worker of one client.
+inline constexpr uint32_t kTailSlot = kCellsPerChunk - 1;
 
 struct CellId {
   uint32_t group = 0;
@@ -29,7 +30,7 @@ struct CellId {
   uint32_t offset_bytes() const { return slot * kCellBytes; }
 };
 
-// The bytes of a cell's nth write; 0: never written.
+// The bytes of a cell's nth write; 0: never written, or cut off.
 std::string CellBytes(const CellId& cell, uint64_t number);
 // Which write the cell shows in a copy of its chunk; nullopt: a mixture, which no reader may see.
 std::optional<uint64_t> CellNumber(const CellId& cell, const std::string& chunk_bytes);
@@ -40,6 +41,8 @@ class Oracle {
   explicit Oracle(Bench* bench) : bench_(bench) {}
 
   uint64_t BeginWrite(const CellId& cell) { return ++cells_[cell].begun; }
+  // The same for a cut, after which the cell shows zeros. Cuts and writes of the cell are numbered together.
+  uint64_t BeginCut(const CellId& cell) { return cells_[cell].newest_cut = ++cells_[cell].begun; }
   void Acknowledged(const CellId& cell, uint64_t number, bool durable);
 
   struct ReadBegin {
@@ -70,7 +73,11 @@ class Oracle {
     uint64_t begun = 0;
     uint64_t acknowledged = 0;
     uint64_t durable = 0;
+    uint64_t newest_cut = 0;
   };
+  // Which write or cut a copy of the chunk shows.
+  static std::optional<uint64_t> NumberOf(const CellId& cell, const Cell& state, const std::string& chunk_bytes);
+
   Bench* const bench_;
   std::map<CellId, Cell> cells_;
   std::map<uint32_t, uint64_t> losses_;

@@ -62,6 +62,11 @@ void PlantBug(Plant plant, replication::testing::FakeNetwork* peers, std::map<Ta
         return reply.SerializeAsString();
       };
       return;
+    case Plant::kForgetWindows:
+      peers->tamper_request = Editor<proto::InstallWindowsRequest>(rpc::Method::kInstallWindows, [](TargetId, proto::InstallWindowsRequest* request) {
+        if (!request->forget()) request->clear_windows();
+      });
+      return;
     case Plant::kNone:
     case Plant::kNoSequences:    // client.cc
     case Plant::kNoLease:        // server.cc

@@ -77,12 +77,13 @@ int main(int argc, char** argv) {
     sum.crashes += outcome.crashes;
     sum.epochs += outcome.epochs;
     sum.losses += outcome.losses;
+    sum.damages += outcome.damages;
     if (outcome.violation.empty()) continue;
     ++failed;
     std::cout << "seed " << seed << " FAILED after " << outcome.violation_ns / 1'000'000 << " ms: " << outcome.violation << std::endl;
   }
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.writes << " acknowledged writes, " << sum.reads << " reads and "
-            << sum.commits << " commits checked, " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.losses
+            << sum.commits << " commits checked, " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.damages << " damaged blocks, " << sum.losses
             << " times all members had crashed\n";
   return failed == 0 ? 0 : 1;
 }

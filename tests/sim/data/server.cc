@@ -15,6 +15,8 @@ replication::testing::FakeTarget::Hooks MakeHooks(Bench* bench, std::function<vo
   hooks.want_map = [want_map = std::move(want_map)](TargetId, uint64_t) { want_map(); };
   hooks.task_delay_ns = [bench] { return bench->dice.LongTailed(200'000); };
   hooks.sync_delay_ms = bench->dice.Between(1, 20);
+  // Any two clocks, the leader's with it, differ by less than its margin.
+  hooks.clock_rate = 1.0 + 0.00095 * static_cast<double>(bench->dice.Between(-10, 10));
   return hooks;
 }
 
@@ -42,6 +44,7 @@ void Server::Start() {
   fetching_ = false;
   map_version_ = 0;
   reports_.clear();
+  repairing_.clear();
   target_.Start();
   Register();
   Heartbeat();
@@ -69,11 +72,11 @@ void Server::Adopt(const std::shared_ptr<const proto::ClusterMap>& map) {
 
 void Server::Register() {
   if (registered_) return;
-  const int64_t sent_ns = bench_->queue.now_ns();
+  const int64_t sent_ns = target_.NowNs();
   net_->Send(target_.id.value(), kLeaderNode, [this, process = process_, clean = clean_, sent_ns] {
     if (leader_->is_silent() || process != process_) return;
     leader_->Register(target_.id, process, clean);
-    lost_ = false;
+    if (target_.is_up()) lost_ = false;  // else it is a late copy
     net_->Send(kLeaderNode, target_.id.value(), [this, process, sent_ns, map = leader_->map()] {
       if (process != process_ || !target_.is_up()) return;
       registered_ = true;
@@ -88,7 +91,7 @@ void Server::Register() {
 void Server::Heartbeat() {
   bench_->queue.After(kHeartbeatNs, OfProcess([this] { Heartbeat(); }));
   if (!registered_) return;
-  const int64_t sent_ns = bench_->queue.now_ns();
+  const int64_t sent_ns = target_.NowNs();
   net_->Send(target_.id.value(), kLeaderNode, [this, process = process_, sent_ns, version = target_.engine()->map_version()] {
     if (leader_->is_silent() || !leader_->Heartbeat(target_.id, process, version)) return;
     net_->Send(kLeaderNode, target_.id.value(), [this, process, sent_ns, map = leader_->map()] {
@@ -97,6 +100,31 @@ void Server::Heartbeat() {
       Adopt(map);
     });
   });
+}
+
+void Server::ConfirmMap(std::function<void()> confirmed) {
+  if (!registered_) return;
+  net_->Send(target_.id.value(), kLeaderNode, [this, process = process_, version = target_.engine()->map_version(), confirmed = std::move(confirmed)] {
+    if (leader_->is_silent() || !leader_->Heartbeat(target_.id, process, version)) return;
+    net_->Send(kLeaderNode, target_.id.value(), [this, process, confirmed, map = leader_->map()] {
+      if (process != process_ || !target_.is_up()) return;
+      Adopt(map);
+      confirmed();
+    });
+  });
+}
+
+void Server::RepairDamage() {
+  if (!registered_ || !target_.is_up()) return;
+  for (const ChunkId chunk : target_.store.damaged_chunks()) {
+    const auto found = target_.store.chunks().find(chunk);
+    if (found == target_.store.chunks().end() || !repairing_.insert(chunk).second) continue;
+    target_.engine()->RepairChunk(found->second.group, chunk, [this, process = process_, chunk](const Status& status) {
+      if (process != process_) return;
+      bench_->Trace(name() + " repairs a chunk: " + status.ToString());
+      repairing_.erase(chunk);
+    });
+  }
 }
 
 void Server::FetchMap() {

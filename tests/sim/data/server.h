@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "chunkserver/replication/testing/fake_network.h"
@@ -30,6 +31,11 @@ class Server {
   replication::TargetReplication* engine() { return target_.engine(); }
   const replication::testing::FakeStore& store() const { return target_.store; }
   replication::testing::FakeStore& store() { return target_.store; }
+  // Asks the leader, and adopts its map; nothing if it does not answer.
+  void ConfirmMap(std::function<void()> confirmed);
+  // What scrubbing and readers have found to be damaged, and what they do about it.
+  void RepairDamage();
+
   std::string name() const { return "target " + std::to_string(target_.id.value()); }
 
  private:
@@ -51,6 +57,7 @@ class Server {
   uint64_t map_version_ = 0;
   bool fetching_ = false;
   std::list<proto::GroupReport> reports_;
+  std::set<ChunkId> repairing_;
   replication::testing::FakeTarget target_;
 };
 

@@ -1,6 +1,7 @@
 #include "tests/sim/data/world.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -19,19 +20,24 @@ namespace {
 
 constexpr int64_t kTickNs = 100 * sim::kMillisecond;
 // After the last fault the cluster is whole, and every operation answered, within this.
-constexpr int64_t kRestNs = 60 * sim::kSecond;
+constexpr int64_t kRestNs = 90 * sim::kSecond;
+constexpr int64_t kMendNs = 20 * sim::kSecond;
 
 class World {
  public:
   World(const Plan& plan, const TraceListener& listener) : bench_(plan, listener), net_(&bench_), leader_(&bench_), oracle_(&bench_), peers_(&bench_.queue) {
-    peers_.fate = [this](TargetId from, TargetId to, rpc::Method) { return net_.CallFate(from.value(), to.value()); };
+    peers_.fate = [this](TargetId from, TargetId to, rpc::Method method) {
+      replication::testing::CallFate fate = net_.CallFate(from.value(), to.value());
+      if (method == rpc::Method::kReplicate && accident_waits_) fate.request_lost |= AccidentHits(from);
+      return fate;
+    };
     for (uint32_t id = 1; id <= plan.targets; ++id) {
       servers_[TargetId(id)] = std::make_unique<Server>(TargetId(id), &bench_, &net_, &leader_, &peers_);
     }
     leader_.on_change = [this](const replication::GroupView& group) { CheckLoss(group); };
     PlantBug(plan.plant, &peers_, &servers_, &leader_);
-    const Client::World world{&bench_, &net_, &leader_, &oracle_, &servers_, [this](uint32_t group, bool durable) { CheckCopies(group, durable); }, &counts_};
-    for (uint32_t number = 0; number < plan.clients; ++number) clients_.push_back(std::make_unique<Client>(number, world));
+    const Client::World world{&bench_, &net_, &leader_, &oracle_, &servers_, [this](uint32_t group, bool durable) { CheckCopies(group, durable); }, &generations_, &counts_};
+    for (uint32_t number = 0; number < plan.clients + plan.readers; ++number) clients_.push_back(std::make_unique<Client>(number, world));
   }
 
   ~World() { bench_.queue.Close(); }
@@ -42,6 +48,7 @@ class World {
     for (const auto& [id, server] : servers_) server->Start();
     for (const auto& client : clients_) client->Start();
     Tick();
+    Scrub();
     ScheduleFaults();
     bench_.queue.RunFor(bench_.plan.faulty_ns);
     Calm();
@@ -68,6 +75,12 @@ class World {
     });
   }
 
+  // What scrubbing does.
+  void Scrub() {
+    bench_.queue.After(sim::kSecond, [this] { Scrub(); });
+    for (const auto& [id, server] : servers_) server->RepairDamage();
+  }
+
   Server* AnyServer() { return servers_.at(TargetId(bench_.dice.Below(bench_.plan.targets) + 1)).get(); }
 
   void ScheduleFaults() {
@@ -81,7 +94,11 @@ class World {
     });
     Every(plan.cut_every_ms, [this] { Cut(); });
     Every(plan.move_every_ms, [this] { leader_.MoveSomething(); });
-    Every(plan.fence_every_ms, [this] { Fence(); });
+    Every(plan.fence_every_ms, [this] { Fence(clients_[bench_.dice.Below(bench_.plan.clients)].get()); });
+    Every(plan.lonely_every_ms, [this] { Isolate(); });
+    Every(plan.accident_every_ms, [this] { accident_waits_ = true; });
+    Every(plan.full_every_ms, [this] { Fill(AnyServer()); });
+    Every(plan.damage_every_ms, [this] { Damage(AnyServer()); });
     Every(plan.outage_every_ms, [this] {
       if (leader_.is_silent()) return;
       leader_.SetSilent(true);
@@ -91,8 +108,65 @@ class World {
     });
   }
 
-  void Crash() {
-    Server* const server = AnyServer();
+  // A primary sends a change to its members, of whom some get it, and dies with the clients whose changes it has: nobody repeats these.
+  // True: this member does not get it.
+  bool AccidentHits(TargetId primary) {
+    if (hit_ != primary) {
+      hit_ = primary;
+      bench_.queue.After(1, [this, primary] { Accident(primary); });
+    }
+    return bench_.dice.Chance(0.5);
+  }
+  void Accident(TargetId primary) {
+    accident_waits_ = false;
+    hit_ = TargetId();
+    if (!bench_.faulty) return;
+    for (const replication::GroupView& group : leader_.groups()) {
+      if (group.primary() != primary) continue;
+      for (const auto& client : clients_) {
+        if (!client->WritesTo(static_cast<uint32_t>(group.id.value())) || fencing_.contains(client.get())) continue;
+        bench_.Trace("session " + std::to_string(client->session()) + " dies");
+        client->Die();
+        bench_.queue.After(bench_.dice.Between(100, 6'000) * sim::kMillisecond, [this, dead = client.get()] {
+          if (bench_.faulty) Fence(dead);
+        });
+      }
+    }
+    Crash(servers_.at(primary).get());
+  }
+
+  void Fill(Server* server) {
+    const bool is_brimful = bench_.dice.Chance(0.3);
+    bench_.Trace(server->name() + (is_brimful ? " is brimful" : " is full"));
+    server->store().available_bytes = 0;
+    server->store().is_brimful = is_brimful;
+    bench_.queue.After(bench_.dice.Between(300, 6'000) * sim::kMillisecond, [this, server] { Empty(server); });
+  }
+
+  void Empty(Server* server) {
+    server->store().available_bytes = uint64_t{1} << 40;
+    server->store().is_brimful = false;
+  }
+
+  // A block of one copy. Others of the chunk are whole, so it can be mended.
+  void Damage(Server* server) {
+    if (!server->is_up() || server->is_lost() || server->store().chunks().empty()) return;
+    auto chunk = server->store().chunks().begin();
+    std::advance(chunk, static_cast<ptrdiff_t>(bench_.dice.Below(server->store().chunks().size())));
+    if (chunk->second.bytes.empty() || !chunk->second.group.valid()) return;
+    const replication::GroupView& group = leader_.group(static_cast<uint32_t>(chunk->second.group.value()));
+    if (group.in_sync.size() < 2 || !group.IsInSync(server->target())) return;
+    for (const auto& [id, other] : servers_) {
+      if (other->store().damaged_chunks().contains(chunk->first)) return;
+    }
+    const uint64_t block = bench_.dice.Below((chunk->second.bytes.size() + 4'095) / 4'096);
+    bench_.Trace("damage in chunk " + ToString(chunk->first) + " at " + server->name());
+    server->store().Damage(chunk->first, block, bench_.dice.Chance(0.5) ? StatusCode::kCorruption : StatusCode::kIoError);
+    ++damages_;
+  }
+
+  void Crash() { Crash(AnyServer()); }
+  void Crash(Server* server) {
     if (!server->is_up()) return;
     ++crashes_;
     server->Crash();
@@ -115,6 +189,7 @@ class World {
   }
 
   void Cut() {
+    if (is_cut_) return;
     const auto any = [this] { return bench_.dice.Below(bench_.plan.targets + 1); };  // 0: the leader
     const uint64_t one = any(), other = bench_.dice.Chance(0.4) ? kLeaderNode : any();
     const bool whole_node = bench_.dice.Chance(0.3);
@@ -124,11 +199,31 @@ class World {
       net_.Cut(one, node);
       if (bench_.dice.Chance(0.7)) net_.Cut(node, one);
     }
-    bench_.queue.After(bench_.dice.Between(100, 6'000) * sim::kMillisecond, [this] { net_.Heal(); });
+    HealAfter(bench_.dice.Between(100, 8'000) * sim::kMillisecond);
   }
 
-  void Fence() {
-    Client* const client = clients_[bench_.dice.Below(clients_.size())].get();
+  void HealAfter(int64_t delay_ns) {
+    is_cut_ = true;
+    bench_.queue.After(delay_ns, [this] {
+      net_.Heal();
+      is_cut_ = false;
+    });
+  }
+
+  // A member of a whole group, more often than not its primary, from the leader and the other servers: its readers stay, and learn of nothing.
+  void Isolate() {
+    const replication::GroupView& group = leader_.group(static_cast<uint32_t>(bench_.dice.Below(bench_.plan.groups)) + 1);
+    if (is_cut_ || group.in_sync.size() < 2) return;
+    const uint64_t one = group.in_sync[bench_.dice.Chance(0.6) ? 0 : 1].value();
+    bench_.Trace("target " + std::to_string(one) + " reaches clients only");
+    for (uint64_t node = 0; node <= bench_.plan.targets; ++node) {
+      net_.Cut(one, node);
+      net_.Cut(node, one);
+    }
+    HealAfter(bench_.dice.Between(3'000, 8'000) * sim::kMillisecond);
+  }
+
+  void Fence(Client* client) {
     if (leader_.is_silent() || !fencing_.insert(client).second) return;
     leader_.Fence(client->session(), [this, client] {
       fencing_.erase(client);
@@ -144,8 +239,13 @@ class World {
     net_.Heal();
     if (leader_.is_silent()) leader_.SetSilent(false);
     for (const auto& [id, server] : servers_) {
+      Empty(server.get());
       if (!server->is_up()) server->Start();
     }
+    // What is left of damage then has no other copy any more: somebody writes it anew.
+    bench_.queue.After(kMendNs, [this] {
+      for (const auto& [id, server] : servers_) server->store().MendAll();
+    });
     bench_.queue.RunFor(3 * sim::kSecond);
     for (const auto& client : clients_) client->Finish();
   }
@@ -208,6 +308,7 @@ class World {
     outcome.crashes = crashes_;
     outcome.epochs = leader_.epochs();
     outcome.losses = oracle_.losses();
+    outcome.damages = damages_;
     return outcome;
   }
 
@@ -220,7 +321,12 @@ class World {
   std::vector<std::unique_ptr<Client>> clients_;
   std::set<Client*> fencing_;
   Counts counts_;
+  std::map<std::pair<uint32_t, uint32_t>, uint64_t> generations_;  // of cuts, by group and chunk
+  bool is_cut_ = false;
+  bool accident_waits_ = false;  // for a change to be sent
+  TargetId hit_;                 // the primary that it has met
   uint64_t crashes_ = 0;
+  uint64_t damages_ = 0;
 };
 
 }  // namespace

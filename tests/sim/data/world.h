@@ -19,6 +19,7 @@ struct Outcome {
   uint64_t commits = 0;
   uint64_t crashes = 0;
   uint64_t epochs = 0;
+  uint64_t damages = 0;   // blocks of single copies
   uint64_t losses = 0;    // times all in-sync members of a group had crashed: what was not durable may be gone
 };
 
