@@ -22,7 +22,8 @@ TEST(ReplicationSim, ASeedReplaysExactly) {
 }
 
 TEST(ReplicationSim, PlantedBugsAreFound) {
-  for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly, Plant::kNoSequences}) {
+  for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly, Plant::kNoSequences,
+                            Plant::kNoLease}) {
     bool found = false;
     for (uint64_t seed = 1; seed <= 20 && !found; ++seed) {
       Plan plan = DrawPlan(seed);
