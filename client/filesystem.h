@@ -10,12 +10,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "client/kernel_cache.h"
 #include "client/types.h"
+#include "common/base/byte_range.h"
 
 namespace tarn::rpc {
 class EventLoop;
@@ -113,9 +115,31 @@ class Filesystem {
   virtual void Flush(const FileHandlePtr& handle, StatusCallback done) = 0;
   // fsync(2): Flush, and on stable storage.
   virtual void Fsync(const FileHandlePtr& handle, StatusCallback done) = 0;
+  // fallocate(2). Nothing is reserved; kNotSupported: more than kZeroedBytesMax would have to be overwritten with zeros.
+  static constexpr uint64_t kZeroedBytesMax = 256 << 20;
+  virtual void Allocate(const FileHandlePtr& /*handle*/, AllocateMode /*mode*/, ByteRange /*range*/, StatusCallback done) {
+    done(Status(StatusCode::kNotSupported, "fallocate"));
+  }
   virtual void Release(const FileHandlePtr& handle) = 0;
   // Everything this client has written is visible and durable (syncfs, unmount).
   virtual void SyncAll(StatusCallback done) = 0;
+
+  // ---- Locks (docs/locks.md): flock and fcntl locks that hold on all mounts ----
+  virtual bool supports_locks() const { return false; }
+  // kWouldBlock: another owner has a lock there, and `wait` is not set. Waiting ends with the lock, with CancelLock (kInterrupted, and no lock was
+  // left behind), or with kDeadlock. kIoError: the owner's locks were lost with the client's session; it stays so until all of them are unlocked or
+  // the file is closed, and so do reads and writes through the handle. Returns what CancelLock takes; 0: nothing to cancel.
+  virtual uint64_t Lock(const FileHandlePtr& /*handle*/, const FileLock& /*lock*/, bool /*wait*/, StatusCallback done) {
+    done(Status(StatusCode::kNotSupported, "locks are the kernel's"));
+    return 0;
+  }
+  // May come at any time; the call of Lock is answered all the same.
+  virtual void CancelLock(uint64_t /*ticket*/) {}
+  virtual void Unlock(const FileHandlePtr& /*handle*/, const FileLock& /*range*/, StatusCallback done) { done(Status::Ok()); }
+  // A lock that this one would have to wait for; none: nullopt.
+  virtual void TestLock(const FileHandlePtr& /*handle*/, const FileLock& /*lock*/, Callback<std::optional<FileLock>> done) { done(std::optional<FileLock>()); }
+  // A process has closed one of its descriptors of the file: its POSIX locks on it go. Release does that for all that was locked through the handle.
+  virtual void ReleaseLocks(const FileHandlePtr& /*handle*/, uint64_t /*owner*/, StatusCallback done) { done(Status::Ok()); }
 
   // ---- Bulk ingest (tarn put) ----
   struct IngestFile {

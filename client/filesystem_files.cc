@@ -122,6 +122,7 @@ void FilesystemImpl::FinishOpen(const Attributes& attributes, Made made, OpenFla
 
 void FilesystemImpl::Read(const FileHandlePtr& handle, uint64_t offset, size_t length, Callback<ReadResult> done) {
   if (!handle->flags.read) return done(Status(StatusCode::kBadHandle, "the file was not opened for reading"));
+  if (locks_->LostBy(handle->locks)) return done(LockLost());
   const OpenInodePtr& open = handle->inode;
   const uint64_t changes = open->foreign_changes.load(std::memory_order_acquire);
   // Without its lease this client would not have been told.
@@ -168,6 +169,7 @@ void FilesystemImpl::Fsync(const FileHandlePtr& handle, StatusCallback done) {
 void FilesystemImpl::Release(const FileHandlePtr& handle) {
   CHECK(!handle->released.exchange(true), "a handle is released once");
   if (handle->created && handle->flags.write) NoteFirstUse(*handle);
+  locks_->ReleaseHandle(*handle);
   EndUse(handle->inode);
 }
 

@@ -13,6 +13,7 @@ FilesystemImpl::FilesystemImpl(Parts parts)
     : parts_(std::move(parts)),
       metadata_(parts_.metadata.get()),
       cache_(metadata_->coherence() != nullptr ? &metadata_->coherence()->cache() : nullptr),
+      locks_(Locks::Create(metadata_)),
       write_releases_([this](const std::vector<InodeId>& inodes, std::function<void()> done) {
         SendWriteReleases(inodes, std::move(done));
       }),
@@ -52,6 +53,7 @@ FilesystemImpl::~FilesystemImpl() {
                     synced.ToString());
     }
   }
+  locks_->Close();
   // No callback of the metadata half runs after this; the data plane's own end with it.
   metadata_->Shutdown(parts_.retry_deadline_ms);
   data_.reset();

@@ -18,6 +18,7 @@
 
 #include "client/data/data_plane.h"
 #include "client/filesystem.h"
+#include "client/locks.h"
 #include "client/meta/metadata_client.h"
 #include "client/open_files.h"
 #include "client/page_cache_views.h"
@@ -30,7 +31,7 @@
 
 namespace tarn::client {
 
-// Immutable after construction, but for the atomics.
+// Immutable after construction, but for the atomics and `locks`.
 class FileHandle {
  public:
   FileHandle(OpenInodePtr open_inode, OpenFlags open_flags, bool made, std::shared_ptr<ReadAheadState> read_ahead_state)
@@ -47,6 +48,7 @@ class FileHandle {
   const ErrorCursorPtr errors;
   std::atomic<bool> wrote = false;  // a write was asked for
   std::atomic<bool> released = false;
+  HandleLocks locks;
 };
 
 class FilesystemImpl final : public Filesystem {
@@ -105,8 +107,17 @@ class FilesystemImpl final : public Filesystem {
              StatusCallback done) override;
   void Flush(const FileHandlePtr& handle, StatusCallback done) override;
   void Fsync(const FileHandlePtr& handle, StatusCallback done) override;
+  void Allocate(const FileHandlePtr& handle, AllocateMode mode, ByteRange range, StatusCallback done) override;
   void Release(const FileHandlePtr& handle) override;
   void SyncAll(StatusCallback done) override;
+
+  // ---- filesystem_locks.cc ----
+  bool supports_locks() const override { return true; }
+  uint64_t Lock(const FileHandlePtr& handle, const FileLock& lock, bool wait, StatusCallback done) override;
+  void CancelLock(uint64_t ticket) override;
+  void Unlock(const FileHandlePtr& handle, const FileLock& range, StatusCallback done) override;
+  void TestLock(const FileHandlePtr& handle, const FileLock& lock, Callback<std::optional<FileLock>> done) override;
+  void ReleaseLocks(const FileHandlePtr& handle, uint64_t owner, StatusCallback done) override;
 
   void Ingest(const IngestFile& file, std::span<const uint8_t> bytes, Callback<Attributes> done) override;
 
@@ -211,6 +222,7 @@ class FilesystemImpl final : public Filesystem {
   };
   void FinishOpen(const Attributes& attributes, Made made, OpenFlags flags, Caller caller,
                   Callback<OpenedFile> done);
+  void AllocateGranted(const OpenInodePtr& open, AllocateMode mode, ByteRange range, StatusCallback done);
   // ---- filesystem_writes.cc ----
   void WriteNow(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes, StatusCallback done);
   // The write has begun; ends it.
@@ -227,6 +239,7 @@ class FilesystemImpl final : public Filesystem {
   Parts parts_;
   MetadataClient* const metadata_;  // of parts_
   NamespaceCache* const cache_;     // of metadata_; null: nothing is remembered
+  const std::shared_ptr<Locks> locks_;
   OpenFiles open_files_;
   WriteReleases write_releases_;
   PageCacheViews page_cache_views_;

@@ -12,6 +12,7 @@ namespace tarn::client {
 void FilesystemImpl::Write(const FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes,
                            StatusCallback done) {
   if (!handle->flags.write) return done(Status(StatusCode::kBadHandle, "the file was not opened for writing"));
+  if (locks_->LostBy(handle->locks)) return done(LockLost());
   if (!handle->flags.append && (offset > kFileSizeMax || bytes.size() > kFileSizeMax - offset)) {
     return done(Status(StatusCode::kFileTooLarge, "a file cannot be that large"));
   }
@@ -44,6 +45,8 @@ void FilesystemImpl::WriteGranted(const FileHandlePtr& handle, WriteGrant::Way w
     open->grant->End();
     done(status);
   };
+  // It may have waited for a new session.
+  if (locks_->LostBy(handle->locks)) return end(LockLost());
   if (way == WriteGrant::Way::kBuffered) return WriteNow(handle, offset, bytes, std::move(end));
   // Its own error only; the file's own flush hears of it again.
   const ErrorCursorPtr errors = open->data->NewErrorCursor();

@@ -84,6 +84,25 @@ struct ReadResult {
   std::shared_ptr<const void> keep_alive;
 };
 
+// fallocate(2). None set: the file has at least the size that the range ends with.
+struct AllocateMode {
+  bool keep_size = false;
+  bool punch_hole = false;  // the range reads as zeros; never changes the size
+  bool zero_range = false;  // likewise, and the size as without it
+};
+
+// Advisory locks (docs/locks.md).
+enum class LockSpace : uint8_t { kPosix, kFlock };
+inline constexpr uint64_t kLockLastMax = (uint64_t{1} << 63) - 1;  // to the end of the file, wherever that is
+struct FileLock {
+  LockSpace space = LockSpace::kPosix;
+  bool exclusive = false;
+  uint64_t first = 0;  // bytes [first, last]; of a flock always all
+  uint64_t last = kLockLastMax;
+  uint64_t owner = 0;  // a number of the kernel's: a process, or an open file description
+  uint32_t pid = 0;    // whom F_GETLK names; 0: not known here
+};
+
 struct FilesystemStatistics {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;

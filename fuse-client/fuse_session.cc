@@ -56,7 +56,7 @@ fuse_session* NewSession(const std::string& options, FuseMount& fuse_mount) {
   std::string values = options;
   std::array<char*, 4> arguments = {program.data(), flag.data(), values.data(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, arguments.data());
-  const fuse_lowlevel_ops operations = Operations();
+  const fuse_lowlevel_ops operations = Operations(fuse_mount.cluster_locks);
   fuse_session* session = fuse_session_new(&args, &operations, sizeof(operations), &fuse_mount);
   fuse_opt_free_args(&args);
   return session;
@@ -64,7 +64,8 @@ fuse_session* NewSession(const std::string& options, FuseMount& fuse_mount) {
 
 }  // namespace
 
-FuseSession::FuseSession(fuse_session* session, std::string path) : session_(session), path_(std::move(path)) {}
+FuseSession::FuseSession(fuse_session* session, FuseMount& fuse_mount, std::string path)
+    : session_(session), fuse_mount_(fuse_mount), path_(std::move(path)) {}
 
 Result<std::unique_ptr<FuseSession>> FuseSession::Mount(const KernelMount& mount, FuseMount& fuse_mount) {
   fuse_set_log_func(&LogFromLibfuse);
@@ -72,7 +73,7 @@ Result<std::unique_ptr<FuseSession>> FuseSession::Mount(const KernelMount& mount
   fuse_session* const session = NewSession(SessionOptions(mount, through_fusermount), fuse_mount);
   if (session == nullptr) return Status(StatusCode::kInternal, "libfuse refused the session's options");
   // From here on the destructor cleans up.
-  std::unique_ptr<FuseSession> mounted(new FuseSession(session, mount.path));
+  std::unique_ptr<FuseSession> mounted(new FuseSession(session, fuse_mount, mount.path));
   std::string libfuse_path = mount.path;
   if (!through_fusermount) {
     // libfuse takes an open connection under this name, and then owns the descriptor.
@@ -101,7 +102,9 @@ Status FuseSession::Serve(std::span<rpc::EventLoop* const> loops) {
   if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0) return Status::FromErrno(errno, "serve " + path_);
   std::vector<std::unique_ptr<RequestReader>> readers;
   for (rpc::EventLoop* const loop : loops) {
-    readers.push_back(std::make_unique<RequestReader>(session_, loop, [this](const Status& status) { End(status); }));
+    readers.push_back(std::make_unique<RequestReader>(session_, loop,
+                                                      fuse_mount_.cluster_locks ? &fuse_mount_.blocked_locks : nullptr,
+                                                      [this](const Status& status) { End(status); }));
   }
   Status end;
   {

@@ -37,11 +37,12 @@ class FuseSession {
   const std::string& device() const { return device_; }
 
  private:
-  FuseSession(fuse_session* session, std::string path);
+  FuseSession(fuse_session* session, FuseMount& fuse_mount, std::string path);
   Status Greet();
   void End(const Status& status);
 
   fuse_session* const session_;
+  FuseMount& fuse_mount_;
   const std::string path_;
   std::string device_;  // empty until mounted
 

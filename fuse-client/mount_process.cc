@@ -232,6 +232,7 @@ class MountProcess {
     const Timeouts limits{given.entry_timeout_s.value_or(kNoLimitS), given.attr_timeout_s.value_or(kNoLimitS),
                           given.negative_timeout_s.value_or(kNoLimitS)};
     mount_ = std::make_unique<FuseMount>(*filesystem_, clock_, ungranted, limits);
+    mount_->cluster_locks = filesystem_->supports_locks() && !given.local_locks;
     ASSIGN_OR_RETURN(session_, FuseSession::Mount(ToKernelMount(options_, mount_point_), *mount_));
     mount_->kernel.Attach(session_->session());
     filesystem_->SetKernelCache(&mount_->kernel);

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <future>
 #include <memory>
 #include <utility>
@@ -16,10 +17,21 @@ constexpr int kRequestsPerTurn = 16;
 // A request from this size on (a write) ends the turn as well.
 constexpr int kLargeRequestBytes = 64 << 10;
 
+// The beginning of struct fuse_in_header, and FUSE_INTERRUPT (linux/fuse.h, which does not go together with libfuse's).
+struct RequestHead {
+  uint32_t bytes;
+  uint32_t opcode;
+  uint64_t unique;
+};
+static_assert(sizeof(RequestHead) == 16, "as in linux/fuse.h");
+constexpr size_t kInHeaderBytes = 40;
+constexpr uint32_t kInterruptOpcode = 36;
+
 }  // namespace
 
-RequestReader::RequestReader(fuse_session* session, rpc::EventLoop* loop, std::function<void(const Status&)> on_end)
-    : session_(session), loop_(loop), fd_(fuse_session_fd(session)), on_end_(std::move(on_end)) {
+RequestReader::RequestReader(fuse_session* session, rpc::EventLoop* loop, BlockedLocks* locks,
+                             std::function<void(const Status&)> on_end)
+    : session_(session), loop_(loop), locks_(locks), fd_(fuse_session_fd(session)), on_end_(std::move(on_end)) {
   RunAndWait([this] { Start(); });
 }
 
@@ -53,9 +65,25 @@ void RequestReader::OnReadable() {
     if (got == -EINTR) continue;
     if (got == -EAGAIN) return;
     if (got <= 0) return End(got == 0 ? Status::Ok() : Status::FromErrno(-got, "read requests of the kernel"));
-    fuse_session_process_buf(session_, &buffer_);
+    Handle();
     if (got >= kLargeRequestBytes) return;
   }
+}
+
+void RequestReader::Handle() {
+  RequestHead head{};
+  if (locks_ != nullptr && (buffer_.flags & FUSE_BUF_IS_FD) == 0 && buffer_.size >= sizeof(head)) {
+    std::memcpy(&head, buffer_.mem, sizeof(head));
+    if (head.opcode == kInterruptOpcode) {
+      uint64_t interrupted = 0;
+      if (buffer_.size < kInHeaderBytes + sizeof(interrupted)) return;
+      std::memcpy(&interrupted, static_cast<const char*>(buffer_.mem) + kInHeaderBytes, sizeof(interrupted));
+      locks_->Interrupt(interrupted);
+      return;  // has no answer
+    }
+    BlockedLocks::SetCurrent(head.unique);
+  }
+  fuse_session_process_buf(session_, &buffer_);
 }
 
 void RequestReader::End(const Status& status) {

@@ -27,19 +27,42 @@ MetadataClient::MetadataClient(rpc::EventLoop* loop, const Clock* clock, Random*
           },
           options.retry_deadline_ms)),
       session_(MetadataSession::Create(loop, channel_, random, options.client_name,
-                                       [map = map_](uint64_t version) { map->NoticeVersion(version); })) {}
+                                       [map = map_](uint64_t version) { map->NoticeVersion(version); })) {
+  channel_->SetPushHandler(
+      [this](rpc::Method method, std::span<const uint8_t> message) { OnPush(method, message); });
+  channel_->SetConnectListener([this, session = std::weak_ptr<MetadataSession>(session_)] {
+    // It tells the server where pushes go from now on.
+    if (const auto alive = session.lock(); coherence_ != nullptr && alive != nullptr) alive->KeepAliveNow();
+    if (const auto listener = lock_listener()) listener->connected();
+  });
+}
+
+void MetadataClient::SetLockListener(LockListener listener) {
+  MutexLock lock(mutex_);
+  lock_listener_ = std::make_shared<const LockListener>(std::move(listener));
+}
+
+std::shared_ptr<const MetadataClient::LockListener> MetadataClient::lock_listener() const {
+  MutexLock lock(mutex_);
+  return lock_listener_;
+}
+
+void MetadataClient::OnPush(rpc::Method method, std::span<const uint8_t> message) {
+  if (method == rpc::Method::kInvalidate) {
+    if (coherence_ != nullptr) coherence_->OnPush(message);
+    return;
+  }
+  proto::LocksGrantedPush push;
+  const auto listener = lock_listener();
+  if (method != rpc::Method::kLocksGranted || listener == nullptr) return;
+  if (!push.ParseFromArray(message.data(), static_cast<int>(message.size()))) return;  // is asked for in time
+  listener->granted(SessionId(push.session()), std::vector<uint64_t>(push.waits().begin(), push.waits().end()));
+}
 
 void MetadataClient::EnableCaching(uint64_t cache_bytes_max) {
   coherence_ = std::make_unique<Coherence>(clock_, random_, channel_, cache_bytes_max);
   coherence_->SetSession(session_);
   session_->SetHooks(coherence_.get());
-  channel_->SetPushHandler([coherence = coherence_.get()](rpc::Method method, std::span<const uint8_t> message) {
-    if (method == rpc::Method::kInvalidate) coherence->OnPush(message);
-  });
-  // It tells the server where pushes go from now on.
-  channel_->SetConnectListener([session = std::weak_ptr<MetadataSession>(session_)] {
-    if (const auto alive = session.lock()) alive->KeepAliveNow();
-  });
 }
 
 MetadataClient::~MetadataClient() { Shutdown(kCloseDeadlineMs); }

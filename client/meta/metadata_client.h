@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "client/meta/metadata_session.h"
 #include "client/types.h"
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
@@ -55,6 +58,15 @@ class MetadataClient final : public MetadataForData {
   // Sent with reads that want a grant: invalid without caching.
   SessionId caching_session() const { return coherence_ != nullptr ? session_->id() : SessionId(); }
 
+  // Of waits for locks that were granted, under which session; and of a new connection to a server, which may have told
+  // of such before. On the loop's thread.
+  struct LockListener {
+    std::function<void(SessionId session, std::span<const uint64_t> waits)> granted;
+    std::function<void()> connected;
+  };
+  void SetLockListener(LockListener listener);
+  rpc::EventLoop* loop() const { return loop_; }
+
   // Before the first mutation. `volume` may be invalid (a tool).
   void OpenSession(VolumeId volume, StatusCallback done) { session_->Open(volume, std::move(done)); }
   void Mutate(proto::Mutation mutation, MetadataSession::MutationCallback done) {
@@ -86,6 +98,8 @@ class MetadataClient final : public MetadataForData {
   SessionId session() override { return session_->id(); }
 
  private:
+  std::shared_ptr<const LockListener> lock_listener() const;
+  void OnPush(rpc::Method method, std::span<const uint8_t> message);
   void FetchMap(uint64_t newer_than, Callback<ClusterMapCache::MapPtr> done);
 
   // Immutable after construction.
@@ -96,6 +110,8 @@ class MetadataClient final : public MetadataForData {
   std::unique_ptr<Coherence> coherence_;  // set before the first call, if at all
   const std::shared_ptr<ClusterMapCache> map_;
   const std::shared_ptr<MetadataSession> session_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const LockListener> lock_listener_ GUARDED_BY(mutex_);
   bool shut_down_ = false;  // touched by the owner's thread only
 };
 

@@ -28,7 +28,7 @@ constexpr std::array kFlags = {
     Flag{"dev", &MountOptions::dev, true},           Flag{"nodev", &MountOptions::dev, false},
     Flag{"exec", &MountOptions::noexec, false},      Flag{"noexec", &MountOptions::noexec, true},
     Flag{"sync", &MountOptions::sync, true},         Flag{"dirsync", &MountOptions::dirsync, true},
-    Flag{"nonempty", &MountOptions::nonempty, true},
+    Flag{"nonempty", &MountOptions::nonempty, true}, Flag{"local_locks", &MountOptions::local_locks, true},
 };
 
 struct Timeout {

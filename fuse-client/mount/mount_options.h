@@ -24,6 +24,7 @@ struct MountOptions {
   bool sync = false;
   bool dirsync = false;
   bool nonempty = false;
+  bool local_locks = false;  // the kernel keeps locks among the processes of this mount
   std::optional<bool> allow_other;  // unset: as root yes, else no (fuse.conf decides what users may)
   // Limits of what the kernel may believe; unset: as long as the metadata server grants it.
   std::optional<double> entry_timeout_s;

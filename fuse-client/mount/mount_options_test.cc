@@ -26,12 +26,13 @@ TEST(MountOptions, DefaultsAreSafe) {
 TEST(MountOptions, FstabLine) {
   const MountOptions options = Parse(
       "ro,_netdev,nofail,x-systemd.automount,noauto,suid,dev,noexec,attr_timeout=0.5,entry_timeout=0,"
-      "negative_timeout=1,memory_limit=256M,read_ahead_kb=1024,noallow_other,nonempty,log_level=debug");
+      "negative_timeout=1,memory_limit=256M,read_ahead_kb=1024,noallow_other,nonempty,local_locks,log_level=debug");
   EXPECT_TRUE(options.read_only);
   EXPECT_TRUE(options.suid);
   EXPECT_TRUE(options.dev);
   EXPECT_TRUE(options.noexec);
   EXPECT_TRUE(options.nonempty);
+  EXPECT_TRUE(options.local_locks);
   EXPECT_EQ(options.attr_timeout_s, 0.5);
   EXPECT_EQ(options.entry_timeout_s, 0.0);
   EXPECT_EQ(options.negative_timeout_s, 1.0);

@@ -1,5 +1,6 @@
 // Open files: create, open, read, write, flush, fsync, release.
 #include <fcntl.h>
+#include <linux/falloc.h>
 
 #include <cerrno>
 #include <climits>
@@ -55,7 +56,8 @@ void Admit(FuseMount& mount, const OpenedFile& opened, fuse_file_info* file) {
     // append may come. This way one write is one request, up to max_write.
     file->direct_io = 1;
   }
-  if (!writes) file->noflush = 1;  // nothing to report at close
+  // Nothing to report at close, and no locks to release.
+  if (!writes && !(mount.cluster_locks && mount.locks_used.load(std::memory_order_relaxed))) file->noflush = 1;
 }
 
 void Dismiss(FuseMount& mount, uint64_t id) {
@@ -243,8 +245,12 @@ void Flush(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info* file) {
   const std::shared_ptr<OpenedFileEntry> entry = FindFile(request, file);
   if (entry == nullptr) return;
   FuseMount& mount = MountOf(request);
-  mount.filesystem.Flush(entry->handle,
-                         [request, &mount](const Status& status) { ReplyChanged(request, mount, status); });
+  // What was written under a lock is at the servers before others get it.
+  mount.filesystem.Flush(entry->handle, [request, &mount, entry, owner = file->lock_owner](const Status& status) {
+    mount.filesystem.ReleaseLocks(entry->handle, owner, [request, &mount, status](const Status& /*released*/) {
+      ReplyChanged(request, mount, status);
+    });
+  });
 }
 
 void Fsync(fuse_req_t request, fuse_ino_t /*node*/, int /*datasync*/, fuse_file_info* file) {
@@ -253,6 +259,21 @@ void Fsync(fuse_req_t request, fuse_ino_t /*node*/, int /*datasync*/, fuse_file_
   FuseMount& mount = MountOf(request);
   mount.filesystem.Fsync(entry->handle,
                          [request, &mount](const Status& status) { ReplyChanged(request, mount, status); });
+}
+
+// The kernel has checked the mode, the limit of the process, and drops the pages concerned.
+void Allocate(fuse_req_t request, fuse_ino_t /*node*/, int given, off_t offset, off_t length, fuse_file_info* file) {
+  const std::shared_ptr<OpenedFileEntry> entry = FindFile(request, file);
+  if (entry == nullptr) return;
+  constexpr int kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+  if ((given & ~kKnown) != 0) return static_cast<void>(fuse_reply_err(request, EOPNOTSUPP));
+  client::AllocateMode mode;
+  mode.keep_size = (given & FALLOC_FL_KEEP_SIZE) != 0;
+  mode.punch_hole = (given & FALLOC_FL_PUNCH_HOLE) != 0;
+  mode.zero_range = (given & FALLOC_FL_ZERO_RANGE) != 0;
+  FuseMount& mount = MountOf(request);
+  mount.filesystem.Allocate(entry->handle, mode, {static_cast<uint64_t>(offset), static_cast<uint64_t>(length)},
+                            [request, &mount](const Status& status) { ReplyChanged(request, mount, status); });
 }
 
 void Release(fuse_req_t request, fuse_ino_t /*node*/, fuse_file_info* file) {
@@ -269,6 +290,7 @@ void AddFileOperations(fuse_lowlevel_ops* table) {
   table->write = &Write;
   table->flush = &Flush;
   table->fsync = &Fsync;
+  table->fallocate = &Allocate;
   table->release = &Release;
 }
 

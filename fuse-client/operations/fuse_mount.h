@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
 #include "fuse-client/operations/attributes.h"
+#include "fuse-client/operations/blocked_locks.h"
 #include "fuse-client/operations/directory_stream.h"
 #include "fuse-client/operations/fresh_files.h"
 #include "fuse-client/operations/handle_table.h"
@@ -49,6 +50,11 @@ class FuseMount {
   FreshFiles fresh_files;
   HandleTable<OpenedFileEntry> files;
   HandleTable<DirectoryStream> directories;
+  // Locks are the file system's, else the kernel's. Set before anything is served.
+  bool cluster_locks = false;
+  // Somebody has used one: from then on closing a file that was opened for reading sends FLUSH as well, since it ends the locks of its process.
+  std::atomic<bool> locks_used{false};
+  BlockedLocks blocked_locks{[this](uint64_t ticket) { filesystem.CancelLock(ticket); }};
   // Counts completed changes of anything, so that attributes kept from before can be told.
   std::atomic<uint64_t> changes{0};
 };

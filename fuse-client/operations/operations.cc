@@ -61,7 +61,8 @@ void Init(void* mount, fuse_conn_info* connection) {
     Want(connection, capability, false);
   }
 #if TARN_FUSE_MODERN
-  // Requests end by themselves at the library's deadline; without interrupts libfuse keeps no list of those in flight.
+  // Requests end by themselves at the library's deadline, but for locks: those are found without libfuse
+  // (blocked_locks.h), which so keeps no list of the requests in flight.
   connection->no_interrupt = 1;
 #endif
   spdlog::info("FUSE connection opened, protocol={}.{}", connection->proto_major, connection->proto_minor);
@@ -71,7 +72,7 @@ void Init(void* mount, fuse_conn_info* connection) {
 
 void AddSessionOperations(fuse_lowlevel_ops* table) { table->init = &Init; }
 
-fuse_lowlevel_ops Operations() {
+fuse_lowlevel_ops Operations(bool cluster_locks) {
   fuse_lowlevel_ops table{};
   AddSessionOperations(&table);
   AddNamespaceOperations(&table);
@@ -79,6 +80,7 @@ fuse_lowlevel_ops Operations() {
   AddDirectoryOperations(&table);
   AddFileOperations(&table);
   AddXattrOperations(&table);
+  if (cluster_locks) AddLockOperations(&table);
   return table;
 }
 

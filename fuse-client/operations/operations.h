@@ -4,17 +4,16 @@
 //
 // Absent on purpose:
 //   fsyncdir         changes of a directory are durable when they return; ENOSYS makes the kernel succeed without
-//   asking again lseek            ENOSYS makes the kernel treat files as without holes fallocate        ENOSYS makes it
-//   EOPNOTSUPP, so that posix_fallocate(3) writes zeros instead copy_file_range  ENOSYS makes the kernel copy through
-//   the page cache flock, getlk, setlk   the kernel keeps locks itself, among the processes of this mount access
-//   default_permissions: the kernel checks
+//   asking again lseek            ENOSYS makes the kernel treat files as without holes copy_file_range  ENOSYS makes
+//   the kernel copy through the page cache access           default_permissions: the kernel checks
+// With local locks also flock, getlk, setlk: the kernel then keeps locks itself, among the processes of this mount.
 #pragma once
 
 #include <fuse3/fuse_lowlevel.h>
 
 namespace tarn::fuse {
 
-fuse_lowlevel_ops Operations();
+fuse_lowlevel_ops Operations(bool cluster_locks);
 
 // Each of these sets its part of the table.
 void AddNamespaceOperations(fuse_lowlevel_ops* table);
@@ -22,6 +21,7 @@ void AddAttributeOperations(fuse_lowlevel_ops* table);
 void AddDirectoryOperations(fuse_lowlevel_ops* table);
 void AddFileOperations(fuse_lowlevel_ops* table);
 void AddXattrOperations(fuse_lowlevel_ops* table);
+void AddLockOperations(fuse_lowlevel_ops* table);
 // `init`: what we ask of the kernel.
 void AddSessionOperations(fuse_lowlevel_ops* table);
 

@@ -321,6 +321,23 @@ void MemoryFilesystem::Write(const FileHandlePtr& handle, uint64_t offset, std::
   Answer(Bind(std::move(done), std::move(status)));
 }
 
+void MemoryFilesystem::Allocate(const FileHandlePtr& handle, client::AllocateMode mode, ByteRange range,
+                                StatusCallback done) {
+  const MemoryHandle& file = FromHandle(handle);
+  MutexLock lock(mutex_);
+  const Result<uint64_t> size = tree_.Size(file.inode);
+  Status status = size.status();
+  const uint64_t old_size = size.ok() ? size.value() : 0;
+  const uint64_t end = mode.keep_size || mode.punch_hole ? std::min(range.end(), old_size) : range.end();
+  const bool zeroes = mode.punch_hole || mode.zero_range;
+  const uint64_t begin = zeroes ? range.offset : std::max(range.offset, old_size);
+  if (status.ok() && begin < end) {
+    status = tree_.Write(file.inode, begin, std::vector<uint8_t>(static_cast<size_t>(end - begin)));
+  }
+  lock.Unlock();
+  Answer(Bind(std::move(done), std::move(status)));
+}
+
 void MemoryFilesystem::Flush(const FileHandlePtr& /*handle*/, StatusCallback done) {
   Answer(Bind(std::move(done), Status::Ok()));
 }

@@ -68,6 +68,8 @@ class MemoryFilesystem final : public client::Filesystem {
   void OpenFile(InodeId inode, client::OpenFlags flags, client::Callback<client::OpenedFile> done) override;
   void Read(const client::FileHandlePtr& handle, uint64_t offset, size_t length,
             client::Callback<client::ReadResult> done) override;
+  void Allocate(const client::FileHandlePtr& handle, client::AllocateMode mode, ByteRange range,
+                client::StatusCallback done) override;
   void Write(const client::FileHandlePtr& handle, uint64_t offset, std::span<const uint8_t> bytes,
              client::StatusCallback done) override;
   void Flush(const client::FileHandlePtr& handle, client::StatusCallback done) override;

@@ -19,6 +19,7 @@ constexpr size_t kDeadDataForgottenPerStepMax = 1024;
 
 bool Maintenance::Step() {
   context_->coherence->Tick();
+  if (context_->locks->any()) context_->locks->Sweep();
   if (!context_->replicator->HoldsLease()) return false;
   CloseExpiredSessions();
   UpdateTargets();
@@ -33,7 +34,9 @@ bool Maintenance::Step() {
 
 void Maintenance::CloseExpiredSessions() {
   for (const SessionId session : context_->sessions->TakeExpired(kSessionsClosedPerStepMax)) {
-    if (context_->coherence->HoldsAnyWrite(session)) {
+    // Others are about to get its locks, and believe that nobody writes any more.
+    const Result<bool> has_locks = context_->state->HasLocks(session);
+    if (context_->coherence->HoldsAnyWrite(session) || !has_locks.ok() || *has_locks) {
       FenceSession(session);
     } else {
       CloseSession(session);
@@ -55,7 +58,7 @@ void Maintenance::FenceSession(SessionId session) {
       std::move(mutations), [this, session](const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return context_->sessions->Retry(session);
         if (replies[0].status() != 0) spdlog::error("a session cannot be fenced: {}", replies[0].message());
-        spdlog::info("session is fenced: it does not answer and holds write grants session={}", session.value());
+        spdlog::info("session is fenced: it does not answer and holds write grants or locks session={}", session.value());
         MutexLock lock(mutex_);
         fenced_[session] = context_->state->cluster_map()->version();
       });
@@ -80,10 +83,12 @@ void Maintenance::CloseSession(SessionId session) {
   mutations[0].mutable_close_session()->set_session(session.value());
   mutations[0].mutable_close_session()->set_expired(true);
   SessionKeeper* sessions = context_->sessions;
+  LockNotifier* locks = context_->locks;
   context_->proposer->Submit(std::move(mutations),
-                             [sessions, session](const Status& status, std::span<proto::MutationReply>) {
+                             [sessions, locks, session](const Status& status, std::span<proto::MutationReply>) {
                                if (!status.ok()) return sessions->Retry(session);
                                sessions->Remove(session);
+                               locks->Detach(session);
                                spdlog::info("session expired session={}", session.value());
                              });
 }

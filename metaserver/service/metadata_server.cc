@@ -20,6 +20,7 @@
 #include "metaserver/service/group_client.h"
 #include "metaserver/service/data_reconciler.h"
 #include "metaserver/service/group_keeper.h"
+#include "metaserver/service/lock_notifier.h"
 #include "metaserver/service/maintenance.h"
 #include "metaserver/service/member_service.h"
 #include "metaserver/service/member_table.h"
@@ -117,6 +118,7 @@ class MetadataServerImpl final : public MetadataServer {
   std::unique_ptr<StateApplier> applier_;
   SessionKeeper sessions_;
   PushCoordinator coherence_;
+  LockNotifier locks_;
   ServerRegistry servers_;
   MemberTable members_;
   ServiceContext context_;
@@ -259,6 +261,7 @@ Status MetadataServerImpl::OpenLog() {
   context_.proposer = proposer_.get();
   context_.sessions = &sessions_;
   context_.coherence = &coherence_;
+  context_.locks = &locks_;
   coherence_.SetSettle([this](InodeId inode, std::vector<SessionId> holders, auto done) {
     SettleOrphan(inode, holders, std::move(done));
   });
@@ -282,11 +285,12 @@ Status MetadataServerImpl::OpenLog() {
   context_.reconciler = reconciler_.get();
   applier_->SetListener({.gained = [this](uint64_t term) { OnGained(term); },
                          .lost = [this] { OnLost(); },
-                         .wants_changes = [this] { return begins_to_lead_ || coherence_.WantsChanges(); },
+                         .wants_changes = [this] { return begins_to_lead_ || coherence_.WantsChanges() || locks_.any(); },
                          .applied =
                              [this](const auto& entry, const auto& replies, const auto& changes) {
                                if (begins_to_lead_) BeginGranting();
                                coherence_.OnApplied(entry, replies, changes);
+                               locks_.OnApplied(changes);
                              },
                          .failed = [this](const Status& status) { OnFailed(status); },
                          .install = [this](const CheckpointRequest& request) { return InstallCheckpoint(request); }});

@@ -14,6 +14,7 @@
 #include "metaserver/service/mutation_rules.h"
 #include "metaserver/service/recalls.h"
 #include "metaserver/state/ops/mark_writing.h"
+#include "proto/locks.pb.h"
 #include "proto/member.pb.h"
 #include "proto/metadata.pb.h"
 #include "proto/types.pb.h"
@@ -59,7 +60,7 @@ void MetadataService::Handle(rpc::Request request, ResponderPtr responder) {
   } else if (request.method == Method::kMutateBatch) {
     MutateBatch(request, std::move(responder));
   } else if (!HandleNamespaceRead(request, responder) && !HandleClusterRead(request, responder) &&
-             !HandleCoherence(request, responder)) {
+             !HandleCoherence(request, responder) && !HandleLocks(request, responder)) {
     responder->Fail(Status(StatusCode::kNotSupported, "method " + std::to_string(static_cast<int>(request.method)) +
                                                           " is not one of a metadata server"));
   }
@@ -182,6 +183,32 @@ bool MetadataService::HandleCoherence(const rpc::Request& request, ResponderPtr&
   }
 }
 
+bool MetadataService::HandleLocks(const rpc::Request& request, ResponderPtr& responder) {
+  const StateMachine& state = *context_->state;
+  switch (request.method) {
+    case Method::kTestLock:
+      AnswerRead<proto::TestLockRequest, proto::TestLockReply>(
+          request, std::move(responder),
+          [&](const auto& message, auto* reply) { return state.TestLock(message, reply); });
+      return true;
+    case Method::kLockWaits:
+      AnswerRead<proto::LockWaitsRequest, proto::LockWaitsReply>(
+          request, std::move(responder), [&](const auto& message, auto* reply) {
+            const SessionId session(message.session());
+            if (!context_->sessions->Touch(session)) {
+              return Status(StatusCode::kUnknownSession,
+                            "session " + std::to_string(session.value()) + " is not open");
+            }
+            // Before it is read, so that no grant falls between.
+            context_->locks->Attach(session, request.peer);
+            return state.LockWaits(message, reply);
+          });
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool MetadataService::HandleClusterRead(const rpc::Request& request, ResponderPtr& responder) {
   const StateMachine& state = *context_->state;
   PushCoordinator* const coherence = context_->coherence;
@@ -280,6 +307,7 @@ Status MetadataService::Admit(const rpc::Request& request, const proto::Mutation
                   "the server has room for " + std::to_string(kSessionsMax) + " sessions");
   }
   context_->coherence->Attach(SessionId(mutation.session()), request.peer);
+  if (mutation.lock().wait()) context_->locks->Attach(SessionId(mutation.session()), request.peer);
   if (context_->sessions->Touch(SessionId(mutation.session()))) return Status::Ok();
   return Status(StatusCode::kUnknownSession, "session " + std::to_string(mutation.session()) + " is not open");
 }
@@ -291,6 +319,7 @@ void MetadataService::Remember(proto::Mutation::OpCase op, SessionId closed, pro
     reply->set_lease_ms(static_cast<uint32_t>(context_->sessions->lease_ms()));
   } else if (op == proto::Mutation::kCloseSession) {
     context_->sessions->Remove(closed);
+    context_->locks->Detach(closed);
   }
 }
 

@@ -41,6 +41,7 @@ class MetadataService {
   bool HandleNamespaceRead(const rpc::Request& request, ResponderPtr& responder);
   bool HandleClusterRead(const rpc::Request& request, ResponderPtr& responder);
   bool HandleCoherence(const rpc::Request& request, ResponderPtr& responder);
+  bool HandleLocks(const rpc::Request& request, ResponderPtr& responder);
   Status ReadStatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const;
   Status ReadClusterMap(const proto::GetClusterMapRequest& request, proto::GetClusterMapReply* reply) const;
   Status KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply);

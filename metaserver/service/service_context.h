@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/fault/fault_points.h"
 #include "metaserver/replication/replicator.h"
+#include "metaserver/service/lock_notifier.h"
 #include "metaserver/service/member_table.h"
 #include "metaserver/service/proposer.h"
 #include "metaserver/service/push_coordinator.h"
@@ -46,6 +47,7 @@ struct ServiceContext {
   Proposer* proposer = nullptr;
   SessionKeeper* sessions = nullptr;
   PushCoordinator* coherence = nullptr;
+  LockNotifier* locks = nullptr;
   ServerRegistry* servers = nullptr;
   ReplicationKeeper* replication = nullptr;
   DataReconciler* reconciler = nullptr;

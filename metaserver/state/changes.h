@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/ids.h"
@@ -29,12 +30,15 @@ struct ChangeSet {
   std::vector<ChangedName> names;
   std::vector<ChangedInode> inodes;
   std::vector<InodeId> held_orphans;  // removed ones that wait for SettleOrphan
+  std::vector<std::pair<SessionId, Sequence>> locks_granted;  // waits that have ended; nobody caches those
 
+  // Of what may be cached.
   bool empty() const { return names.empty() && inodes.empty() && held_orphans.empty(); }
   void Clear() {
     names.clear();
     inodes.clear();
     held_orphans.clear();
+    locks_granted.clear();
   }
   // The entry of the inode: a new one, or the one it has.
   ChangedInode& Inode(InodeId inode) {

@@ -63,6 +63,7 @@ class CommandContext {
   uint64_t random_seed() const { return command_->random_seed(); }
   const proto::Caller& caller() const { return command_->mutation().caller(); }
   SessionId session() const { return SessionId(command_->mutation().session()); }
+  Sequence sequence() const { return Sequence(command_->mutation().sequence()); }
   const KvView& view() const { return state_->transaction; }
   const proto::ClusterMap& map() const { return *state_->map; }
   proto::StateHeader& header() { return state_->header; }
@@ -99,6 +100,7 @@ class CommandContext {
   void NoteLeaves(InodeId directory, InodeId inode);
   // It lost its last name; its attributes are as before that.
   void NoteRemoved(const proto::Attributes& inode);
+  void NoteLockGranted(SessionId session, Sequence wait) { state_->changes.locks_granted.emplace_back(session, wait); }
   void NoteHeldOrphan(InodeId inode) { state_->changes.held_orphans.push_back(inode); }
 
   // The attributes changed: ctime and change counter. The caller puts the inode.

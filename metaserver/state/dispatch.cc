@@ -42,6 +42,10 @@ Status RunNamespaceOperation(CommandContext* context, const proto::Mutation& mut
       return ops::RemoveXattr(context, mutation.remove_xattr(), reply);
     case proto::Mutation::kReleaseOrphan:
       return ops::ReleaseOrphan(context, mutation.release_orphan(), reply);
+    case proto::Mutation::kLock:
+      return ops::Lock(context, mutation.lock(), reply);
+    case proto::Mutation::kCancelLock:
+      return ops::CancelLock(context, mutation.cancel_lock(), reply);
     case proto::Mutation::kSettleOrphan:
       return ops::SettleOrphan(context, mutation.settle_orphan(), reply);
     case proto::Mutation::kReserveDataIds:

@@ -82,6 +82,22 @@ std::string OrphanKey(SessionId session, InodeId inode) {
 std::string OrphanHolderKey(InodeId inode, SessionId session) {
   return TwoIds(KeyKind::kOrphanHolder, inode.value(), session.value());
 }
+
+std::string FileLocksKey(InodeId inode, uint8_t space) {
+  std::string key = OneId(KeyKind::kFileLocks, inode.value());
+  key.push_back(static_cast<char>(space));
+  return key;
+}
+std::string SessionLockCountKey(SessionId session) { return OneId(KeyKind::kSessionLocks, session.value()); }
+std::string SessionLockKey(SessionId session, InodeId inode, uint8_t space) {
+  std::string key = TwoIds(KeyKind::kSessionLocks, session.value(), inode.value(), 1);
+  key.push_back(static_cast<char>(space));
+  return key;
+}
+std::string LockWaitKey(SessionId session, Sequence sequence) {
+  return TwoIds(KeyKind::kLockWait, session.value(), sequence.value());
+}
+
 std::string VolumeKey(VolumeId volume) { return OneId(KeyKind::kVolume, volume.value()); }
 
 std::string VolumeNameKey(std::string_view name) {
@@ -118,6 +134,8 @@ std::string XattrPrefix(InodeId inode) { return OneId(KeyKind::kXattr, inode.val
 std::string SessionResultPrefix(SessionId session) { return OneId(KeyKind::kSessionResult, session.value()); }
 std::string OrphanPrefix(SessionId session) { return OneId(KeyKind::kOrphan, session.value()); }
 std::string OrphanHolderPrefix(InodeId inode) { return OneId(KeyKind::kOrphanHolder, inode.value()); }
+std::string SessionLockPrefix(SessionId session) { return OneId(KeyKind::kSessionLocks, session.value()); }
+std::string LockWaitPrefix(SessionId session) { return OneId(KeyKind::kLockWait, session.value()); }
 std::string PurgePrefix(VolumeId volume) { return OneId(KeyKind::kPurge, volume.value()); }
 std::string DeadDataOfTargetPrefix(TargetId target) { return OneId(KeyKind::kDeadDataOfTarget, target.value()); }
 
@@ -136,6 +154,11 @@ std::optional<std::string_view> ParseXattrKey(std::string_view key) {
 std::optional<VolumeId> VolumeOfPurgeKey(std::string_view key) {
   if (!IsKind(key, KeyKind::kPurge) || key.size() != 13) return std::nullopt;
   return VolumeId(static_cast<uint32_t>(ReadBigEndian(key.substr(1, 4))));
+}
+
+std::optional<SessionLockKeyParts> ParseSessionLockKey(std::string_view key) {
+  if (!IsKind(key, KeyKind::kSessionLocks) || key.size() != 18) return std::nullopt;
+  return SessionLockKeyParts{.inode = InodeId(ReadBigEndian(key.substr(9, 8))), .space = static_cast<uint8_t>(key[17])};
 }
 
 std::optional<uint64_t> ParseTrailingId(std::string_view key) {

@@ -20,9 +20,11 @@ enum class KeyKind : char {
   kDeadDataCount = 'C',     // -> count (8)
   kDentry = 'D',            // parent (8) cookie (8) name -> DentryRecord
   kDirectorySize = 'E',     // inode (8) -> DirectorySize (56)
+  kFileLocks = 'F',         // inode (8) space (1) -> LockTableRecord
   kDeadData = 'G',          // data id (8) -> DeadDataRecord
   kOrphanHolder = 'H',      // inode (8) session (8) -> empty: the orphans again, by inode
   kInode = 'I',             // inode (8) -> InodeRecord
+  kSessionLocks = 'J',      // session (8) -> count (8); session (8) inode (8) space (1) -> empty: locks or waits there
   kUnpropagated = 'K',      // place (8) -> directory (8): its size has changes that its parent has not heard of
   kLinkedFileHome = 'L',    // inode (8) -> directory (8): which one counts a file that has or had several names
   kSessionNonce = 'N',      // nonce (8) -> session (8)
@@ -36,6 +38,7 @@ enum class KeyKind : char {
   kVolume = 'V',            // volume (4) -> Volume, without its counters
   kVolumeName = 'W',        // name -> volume (8)
   kXattr = 'X',             // inode (8) name -> the value
+  kLockWait = 'Y',          // session (8) sequence (8) -> LockWaitRecord
   kUnknownData = 'Z',       // data id (8) -> UnknownDataRecord
 };
 
@@ -54,6 +57,11 @@ std::string SessionNonceKey(uint64_t nonce);
 std::string SessionResultKey(SessionId session, Sequence sequence);
 std::string OrphanKey(SessionId session, InodeId inode);
 std::string OrphanHolderKey(InodeId inode, SessionId session);
+// `space`: 0 POSIX, 1 flock.
+std::string FileLocksKey(InodeId inode, uint8_t space);
+std::string SessionLockCountKey(SessionId session);
+std::string SessionLockKey(SessionId session, InodeId inode, uint8_t space);
+std::string LockWaitKey(SessionId session, Sequence sequence);
 std::string VolumeKey(VolumeId volume);
 std::string VolumeNameKey(std::string_view name);
 std::string VolumeCountersKey(VolumeId volume);
@@ -72,6 +80,9 @@ std::string XattrPrefix(InodeId inode);
 std::string SessionResultPrefix(SessionId session);
 std::string OrphanPrefix(SessionId session);
 std::string OrphanHolderPrefix(InodeId inode);
+// Its count comes first.
+std::string SessionLockPrefix(SessionId session);
+std::string LockWaitPrefix(SessionId session);
 std::string PurgePrefix(VolumeId volume);
 std::string DeadDataOfTargetPrefix(TargetId target);
 
@@ -85,6 +96,11 @@ std::optional<DentryKeyParts> ParseDentryKey(std::string_view key);
 // The name at the end of an xattr key.
 std::optional<std::string_view> ParseXattrKey(std::string_view key);
 std::optional<VolumeId> VolumeOfPurgeKey(std::string_view key);
+struct SessionLockKeyParts {
+  InodeId inode;
+  uint8_t space = 0;
+};
+std::optional<SessionLockKeyParts> ParseSessionLockKey(std::string_view key);
 // The last eight bytes of a key that ends with an id.
 std::optional<uint64_t> ParseTrailingId(std::string_view key);
 struct DeadDataOfTargetKeyParts {

@@ -42,6 +42,10 @@ TEST(Keys, HaveTheirGoldenBytes) {
   EXPECT_EQ(Hex(VolumeCountersKey(VolumeId(0x01020304))), "5501020304");
   EXPECT_EQ(Hex(VolumeKey(VolumeId(0x01020304))), "5601020304");
   EXPECT_EQ(VolumeNameKey("default"), "Wdefault");
+  EXPECT_EQ(Hex(FileLocksKey(InodeId(kId), 1)), "46010203040506070801");
+  EXPECT_EQ(Hex(SessionLockCountKey(SessionId(kId))), "4a0102030405060708");
+  EXPECT_EQ(Hex(SessionLockKey(SessionId(kId), InodeId(16), 1)), "4a0102030405060708000000000000001001");
+  EXPECT_EQ(Hex(LockWaitKey(SessionId(kId), Sequence(255))), "59010203040506070800000000000000ff");
   EXPECT_EQ(Hex(XattrKey(InodeId(kId), "user.a")), "580102030405060708757365722e61");
 }
 
@@ -96,6 +100,11 @@ TEST(Keys, ForeignKeysDoNotParse) {
   EXPECT_FALSE(ParseXattrKey("X12345678").has_value());
   EXPECT_FALSE(ParseDeadDataOfTargetKey("Q12").has_value());
   EXPECT_FALSE(ParseTrailingId("S123").has_value());
+  EXPECT_FALSE(ParseSessionLockKey(SessionLockCountKey(SessionId(1))).has_value());
+  const auto lock = ParseSessionLockKey(SessionLockKey(SessionId(kId), InodeId(16), 1));
+  ASSERT_TRUE(lock.has_value());
+  EXPECT_EQ(lock->inode, InodeId(16));
+  EXPECT_EQ(lock->space, 1);
 }
 
 TEST(SmallValues, HaveTheirGoldenBytes) {

@@ -8,6 +8,7 @@
 #include "metaserver/state/command_context.h"
 #include "metaserver/state/dispatch.h"
 #include "metaserver/state/exactly_once.h"
+#include "metaserver/state/file_locks.h"
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/limits.h"
 #include "metaserver/state/namespace_reads.h"
@@ -95,6 +96,13 @@ class StateMachineImpl final : public StateMachine {
   Status ListXattr(const proto::ListXattrRequest& request, proto::ListXattrReply* reply) const override {
     return ListXattrs(*store_, InodeId(request.inode()), reply);
   }
+  Status TestLock(const proto::TestLockRequest& request, proto::TestLockReply* reply) const override {
+    return TestFileLock(*store_, request, reply);
+  }
+  Status LockWaits(const proto::LockWaitsRequest& request, proto::LockWaitsReply* reply) const override {
+    return ListLockWaits(*store_, request, reply);
+  }
+  Result<bool> HasLocks(SessionId session) const override { return SessionHasLocks(*store_, session); }
   Status StatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const override;
   Status GetVolume(const proto::GetVolumeRequest& request, proto::GetVolumeReply* reply) const override;
   Status ListVolumes(proto::ListVolumesReply* reply) const override { return ListAllVolumes(*store_, reply); }

@@ -50,6 +50,10 @@ class StateMachine {
   virtual Status ReadDir(const proto::ReadDirRequest& request, proto::ReadDirReply* reply) const = 0;
   virtual Status GetXattr(const proto::GetXattrRequest& request, proto::GetXattrReply* reply) const = 0;
   virtual Status ListXattr(const proto::ListXattrRequest& request, proto::ListXattrReply* reply) const = 0;
+  virtual Status TestLock(const proto::TestLockRequest& request, proto::TestLockReply* reply) const = 0;
+  virtual Status LockWaits(const proto::LockWaitsRequest& request, proto::LockWaitsReply* reply) const = 0;
+  // Holds or waits for any.
+  virtual Result<bool> HasLocks(SessionId session) const = 0;
   virtual Status StatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const = 0;
   virtual Status GetVolume(const proto::GetVolumeRequest& request, proto::GetVolumeReply* reply) const = 0;
   virtual Status ListVolumes(proto::ListVolumesReply* reply) const = 0;

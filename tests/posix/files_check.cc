@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <thread>
 
@@ -157,6 +158,55 @@ TEST_F(Files, PosixFallocateGrowsTheFile) {
   EXPECT_EQ(posix_fallocate(file.fd(), 0, 100'000), 0);
   EXPECT_EQ(StatOf(Path("f")).st_size, 100'000);
   EXPECT_EQ(ReadAt(file.fd(), 6, 0), std::string("data\0\0", 6));
+}
+
+TEST_F(Files, FallocateZeroesAndGrows) {
+  File file(Path("f"), O_RDWR | O_CREAT);
+  WriteAt(file.fd(), "0123456789", 0);
+  const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  EXPECT_EQ(fallocate(file.fd(), punch, 2, 3), 0) << errno;
+  EXPECT_EQ(ReadAt(file.fd(), 20, 0), std::string("01\0\0\0" "56789", 10));
+  EXPECT_EQ(fallocate(file.fd(), punch, 8, 100), 0) << errno;
+  EXPECT_EQ(fallocate(file.fd(), punch, 50, 100), 0) << errno;
+  EXPECT_EQ(ReadAt(file.fd(), 20, 0), std::string("01\0\0\0" "567\0\0", 10));
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_KEEP_SIZE, 0, 1000), 0) << errno;
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 6, 1000), 0) << errno;
+  EXPECT_EQ(StatOf(Path("f")).st_size, 10);
+  EXPECT_EQ(ReadAt(file.fd(), 20, 0), std::string("01\0\0\0" "5\0\0\0\0", 10));
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_ZERO_RANGE, 1, 5000), 0) << errno;
+  EXPECT_EQ(StatOf(Path("f")).st_size, 5001);
+  EXPECT_EQ(ReadAt(file.fd(), 20, 0), std::string("0", 1) + std::string(19, '\0'));
+  const timespec before = StatOf(Path("f")).st_mtim;
+  EXPECT_EQ(fallocate(file.fd(), 0, 3 * kMiB, 7), 0) << errno;
+  EXPECT_EQ(StatOf(Path("f")).st_size, static_cast<off_t>(3 * kMiB + 7));
+  const timespec after = StatOf(Path("f")).st_mtim;
+  EXPECT_TRUE(after.tv_sec > before.tv_sec || (after.tv_sec == before.tv_sec && after.tv_nsec > before.tv_nsec));
+  EXPECT_EQ(ReadAt(file.fd(), 3, 2 * kMiB), std::string(3, '\0'));
+  EXPECT_EQ(fallocate(file.fd(), 0, 0, 10), 0) << errno;
+  EXPECT_EQ(StatOf(Path("f")).st_size, static_cast<off_t>(3 * kMiB + 7));
+}
+
+TEST_F(Files, FallocateRefusesWhatItCannot) {
+  File file(Path("f"), O_RDWR | O_CREAT);
+  EXPECT_EQ(fallocate(file.fd(), 0, 0, 0), -1);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE, 0, 10), -1);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_COLLAPSE_RANGE, 0, 4096), -1);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  EXPECT_EQ(fallocate(file.fd(), 0, std::numeric_limits<off_t>::max() - 10, 10), -1);
+  EXPECT_EQ(errno, EFBIG);
+  EXPECT_EQ(fallocate(File(Path("f"), O_RDONLY).fd(), 0, 0, 10), -1);
+  EXPECT_EQ(errno, EBADF);
+  EXPECT_EQ(StatOf(Path("f")).st_size, 0);
+}
+
+// An open file for appending may be zeroed anywhere, too.
+TEST_F(Append, FallocateSaysWhere) {
+  WriteFile(Path("f"), "0123456789");
+  File file(Path("f"), O_RDWR | O_APPEND);
+  EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4), 0) << errno;
+  EXPECT_EQ(ReadAt(file.fd(), 20, 0), std::string("\0\0\0\0" "456789", 10));
 }
 
 TEST_F(Files, KernelCopies) {

@@ -1,10 +1,11 @@
-// Ends a session: its unlinked files that it held open go, its remembered results are forgotten.
+// Ends a session: its locks are released, its unlinked files that it held open go, its remembered results are forgotten.
 //
 // A client closes its own session only; the leader closes those that expired. kUnknownSession: it is not open (any
 // more); kInvalidArgument: another client's.
 #include <string>
 #include <vector>
 
+#include "metaserver/state/file_locks.h"
 #include "metaserver/state/inode_lifecycle.h"
 #include "metaserver/state/ops/ops.h"
 
@@ -39,6 +40,7 @@ Status CloseSession(CommandContext* context, const proto::CloseSessionOp& op, pr
   if (!record) {
     return Status(StatusCode::kUnknownSession, "session " + std::to_string(session.value()) + " is not open");
   }
+  RETURN_IF_ERROR(ReleaseLocksOfSession(context, session));
   RETURN_IF_ERROR(ReleaseOrphans(context, session));
   ASSIGN_OR_RETURN(std::vector<std::string> results, KeysWith(*context, SessionResultPrefix(session)));
   for (std::string& key : results) context->transaction().Delete(std::move(key));

@@ -26,6 +26,8 @@ Status CommitWrite(CommandContext* context, const proto::CommitWriteOp& op, prot
 Status AllocateData(CommandContext* context, const proto::AllocateDataOp& op, proto::MutationReply* reply);
 Status SetXattr(CommandContext* context, const proto::SetXattrOp& op, proto::MutationReply* reply);
 Status RemoveXattr(CommandContext* context, const proto::RemoveXattrOp& op, proto::MutationReply* reply);
+Status Lock(CommandContext* context, const proto::LockOp& op, proto::MutationReply* reply);
+Status CancelLock(CommandContext* context, const proto::CancelLockOp& op, proto::MutationReply* reply);
 Status ReleaseOrphan(CommandContext* context, const proto::ReleaseOrphanOp& op, proto::MutationReply* reply);
 Status SettleOrphan(CommandContext* context, const proto::SettleOrphanOp& op, proto::MutationReply* reply);
 Status ReserveDataIds(CommandContext* context, const proto::ReserveDataIdsOp& op, proto::MutationReply* reply);
