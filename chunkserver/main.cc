@@ -103,6 +103,7 @@ tarn::Status Run(const tarn::chunk::Options& options) {
   server_options.node = options.node.empty() ? HostName() : options.node;
   server_options.zone = options.zone;
   server_options.loop_threads = options.loop_threads;
+  server_options.may_use_io_uring = options.disk_reads == "auto";
   server_options.replication.copy_bytes_per_second = options.copy_rate;
   server_options.fault_delay_ms = options.fault_delay_ms;
   server_options.software_version = TARN_VERSION;

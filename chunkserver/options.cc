@@ -49,6 +49,7 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       ->transform(CLI::AsSizeValue(false));
   Add(app, "cache-bytes", options.cache_bytes, "Memory for the index, of all directories together (suffixes k, m, g)")->transform(CLI::AsSizeValue(false));
   Add(app, "loop-threads", options.loop_threads, "Threads that serve connections");
+  Add(app, "disk-reads", options.disk_reads, "auto: io_uring where the kernel allows it; threads: never");
   Add(app, "copy-rate", options.copy_rate, "Bytes per second that each target sends to bring other copies up to date (suffixes k, m, g); 0: no bound")
       ->transform(CLI::AsSizeValue(false));
   Add(app, "scrub-rate", options.scrub_rate, "Bytes per second that each target reads to find damage (suffixes k, m, g); 0: only in rounds that are asked for")
@@ -85,6 +86,7 @@ Status ValidateOptions(const Options& options) {
   if (options.cache_bytes < kCacheBytesMin) return refuse("--cache-bytes is below 8 MiB");
   if (options.loop_threads == 0 || options.loop_threads > kLoopThreadsMax) return refuse("--loop-threads is not from 1 to 64");
   if (options.scrub_interval < 1) return refuse("--scrub-interval is below one second");
+  if (options.disk_reads != "auto" && options.disk_reads != "threads") return refuse("--disk-reads is neither auto nor threads");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
   return Status::Ok();
 }

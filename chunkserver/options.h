@@ -24,6 +24,7 @@ struct Options {
   uint64_t reserve_bytes = 0;  // 0: computed
   uint64_t cache_bytes = 256u << 20;
   uint32_t loop_threads = 1;
+  std::string disk_reads = "auto";
   uint64_t copy_rate = 200u << 20;  // bytes per second
   uint64_t scrub_rate = 32u << 20;  // bytes per second
   int64_t scrub_interval = 7 * 86'400;  // seconds

@@ -57,7 +57,9 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
                                                                     .link = server->link_.get(),
                                                                     .buffers = server->buffers_.get(),
                                                                     .write_budget = &server->write_budget_,
-                                                                    .incarnation = server->incarnation_.value()});
+                                                                    .incarnation = server->incarnation_.value(),
+                                                                    // Faults are those of the threads' way.
+                                                                    .may_use_io_uring = options.may_use_io_uring && !environment.faults->armed()});
   server->serving_ = true;
   server->link_->Start();
   return server;

@@ -30,6 +30,7 @@ struct ChunkServerOptions {
   std::string zone;
   std::string software_version;
   uint32_t loop_threads = 1;
+  bool may_use_io_uring = true;  // for reads of what is not in memory
   uint32_t change_threads = 8;  // for each target: writes of clients and of other members, copies
   replication::ReplicationOptions replication;
   GroupSurveyOptions survey;

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "chunkserver/replication/target_replication.h"
+#include "chunkserver/service/disk_read.h"
 #include "chunkserver/store/chunk_reader.h"
+#include "common/rpc/event_loop.h"
 #include "proto/metadata.pb.h"
 
 namespace tarn::chunk {
@@ -18,6 +20,10 @@ namespace {
 // Up to here a copy is cheaper than sendfile's set-up.
 constexpr uint32_t kCopyBytesMax = 64u << 10;
 constexpr uint32_t kDataIdsListedMax = 65'536;  // of one answer
+// What is brought from the disk on a loop. A read of more bytes keeps the loop from others for longer than it takes to wake a thread, and
+// several threads copy on several processors.
+constexpr uint32_t kLoopBytesMax = 128u << 10;
+constexpr size_t kLoopPiecesMax = 8;
 // Room for a parsed read.
 constexpr size_t kReadArenaBytes = 512;
 
@@ -133,6 +139,7 @@ void DataService::HandleRead(const rpc::Request& request, const ResponderPtr& re
   read.epoch = Epoch(message->chunk().epoch());
   read.verify_at_source = message->verify_at_source();
   read.primary_is_silent = message->primary_is_silent();
+  read.loop = request.loop;
   if (parts_.view->groups()->Check(message->chunk()) == GroupTable::Verdict::kCurrent) {
     HostedTarget* const target = FindOrFail(TargetId(message->chunk().target()), *responder);
     if (target != nullptr) Read(*target, read, responder);
@@ -227,34 +234,71 @@ void DataService::Read(HostedTarget& target, const ReadCall& read, const Respond
 void DataService::ReadAdmitted(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder) {
   if (read.verify_at_source) {
     OnWorker(target, responder, [=, this, &target] { ReadVerified(target, read, /*may_repair=*/true, responder); });
-  } else if (!ReadCached(target, read.request, responder)) {
-    OnWorker(target, responder, [=, this, &target] { ReadBlocking(target, read.request, responder); });
+  } else if (!ReadOnLoop(target, read, responder)) {
+    ReadOnWorker(target, read.request, responder);
   }
 }
 
-bool DataService::ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
-  const std::optional<Result<store::ReadPlan>> planned = target.store()->PlanReadInMemory(read);
+bool DataService::ReadOnLoop(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder) {
+  std::optional<Result<store::ReadPlan>> planned = target.store()->PlanReadInMemory(read.request);
   if (!planned) return false;
   if (!planned->ok()) {
     responder->Fail(planned->status());
     return true;
   }
-  const store::ReadPlan& plan = **planned;
+  store::ReadPlan& plan = **planned;
   if (plan.length == 0) {
     responder->Reply(ReplyOf(plan));
     return true;
   }
+  const bool may_wait = target.disk_gate().is_open();
+  Buffer bytes;
   if (SendsPages(plan)) {
-    if (!store::ChunkReader::IsCached(plan)) return false;
-    target.NoteRead(plan.length);
-    ReplyPages(plan, *responder);
-    return true;
+    if (store::ChunkReader::IsCached(plan)) {
+      target.NoteRead(plan.length);
+      ReplyPages(plan, *responder);
+      return true;
+    }
+  } else if (may_wait || store::ChunkReader::IsCached(plan)) {
+    // Measured on Linux 6.18: even with RWF_NOWAIT the kernel begins to fetch what is missing.
+    bytes = parts_.buffers->Allocate(plan.length);
+    if (store::ChunkReader::ReadCached(plan, bytes.span())) {
+      target.NoteRead(plan.length);
+      responder->Reply(ReplyOf(plan), std::move(bytes));
+      return true;
+    }
   }
-  Buffer bytes = parts_.buffers->Allocate(plan.length);
-  if (!store::ChunkReader::ReadCached(plan, bytes.span())) return false;
-  target.NoteRead(plan.length);
-  responder->Reply(ReplyOf(plan), std::move(bytes));
+  return may_wait && ReadFromDisk(target, read, std::move(plan), std::move(bytes), responder);
+}
+
+bool DataService::ReadFromDisk(HostedTarget& target, const ReadCall& read, store::ReadPlan plan, Buffer bytes, const ResponderPtr& responder) {
+  if (!parts_.may_use_io_uring || io_uring_refused_.load(std::memory_order_relaxed)) return false;
+  if (plan.length > kLoopBytesMax || plan.pieces.size() > kLoopPiecesMax) return false;
+  if (read.loop == nullptr || !read.loop->InLoopThread()) return false;
+  const Result<rpc::FileReadRing*> ring = read.loop->FileReads();
+  if (!ring.ok()) {
+    if (!io_uring_refused_.exchange(true)) spdlog::info("threads read what is not in memory reason=\"{}\"", ring.status().message());
+    return false;
+  }
+  if (bytes.empty()) bytes = parts_.buffers->Allocate(plan.length);
+  DiskRead::Start(**ring, target.disk_gate(), std::move(plan), std::move(bytes),
+                  [=, this, &target, request = read.request](bool is_complete, const store::ReadPlan& done_plan, Buffer done_bytes) {
+                    if (!is_complete) return ReadOnWorker(target, request, responder);
+                    target.NoteRead(done_plan.length);
+                    // The pages are in memory now: copying them once more, into the socket, is saved.
+                    if (SendsPages(done_plan)) return ReplyPages(done_plan, *responder);
+                    responder->Reply(ReplyOf(done_plan), std::move(done_bytes));
+                  });
   return true;
+}
+
+void DataService::ReadOnWorker(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {
+  // Shared, since a task must be copyable.
+  const auto passage = std::make_shared<DiskReadGate::Passage>(target.disk_gate());
+  OnWorker(target, responder, [=, this, &target] {
+    ReadBlocking(target, read, responder);
+    (void)passage;  // until here
+  });
 }
 
 void DataService::ReadBlocking(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder) {

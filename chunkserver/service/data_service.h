@@ -1,10 +1,12 @@
 // The data protocol (proto/data.proto): answers reads, writes, truncations and commits of the targets of this server.
 //
-// Reads that are in the page cache are answered on the connection's loop thread, small ones by copying, large ones with sendfile(2); everything that may wait for the disk goes
-// to a bounded pool of workers. Whether this copy may answer, and every change, is up to the target's replication. A request for a group whose map
+// Reads that are in the page cache are answered on the connection's loop thread, small ones by copying, large ones with sendfile(2). What lies on
+// the disk is brought by the loop's io_uring, so that no other thread has to be woken, as long as the target's disk answers; everything else that
+// may wait for the disk, and all of it where there is no io_uring, goes to a bounded pool of workers. Whether this copy may answer, and every change, is up to the target's replication. A request for a group whose map
 // is not here yet waits for one refresh of the map.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "chunkserver/service/cluster_view.h"
@@ -26,6 +28,7 @@ struct DataServiceParts {
   BufferPool* buffers = nullptr;
   WriteBudget* write_budget = nullptr;
   uint64_t incarnation = 0;
+  bool may_use_io_uring = true;
 };
 
 // Thread-safe.
@@ -50,6 +53,7 @@ class DataService {
     Epoch epoch;
     bool verify_at_source = false;
     bool primary_is_silent = false;
+    rpc::EventLoop* loop = nullptr;  // of the connection
   };
 
   // Runs `serve` when the address fits to the map (perhaps after a refresh), else answers why not.
@@ -62,8 +66,10 @@ class DataService {
   void ReadElastic(const proto::ReadChunkRequest& message, const ResponderPtr& responder);
   void ReadAdmitted(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
   void Read(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
-  // True if it was answered without waiting.
-  bool ReadCached(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
+  // On a connection's loop: answers at once from memory, or later from the disk. False: a worker has to do it.
+  bool ReadOnLoop(HostedTarget& target, const ReadCall& read, const ResponderPtr& responder);
+  bool ReadFromDisk(HostedTarget& target, const ReadCall& read, store::ReadPlan plan, Buffer bytes, const ResponderPtr& responder);
+  void ReadOnWorker(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
   void ReadBlocking(HostedTarget& target, const store::ReadRequest& read, const ResponderPtr& responder);
   // What is damaged is first brought back from another copy, if there is one.
   void ReadVerified(HostedTarget& target, const ReadCall& read, bool may_repair, const ResponderPtr& responder);
@@ -76,6 +82,7 @@ class DataService {
   void StatData(HostedTarget& target, const proto::StatDataRequest& request, const ResponderPtr& responder);
 
   const DataServiceParts parts_;
+  std::atomic<bool> io_uring_refused_{false};  // and logged
 };
 
 }  // namespace tarn::chunk

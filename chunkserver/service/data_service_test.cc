@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -14,6 +17,7 @@
 #include "chunkserver/replication/target_replication.h"
 #include "chunkserver/service/peer_service.h"
 #include "chunkserver/service/service_fixture.h"
+#include "common/base/unique_fd.h"
 #include "common/checksum/block_sums.h"
 #include "common/rpc/frame_client.h"
 #include "proto/data.pb.h"
@@ -85,7 +89,8 @@ class FakeReplication final : public replication::TargetReplication {
   std::atomic<uint64_t> map_version_ = 0;
 };
 
-class DataServiceTest : public TargetDirectories {
+// The parameter: whether io_uring may be used.
+class DataServiceTest : public TargetDirectories, public testing::WithParamInterface<bool> {
  protected:
   DataServiceTest() {
     auto loop = rpc::EventLoop::Start("test");
@@ -118,7 +123,8 @@ class DataServiceTest : public TargetDirectories {
                                                               .link = link_.get(),
                                                               .buffers = buffers_.get(),
                                                               .write_budget = &write_budget_,
-                                                              .incarnation = 42});
+                                                              .incarnation = 42,
+                                                              .may_use_io_uring = GetParam()});
     peer_service_ = std::make_unique<PeerService>(targets_.get(), &peer_budget_, &faults_);
     auto frames = rpc::FrameServer::Start(
         {}, [](const proto::HelloRequest&, proto::HelloReply*) { return Status::Ok(); },
@@ -188,6 +194,63 @@ class DataServiceTest : public TargetDirectories {
     request.set_durable(true);
     return CallWith(*client_, rpc::Method::kWriteChunk, request, bytes, reply);
   }
+  Status WriteAt(uint32_t offset, const std::string& bytes) {
+    proto::WriteChunkRequest request;
+    *request.mutable_chunk() = Address();
+    request.set_offset_bytes(offset);
+    request.set_piece_sums(ComputePieceSums(offset, {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}));
+    request.set_durable(true);
+    proto::WriteChunkReply reply;
+    return CallWith(*client_, rpc::Method::kWriteChunk, request, bytes, &reply);
+  }
+  std::string RandomBytes(size_t size) {
+    std::string bytes(size, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random_.Next());
+    return bytes;
+  }
+  std::string WriteBlocks(size_t blocks) {
+    std::string bytes = RandomBytes(blocks * 4096);
+    const Status written = WriteAt(0, bytes);
+    EXPECT_TRUE(written.ok()) << written.ToString();
+    return bytes;
+  }
+  // What was written lies only on the disk afterwards.
+  void DropPages() {
+    ASSERT_TRUE(target().store()->Commit().ok());
+    for (const auto& segment : std::filesystem::directory_iterator(Directory("a") + "/segments")) {
+      const UniqueFd file(open(segment.path().c_str(), O_RDWR | O_CLOEXEC));
+      ASSERT_EQ(fdatasync(file.get()), 0);
+      ASSERT_EQ(posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+    }
+  }
+  // Its bytes, whose sums hold; else why not.
+  std::future<std::string> StartRead(uint32_t offset, uint32_t length) {
+    proto::ReadChunkRequest request;
+    *request.mutable_chunk() = Address();
+    request.set_offset_bytes(offset);
+    request.set_length_bytes(length);
+    const auto done = std::make_shared<std::promise<std::string>>();
+    client_->Call(rpc::Method::kReadChunk, request, {}, [done, offset](const rpc::Reply& reply) {
+      proto::ReadChunkReply message;
+      if (const Status parsed = rpc::ParseReply(reply, &message); !parsed.ok()) return done->set_value(parsed.ToString());
+      if (FindBadPiece(offset, reply.payload, message.block_sums())) return done->set_value("a sum does not hold");
+      done->set_value(std::string(reply.payload.begin(), reply.payload.end()));
+    });
+    return done->get_future();
+  }
+  std::string ReadBytes(uint32_t offset, uint32_t length) { return StartRead(offset, length).get(); }
+  // The target's only worker waits for the promise.
+  std::promise<void> BlockWorker() {
+    std::promise<void> release;
+    const auto released = std::make_shared<std::future<void>>(release.get_future());
+    EXPECT_TRUE(target().workers()->Submit([released] { released->wait(); }));
+    return release;
+  }
+  bool LoopHasFileReads() {
+    std::promise<bool> answer;
+    loop_->Post([&] { answer.set_value(loop_->FileReads().ok()); });
+    return answer.get_future().get();
+  }
   uint64_t MapVersionOfStaleEpoch(rpc::Method method, const google::protobuf::MessageLite& request) {
     std::promise<std::pair<StatusCode, uint64_t>> done;
     client_->Call(method, request, {}, [&](const rpc::Reply& reply) {
@@ -214,7 +277,7 @@ class DataServiceTest : public TargetDirectories {
   std::shared_ptr<rpc::FrameClient> client_;
 };
 
-TEST_F(DataServiceTest, WhatWasWrittenIsRead) {
+TEST_P(DataServiceTest, WhatWasWrittenIsRead) {
   proto::WriteChunkReply written;
   ASSERT_TRUE(Write("hello", &written).ok());
   EXPECT_EQ(written.chunk_bytes(), 5u);
@@ -227,7 +290,7 @@ TEST_F(DataServiceTest, WhatWasWrittenIsRead) {
   EXPECT_EQ(write_budget_.bytes(), 0u);
 }
 
-TEST_F(DataServiceTest, ACopyThatMayNotAnswerSaysSo) {
+TEST_P(DataServiceTest, ACopyThatMayNotAnswerSaysSo) {
   proto::ReadChunkReply reply;
   for (const StatusCode code : {StatusCode::kAskPrimary, StatusCode::kUnavailable}) {
     replication_->verdict = {.code = code, .map_version = 0};
@@ -240,7 +303,7 @@ TEST_F(DataServiceTest, ACopyThatMayNotAnswerSaysSo) {
   EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kReadChunk, request), 9u);
 }
 
-TEST_F(DataServiceTest, AnOlderEpochIsToldTheMapVersionAndANewerOneWaitsForTheMap) {
+TEST_P(DataServiceTest, AnOlderEpochIsToldTheMapVersionAndANewerOneWaitsForTheMap) {
   proto::ReadChunkRequest request;
   *request.mutable_chunk() = Address(kEpoch - 1);
   request.set_length_bytes(4096);
@@ -249,14 +312,14 @@ TEST_F(DataServiceTest, AnOlderEpochIsToldTheMapVersionAndANewerOneWaitsForTheMa
   EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kReadChunk, request), 1u) << "the metadata server has no newer one";
 }
 
-TEST_F(DataServiceTest, AFailedChangeCarriesTheMapVersion) {
+TEST_P(DataServiceTest, AFailedChangeCarriesTheMapVersion) {
   replication_->change_answer = {.status = Status(StatusCode::kStaleEpoch, "not the primary"), .map_version = 8, .outcome = {}, .durable = false};
   proto::TruncateChunkRequest request;
   *request.mutable_chunk() = Address();
   EXPECT_EQ(MapVersionOfStaleEpoch(rpc::Method::kTruncateChunk, request), 8u);
 }
 
-TEST_F(DataServiceTest, ACommitNamesTheGroupsOfOtherPrimaries) {
+TEST_P(DataServiceTest, ACommitNamesTheGroupsOfOtherPrimaries) {
   replication_->not_primary = {GroupId(3)};
   proto::CommitTargetRequest request;
   request.set_target(kTarget);
@@ -277,7 +340,7 @@ TEST_F(DataServiceTest, ACommitNamesTheGroupsOfOtherPrimaries) {
   EXPECT_EQ(client_->CallAndWait(rpc::Method::kCommitTarget, request, &reply).code(), StatusCode::kWrongIncarnation);
 }
 
-TEST_F(DataServiceTest, WhatIsDamagedIsRepairedAndThenRead) {
+TEST_P(DataServiceTest, WhatIsDamagedIsRepairedAndThenRead) {
   proto::WriteChunkReply written;
   const std::string bytes(4096, 'x');
   ASSERT_TRUE(Write(bytes, &written).ok());
@@ -307,7 +370,7 @@ TEST_F(DataServiceTest, WhatIsDamagedIsRepairedAndThenRead) {
   EXPECT_EQ(report.scrub().errors_repaired(), 1u);
 }
 
-TEST_F(DataServiceTest, ListsDataIdsInPages) {
+TEST_P(DataServiceTest, ListsDataIdsInPages) {
   for (const uint64_t data : {5, 900, 77, 6}) {
     proto::WriteChunkReply reply;
     ASSERT_TRUE(Write("something", &reply, data).ok());
@@ -331,7 +394,7 @@ TEST_F(DataServiceTest, ListsDataIdsInPages) {
   EXPECT_EQ(client_->CallAndWait(rpc::Method::kListData, request, &second).code(), StatusCode::kWrongIncarnation);
 }
 
-TEST_F(DataServiceTest, PeerMethodsAreForChunkServers) {
+TEST_P(DataServiceTest, PeerMethodsAreForChunkServers) {
   proto::ReplicateRequest request;
   request.mutable_member()->set_target(kTarget);
   proto::ReplicateReply reply;
@@ -346,7 +409,7 @@ TEST_F(DataServiceTest, PeerMethodsAreForChunkServers) {
   peer->Close();
 }
 
-TEST_F(DataServiceTest, PeersHaveRoomOfTheirOwn) {
+TEST_P(DataServiceTest, PeersHaveRoomOfTheirOwn) {
   auto clients = write_budget_.Admit(1 << 20);  // all that clients may hold
   proto::WriteChunkReply written;
   EXPECT_EQ(Write("hello", &written).code(), StatusCode::kResourceExhausted);
@@ -386,7 +449,7 @@ TEST(ReceiverOf, FindsTheAddressOfEveryPeerMessage) {
   EXPECT_EQ(ReceiverOf(rpc::Method::kConfirmChanges, {reinterpret_cast<const uint8_t*>(confirm_text.data()), confirm_text.size()}), TargetId(9));
 }
 
-TEST_F(DataServiceTest, MemberAnswersWithoutItsPrimaryOnceTheEpochIsConfirmed) {
+TEST_P(DataServiceTest, MemberAnswersWithoutItsPrimaryOnceTheEpochIsConfirmed) {
   proto::WriteChunkReply written;
   ASSERT_TRUE(Write("hello", &written).ok());
   replication_->verdict = {.code = StatusCode::kAskPrimary};
@@ -398,6 +461,89 @@ TEST_F(DataServiceTest, MemberAnswersWithoutItsPrimaryOnceTheEpochIsConfirmed) {
   replication_->confirmed_verdict = {.code = StatusCode::kAskPrimary};
   EXPECT_EQ(ReadWithoutPrimary(&read).code(), StatusCode::kAskPrimary);
 }
+
+TEST_P(DataServiceTest, WhatIsOnlyOnTheDiskIsRead) {
+  const std::string bytes = WriteBlocks(64);
+  for (const uint32_t length : {4096u, 40960u, 262144u}) {
+    DropPages();
+    EXPECT_EQ(ReadBytes(0, length), bytes.substr(0, length));
+    EXPECT_EQ(ReadBytes(0, length), bytes.substr(0, length)) << "from memory now";
+  }
+  // Some of it is in memory.
+  DropPages();
+  EXPECT_EQ(ReadBytes(8192, 4096), bytes.substr(8192, 4096));
+  EXPECT_EQ(ReadBytes(0, 32768), bytes.substr(0, 32768));
+  DropPages();
+  EXPECT_EQ(ReadBytes(8192, 4096), bytes.substr(8192, 4096));
+  EXPECT_EQ(ReadBytes(0, 262144), bytes.substr(0, 262144));
+}
+
+TEST_P(DataServiceTest, PiecesAndHolesAreReadTogether) {
+  std::string expected(12 * 4096, '\0');
+  for (const uint32_t block : {9u, 1u, 5u}) {
+    const std::string bytes = RandomBytes(4096);
+    expected.replace(block * 4096, 4096, bytes);
+    ASSERT_TRUE(WriteAt(block * 4096, bytes).ok());
+  }
+  expected.resize(10 * 4096);  // the chunk ends there
+  DropPages();
+  EXPECT_EQ(ReadBytes(0, 12 * 4096), expected);
+}
+
+TEST_P(DataServiceTest, WhoeverWaitsForTheDiskNeedsAThreadOnlyWithoutIoUring) {
+  const std::string bytes = WriteBlocks(64);
+  if (GetParam() && !LoopHasFileReads()) GTEST_SKIP() << "no io_uring here";
+  for (const uint32_t length : {4096u, 131072u}) {
+    DropPages();
+    std::promise<void> release = BlockWorker();
+    std::future<std::string> read = StartRead(0, length);
+    if (GetParam()) {
+      EXPECT_EQ(read.get(), bytes.substr(0, length));
+    } else if (length > 65536) {
+      // Of a short one the loop may find the bytes at once: asking for them begins to fetch them.
+      EXPECT_EQ(read.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+    }
+    release.set_value();
+    if (!GetParam()) {
+      EXPECT_EQ(read.get(), bytes.substr(0, length));
+    }
+  }
+}
+
+TEST_P(DataServiceTest, LongReadsFromTheDiskAreMadeByThreads) {
+  const std::string bytes = WriteBlocks(64);
+  DropPages();
+  std::promise<void> release = BlockWorker();
+  std::future<std::string> read = StartRead(0, 262144);
+  EXPECT_EQ(read.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout);
+  release.set_value();
+  EXPECT_EQ(read.get(), bytes);
+}
+
+TEST_P(DataServiceTest, ASilentDiskHoldsUpNoLoop) {
+  const std::string bytes = WriteBlocks(64);
+  DropPages();
+  EXPECT_EQ(ReadBytes(4096, 4096), bytes.substr(4096, 4096));
+  std::vector<std::unique_ptr<DiskReadGate::Passage>> waiting;
+  while (target().disk_gate().is_open()) waiting.push_back(std::make_unique<DiskReadGate::Passage>(target().disk_gate()));
+  std::promise<void> release = BlockWorker();
+  std::future<std::string> read = StartRead(8192, 4096);
+  EXPECT_EQ(read.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout) << "it waits for a thread";
+  EXPECT_EQ(ReadBytes(4096, 4096), bytes.substr(4096, 4096)) << "what is in memory does not";
+  release.set_value();
+  EXPECT_EQ(read.get(), bytes.substr(8192, 4096));
+}
+
+TEST_P(DataServiceTest, ASegmentThatEndsEarlyIsDamage) {
+  WriteBlocks(64);
+  DropPages();
+  for (const auto& segment : std::filesystem::directory_iterator(Directory("a") + "/segments")) std::filesystem::resize_file(segment.path(), 4096);
+  proto::ReadChunkReply reply;
+  EXPECT_EQ(Read(&reply).code(), StatusCode::kCorruption);
+}
+
+INSTANTIATE_TEST_SUITE_P(WithAndWithoutIoUring, DataServiceTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& param) { return param.param ? "IoUring" : "Threads"; });
 
 }  // namespace
 }  // namespace tarn::chunk

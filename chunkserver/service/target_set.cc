@@ -63,8 +63,8 @@ void ForAllAtOnce(std::span<const std::unique_ptr<HostedTarget>> targets, const 
 
 }  // namespace
 
-HostedTarget::HostedTarget(DirectoryIdentity found, size_t worker_threads)
-    : found_(std::move(found)), worker_threads_(worker_threads), open_status_(found_.unreadable), id_(IdOf(found_).value()) {}
+HostedTarget::HostedTarget(DirectoryIdentity found, size_t worker_threads, const Clock* clock)
+    : found_(std::move(found)), worker_threads_(worker_threads), open_status_(found_.unreadable), disk_gate_(clock), id_(IdOf(found_).value()) {}
 
 void HostedTarget::Open(store::StoreOptions options, const store::StoreEnvironment& environment) {
   if (!open_status_.ok()) return;
@@ -195,7 +195,7 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Open(const TargetSetOptions& optio
     set->identity_ = agreed;
   }
   for (DirectoryIdentity& identity : found) {
-    set->targets_.push_back(std::make_unique<HostedTarget>(std::move(identity), options.worker_threads));
+    set->targets_.push_back(std::make_unique<HostedTarget>(std::move(identity), options.worker_threads, environment.clock));
   }
   store::StoreOptions store_options = options.store;
   store_options.cache_bytes = std::max(kCacheBytesPerTargetMin, store_options.cache_bytes / std::max<size_t>(1, set->targets_.size()));

@@ -16,6 +16,7 @@
 #include "chunkserver/elastic/unit_cache.h"
 #include "chunkserver/replication/target_replication.h"
 #include "chunkserver/service/directory_identity.h"
+#include "chunkserver/service/disk_read_gate.h"
 #include "chunkserver/service/target_executor.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/base/ids.h"
@@ -29,7 +30,8 @@ namespace tarn::chunk {
 // Thread-safe.
 class HostedTarget {
  public:
-  HostedTarget(DirectoryIdentity found, size_t worker_threads);
+  // `clock` outlives it.
+  HostedTarget(DirectoryIdentity found, size_t worker_threads, const Clock* clock);
   HostedTarget(const HostedTarget&) = delete;
   HostedTarget& operator=(const HostedTarget&) = delete;
 
@@ -42,6 +44,7 @@ class HostedTarget {
   elastic::PullThrough* elastic() const { return pull_through_.get(); }
   // For reads that wait for this disk; a bounded queue. Not where there is neither store nor cache.
   WorkerPool* workers() const { return workers_.get(); }
+  DiskReadGate& disk_gate() { return disk_gate_; }
   // Null before the first registration, and where the store is.
   replication::TargetReplication* replication() const { return serving_.load(std::memory_order_acquire); }
   // Why nothing is written to it any more; ok: it is.
@@ -77,6 +80,7 @@ class HostedTarget {
   std::unique_ptr<elastic::UnitCache> cache_;
   std::unique_ptr<elastic::PullThrough> pull_through_;
   std::unique_ptr<WorkerPool> workers_;
+  DiskReadGate disk_gate_;
 
   std::atomic<uint64_t> bytes_read_ = 0;
   std::atomic<uint64_t> id_;

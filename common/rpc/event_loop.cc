@@ -20,6 +20,7 @@
 #include "common/base/named_thread.h"
 #include "common/base/unique_fd.h"
 #include "common/base/worker_pool.h"
+#include "common/rpc/file_read_ring.h"
 
 namespace tarn::rpc {
 namespace {
@@ -50,6 +51,8 @@ class EpollLoop final : public EventLoop {
   Status Watch(int fd, uint32_t events, std::function<void(uint32_t)> handler) override;
   Status Modify(int fd, uint32_t events) override;
   void Unwatch(int fd) override;
+
+  Result<FileReadRing*> FileReads() override;
 
  private:
   struct Watched {
@@ -87,6 +90,8 @@ class EpollLoop final : public EventLoop {
   std::multimap<int64_t, Task> timers_;              // by deadline, ns
   std::vector<Task> deferred_;
   std::vector<Task> running_;  // keeps its capacity between turns
+  std::unique_ptr<FileReadRing> file_reads_;
+  Status file_reads_status_;  // why there are none
 
   std::thread thread_;
 };
@@ -185,6 +190,18 @@ void EpollLoop::Unwatch(int fd) {
   unwatched_.push_back(std::move(node.mapped()));
 }
 
+Result<FileReadRing*> EpollLoop::FileReads() {
+  if (file_reads_ != nullptr) return file_reads_.get();
+  RETURN_IF_ERROR(file_reads_status_);
+  Result<std::unique_ptr<FileReadRing>> made = FileReadRing::Create(this);
+  if (!made.ok()) {
+    file_reads_status_ = made.status();
+    return file_reads_status_;
+  }
+  file_reads_ = *std::move(made);
+  return file_reads_.get();
+}
+
 void EpollLoop::Run() {
   thread_id_ = std::this_thread::get_id();
   std::array<epoll_event, kEventsPerTurn> events{};
@@ -198,6 +215,7 @@ void EpollLoop::Run() {
     RunDeferred();
     std::exchange(unwatched_, {}).clear();
   }
+  file_reads_.reset();
 }
 
 int EpollLoop::SleepMs() {

@@ -11,6 +11,8 @@
 
 namespace tarn::rpc {
 
+class FileReadRing;
+
 inline constexpr size_t kBlockingTasksMax = 256;
 
 class EventLoop {
@@ -39,6 +41,10 @@ class EventLoop {
   virtual Status Modify(int fd, uint32_t events) = 0;
   // Events already fetched are not delivered any more. The handler is destroyed at the end of the turn. Call before closing `fd`.
   virtual void Unwatch(int fd) = 0;
+
+  // Loop thread only: for reads of files that must not block the loop. Made at the first call, ends with the loop.
+  // kNotSupported: see FileReadRing.
+  virtual Result<FileReadRing*> FileReads() = 0;
 };
 
 }  // namespace tarn::rpc

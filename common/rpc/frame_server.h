@@ -29,6 +29,8 @@ class ErrorDetail;
 
 namespace tarn::rpc {
 
+class EventLoop;
+
 // Bounds of one connection. Reading stops while the requests being worked on and their answers not yet sent hold more than
 // kUnansweredBytesMax (or are more than requests_in_flight_max).
 inline constexpr uint64_t kUnansweredBytesMax = 64u << 20;
@@ -62,6 +64,7 @@ struct Request {
   std::shared_ptr<Peer> peer;
   std::span<const uint8_t> message;  // valid during the handler call only
   Buffer payload;                    // owned by the handler
+  EventLoop* loop = nullptr;         // whose thread runs the handler; lives as long as the server
 };
 
 // Runs on the loop thread of the connection: must not block. Hellos and pings are answered by the server itself, method numbers that do

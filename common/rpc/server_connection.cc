@@ -144,7 +144,11 @@ Status ServerConnection::OnFrame(const FrameHeader& header, std::span<const uint
     responder->Fail(Status(StatusCode::kNotSupported, MethodName(header.method)));
   } else {
     context_->handler(
-        Request{.method = header.method, .peer = shared_from_this(), .message = message, .payload = std::move(payload)},
+        Request{.method = header.method,
+                .peer = shared_from_this(),
+                .message = message,
+                .payload = std::move(payload),
+                .loop = own_loop_},
         std::move(responder));
   }
   return Status::Ok();
