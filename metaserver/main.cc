@@ -85,6 +85,11 @@ tarn::Status Restore(const tarn::meta::Options& options) {
       "is kept until `tarn meta reclaim on`.\n",
       options.directory.c_str(), TimeText(result.made_ns).c_str(), static_cast<unsigned long>(result.bytes),
       result.incarnation);
+  if (!result.noted.ok()) {
+    std::printf(
+        "Nothing could be noted beside the backup (%s): to restore it once more, give --restore-incarnation %u.\n",
+        result.noted.ToString().c_str(), result.incarnation + 1);
+  }
   return tarn::Status::Ok();
 }
 

@@ -1,8 +1,9 @@
 #include "metaserver/service/chunk_check.h"
 
 #include <algorithm>
-#include <future>
-#include <set>
+#include <chrono>
+#include <optional>
+#include <thread>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -17,7 +18,7 @@ namespace {
 
 constexpr size_t kFilesPerRound = 256;
 constexpr int64_t kCallTimeoutMs = 10'000;
-constexpr int kChunksNamedMax = 4;  // of one file
+constexpr size_t kChunksNamedMax = 4;  // of one file
 
 FileLayout FromProto(const proto::Layout& layout) {
   return FileLayout{.group_set = GroupSetVersion(layout.group_set_version()),
@@ -27,36 +28,70 @@ FileLayout FromProto(const proto::Layout& layout) {
                     .chunk_size_bytes = layout.chunk_size_bytes()};
 }
 
+bool HasData(const proto::Attributes& file) {
+  return file.type() == proto::FILE_TYPE_REGULAR && file.data_id() != 0 && file.size_bytes() != 0;
+}
+
+// Its size comes from the write or the ingestion that made it, so its last byte was written.
+bool WrittenInOneGo(const proto::Attributes& file) {
+  return file.data_generation() == 1 && file.truncate_generation() == 0;
+}
+
 }  // namespace
 
 // What is known of one file's chunks.
 struct ChunkCheck::Asked {
   proto::Attributes file;
   Mutex mutex;
-  std::set<uint32_t> chunks GUARDED_BY(mutex);
-  std::vector<uint64_t> silent GUARDED_BY(mutex);  // targets
+  ChunksByTarget chunks GUARDED_BY(mutex);
 };
 
-ChunkCheck::ChunkCheck(const KvStore* store, proto::ClusterMap map, rpc::EventLoop* loop, Found found)
-    : store_(store), map_(std::move(map)), loop_(loop), found_(std::move(found)) {
-  for (const proto::Target& target : map_.targets()) addresses_[target.id()] = target.address();
+struct ChunkCheck::Problems {
+  uint64_t expected = 0;
+  uint64_t unknown = 0;                             // nobody has it, but not everybody answered
+  std::vector<uint32_t> missing;                    // nobody has it
+  std::map<uint64_t, std::vector<uint32_t>> lacks;  // by in-sync target: what others have
+  bool last_is_missing = false;
+  bool empty() const { return missing.empty() && lacks.empty(); }
+};
+
+ChunkCheck::ChunkCheck(const KvStore* store, rpc::EventLoop* loop, Options options)
+    : store_(store), loop_(loop), options_(std::move(options)) {
+  AdoptMap();
 }
 
 ChunkCheck::~ChunkCheck() {
   for (const auto& [address, client] : clients_) client->Close();
 }
 
-std::vector<uint64_t> ChunkCheck::TargetsOf(const proto::Layout& layout) const {
+void ChunkCheck::AdoptMap() {
+  map_ = options_.map();
+  groups_.clear();
+  group_sets_.clear();
+  addresses_.clear();
+  for (const proto::PlacementGroup& group : map_.groups()) groups_[group.id()] = &group;
+  for (const proto::GroupSet& group_set : map_.group_sets()) group_sets_[group_set.version()] = &group_set;
+  for (const proto::Target& target : map_.targets()) addresses_[target.id()] = target.address();
+}
+
+const proto::PlacementGroup* ChunkCheck::GroupOf(const proto::Layout& layout, uint32_t column) const {
+  const auto group_set = group_sets_.find(layout.group_set_version());
+  if (group_set == group_sets_.end() || group_set->second->groups().empty()) return nullptr;
+  const auto count = static_cast<uint32_t>(group_set->second->groups_size());
+  const auto index = static_cast<int>(GroupIndexOfColumn(FromProto(layout), column, count));
+  const auto group = groups_.find(group_set->second->groups(index));
+  return group == groups_.end() ? nullptr : group->second;
+}
+
+std::set<uint64_t> ChunkCheck::TargetsOf(const proto::Layout& layout) const {
   std::set<uint64_t> targets;
-  const auto group_set = std::ranges::find(map_.group_sets(), layout.group_set_version(), &proto::GroupSet::version);
-  if (group_set == map_.group_sets().end() || group_set->groups().empty()) return {};
-  const auto group_count = static_cast<uint32_t>(group_set->groups_size());
-  for (uint32_t column = 0; column < std::min(layout.width(), group_count); ++column) {
-    const uint32_t id = group_set->groups(static_cast<int>(GroupIndexOfColumn(FromProto(layout), column, group_count)));
-    const auto group = std::ranges::find(map_.groups(), id, &proto::PlacementGroup::id);
-    if (group != map_.groups().end()) targets.insert(group->targets().begin(), group->targets().end());
+  for (uint32_t column = 0; column < layout.width(); ++column) {
+    const proto::PlacementGroup* group = GroupOf(layout, column);
+    if (group == nullptr) continue;
+    targets.insert(group->targets().begin(), group->targets().end());
+    targets.insert(group->syncing_targets().begin(), group->syncing_targets().end());
   }
-  return {targets.begin(), targets.end()};
+  return targets;
 }
 
 std::shared_ptr<rpc::FrameClient> ChunkCheck::ClientOf(uint64_t target) {
@@ -76,88 +111,157 @@ std::shared_ptr<rpc::FrameClient> ChunkCheck::ClientOf(uint64_t target) {
 }
 
 Status ChunkCheck::Add(const proto::Attributes& file) {
-  if (file.type() != proto::FILE_TYPE_REGULAR || file.data_id() == 0 || file.size_bytes() == 0) return Status::Ok();
+  if (!HasData(file)) return Status::Ok();
   waiting_.push_back(file);
-  return waiting_.size() < kFilesPerRound ? Status::Ok() : AskAboutAll();
+  return waiting_.size() < kFilesPerRound ? Status::Ok() : FirstLook();
 }
 
-Status ChunkCheck::AskAboutAll() {
+// ---- Asking ----
+
+void ChunkCheck::AskTarget(const std::shared_ptr<Asked>& asked, uint64_t target,
+                           std::vector<std::future<void>>* answers) {
+  const auto client = ClientOf(target);
+  if (client == nullptr) return;
+  proto::StatDataRequest request;
+  request.set_target(target);
+  request.set_data_id(asked->file.data_id());
+  const auto done = std::make_shared<std::promise<void>>();
+  answers->push_back(done->get_future());
+  rpc::CallOptions options;
+  options.timeout_ms = kCallTimeoutMs;
+  client->Call(rpc::Method::kStatData, request, options, [asked, target, done](const rpc::Reply& reply) {
+    proto::StatDataReply chunks;
+    if (rpc::ParseReply(reply, &chunks).ok()) {
+      MutexLock lock(asked->mutex);
+      std::set<uint32_t>& indexes = asked->chunks[target];
+      for (const auto& chunk : chunks.chunks()) indexes.insert(chunk.index());
+    }
+    done->set_value();
+  });
+}
+
+std::vector<std::shared_ptr<ChunkCheck::Asked>> ChunkCheck::AskAbout(std::vector<proto::Attributes>* files) {
   std::vector<std::shared_ptr<Asked>> round;
   std::vector<std::future<void>> answers;
-  for (proto::Attributes& file : waiting_) {
-    const auto asked = round.emplace_back(std::make_shared<Asked>());
+  for (proto::Attributes& file : *files) {
+    const auto& asked = round.emplace_back(std::make_shared<Asked>());
     asked->file = std::move(file);
-    for (const uint64_t target : TargetsOf(asked->file.layout())) {
-      const auto client = ClientOf(target);
-      if (client == nullptr) {
-        MutexLock lock(asked->mutex);
-        asked->silent.push_back(target);
-        continue;
-      }
-      proto::StatDataRequest request;
-      request.set_target(target);
-      request.set_data_id(asked->file.data_id());
-      const auto done = std::make_shared<std::promise<void>>();
-      answers.push_back(done->get_future());
-      rpc::CallOptions options;
-      options.timeout_ms = kCallTimeoutMs;
-      client->Call(rpc::Method::kStatData, request, options,
-                   [asked, target, done](const rpc::Reply& reply) {
-                     proto::StatDataReply chunks;
-                     const bool answered = rpc::ParseReply(reply, &chunks).ok();
-                     {
-                       MutexLock lock(asked->mutex);
-                       if (!answered) asked->silent.push_back(target);
-                       for (const auto& chunk : chunks.chunks()) asked->chunks.insert(chunk.index());
-                     }
-                     done->set_value();
-                   });
-    }
+    for (const uint64_t target : TargetsOf(asked->file.layout())) AskTarget(asked, target, &answers);
   }
-  waiting_.clear();
+  files->clear();
   for (std::future<void>& answer : answers) answer.wait();
-  for (const auto& asked : round) RETURN_IF_ERROR(Judge(*asked));
+  return round;
+}
+
+// ---- Judging ----
+
+void ChunkCheck::JudgeChunk(const proto::Layout& layout, const ChunksByTarget& chunks, uint32_t index,
+                            Problems* problems) const {
+  const proto::PlacementGroup* group = GroupOf(layout, ColumnOfChunk(FromProto(layout), index));
+  if (group == nullptr) return problems->missing.push_back(index);
+  bool somebody_has_it = false;
+  bool all_answered = true;
+  std::vector<uint64_t> lacking;
+  const auto look = [&](uint64_t target, bool in_sync) {
+    const auto answer = chunks.find(target);
+    const bool answered = answer != chunks.end();
+    const bool has_it = answered && answer->second.contains(index);
+    all_answered = all_answered && answered;
+    somebody_has_it = somebody_has_it || has_it;
+    if (answered && !has_it && in_sync) lacking.push_back(target);
+  };
+  for (const uint64_t target : group->targets()) look(target, true);
+  for (const uint64_t target : group->syncing_targets()) look(target, false);
+  if (somebody_has_it) {
+    for (const uint64_t target : lacking) problems->lacks[target].push_back(index);
+  } else if (!all_answered) {
+    ++problems->unknown;
+  } else {
+    problems->missing.push_back(index);
+  }
+}
+
+ChunkCheck::Problems ChunkCheck::Judge(Asked& asked) const {
+  MutexLock lock(asked.mutex);
+  Problems problems;
+  const proto::Attributes& file = asked.file;
+  const FileLayout layout = FromProto(file.layout());
+  const uint64_t end = ChunkIndexEnd(layout, file.size_bytes());
+  for (uint64_t index = 0; index < end; ++index) {
+    if (ChunkBytesForFileSize(layout, static_cast<uint32_t>(index), file.size_bytes()) == 0) continue;
+    ++problems.expected;
+    JudgeChunk(file.layout(), asked.chunks, static_cast<uint32_t>(index), &problems);
+  }
+  const uint32_t last = PieceAt(layout, file.size_bytes() - 1, 1).chunk_index;
+  problems.last_is_missing = std::ranges::find(problems.missing, last) != problems.missing.end();
+  return problems;
+}
+
+Status ChunkCheck::FirstLook() {
+  for (const auto& asked : AskAbout(&waiting_)) {
+    const Problems problems = Judge(*asked);
+    chunks_checked_ += problems.expected;
+    for (const uint64_t target : TargetsOf(asked->file.layout())) {
+      MutexLock lock(asked->mutex);
+      if (!asked->chunks.contains(target)) ++unanswered_[target];
+    }
+    if (!problems.empty()) suspects_.emplace_back(asked->file.inode());
+  }
+  return suspects_.size() < kFilesPerRound ? Status::Ok() : SecondLook();
+}
+
+Status ChunkCheck::SecondLook() {
+  if (suspects_.empty()) return Status::Ok();
+  std::this_thread::sleep_for(std::chrono::milliseconds(options_.second_look_ms));
+  AdoptMap();
+  std::vector<proto::Attributes> files;
+  for (const InodeId inode : suspects_) {
+    ASSIGN_OR_RETURN(auto now, ReadInode(LatestView(store_), inode));
+    if (now && HasData(*now)) files.push_back(std::move(*now));
+  }
+  suspects_.clear();
+  for (const auto& asked : AskAbout(&files)) {
+    const Problems problems = Judge(*asked);
+    const proto::Attributes& file = asked->file;
+    // Removed, replaced or cut while it was asked about: its chunks go.
+    ASSIGN_OR_RETURN(const auto now, ReadInode(LatestView(store_), InodeId(file.inode())));
+    if (!now || now->data_id() != file.data_id() || now->truncate_generation() != file.truncate_generation()) continue;
+    Report(file, problems);
+  }
   return Status::Ok();
 }
 
-Status ChunkCheck::Judge(Asked& asked) {
-  MutexLock lock(asked.mutex);
-  const proto::Attributes& file = asked.file;
-  for (const uint64_t target : asked.silent) ++unanswered_[target];
-  const FileLayout layout = FromProto(file.layout());
-  const uint64_t end = ChunkIndexEnd(layout, file.size_bytes());
-  std::vector<uint64_t> missing;
-  uint64_t expected = 0;
-  for (uint64_t index = 0; index < end; ++index) {
-    if (ChunkBytesForFileSize(layout, static_cast<uint32_t>(index), file.size_bytes()) == 0) continue;
-    ++expected;
-    if (!asked.chunks.contains(static_cast<uint32_t>(index))) missing.push_back(index);
+void ChunkCheck::Report(const proto::Attributes& file, const Problems& problems) {
+  const std::string name = "inode " + std::to_string(file.inode()) + " of volume " + std::to_string(file.volume()) +
+                           ", data " + std::to_string(file.data_id()) + ", " + std::to_string(file.size_bytes()) +
+                           " bytes: ";
+  const auto some = [&](const std::vector<uint32_t>& indexes) {
+    std::string text =
+        std::to_string(indexes.size()) + " of " + std::to_string(problems.expected) + " chunks, index";
+    for (size_t i = 0; i < std::min(indexes.size(), kChunksNamedMax); ++i) text += " " + std::to_string(indexes[i]);
+    return text;
+  };
+  for (const auto& [target, indexes] : problems.lacks) {
+    options_.found({"missing-copy", name + "target " + std::to_string(target) + " lacks " + some(indexes), true});
   }
-  chunks_checked_ += expected;
-  // What a server that does not answer may have is not missing.
-  if (missing.empty() || !asked.silent.empty()) return Status::Ok();
-  ASSIGN_OR_RETURN(const auto now, ReadInode(LatestView(store_), InodeId(file.inode())));
-  if (!now || now->data_id() != file.data_id() || now->truncate_generation() != file.truncate_generation()) {
-    return Status::Ok();
+  if (problems.missing.empty()) return;
+  if (problems.missing.size() == problems.expected) {
+    options_.found({"missing-data", name + "no chunk server has any of it", true});
+  } else if (WrittenInOneGo(file) && problems.last_is_missing) {
+    options_.found({"missing-chunk", name + some(problems.missing), true});
+  } else {
+    options_.found({"hole-or-lost", name + some(problems.missing), false});
   }
-  std::string what = "inode " + std::to_string(file.inode()) + " of volume " + std::to_string(file.volume()) +
-                     ", data " + std::to_string(file.data_id()) + ", " + std::to_string(file.size_bytes()) + " bytes: ";
-  if (missing.size() == expected) {
-    found_("missing-data", what + "no chunk server has any of it");
-    return Status::Ok();
-  }
-  what += std::to_string(missing.size()) + " of " + std::to_string(expected) + " chunks, index";
-  for (size_t i = 0; i < std::min<size_t>(missing.size(), kChunksNamedMax); ++i)
-    what += " " + std::to_string(missing[i]);
-  found_("missing-chunk", what);
-  return Status::Ok();
 }
 
 Status ChunkCheck::Finish() {
-  RETURN_IF_ERROR(AskAboutAll());
+  RETURN_IF_ERROR(FirstLook());
+  RETURN_IF_ERROR(SecondLook());
   for (const auto& [target, files] : unanswered_) {
-    found_("unreachable-target", "target " + std::to_string(target) + " did not answer: " + std::to_string(files) +
-                                     " files could not be checked there");
+    options_.found({"unreachable-target",
+                    "target " + std::to_string(target) + " did not answer: " + std::to_string(files) +
+                        " files could not be checked there",
+                    true});
   }
   return Status::Ok();
 }

@@ -1,16 +1,23 @@
-// Asks the chunk servers whether they have the data that files point at.
+// Asks the chunk servers whether they have the data that files point at, and whether every copy has it.
 //
-// A chunk counts as there if any target of its placement group has it. Holes of whole chunks look like missing ones:
-// findings of sparse files are for a person to judge. Nothing is changed.
+// No record says which chunks of a file were ever written, so a chunk that nobody has is a hole or is lost. It is lost
+// for certain where the file's last byte lies in a file that was written in one go, and as good as certain where nothing
+// at all of a file is left. A copy that an in-sync member lacks and another one has is no hole.
+//
+// What looks wrong is looked at once more, some time later and with the map of then: writes and removals go on
+// meanwhile. Nothing is changed. Memory: some hundred files at a time.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
@@ -20,13 +27,23 @@
 
 namespace tarn::meta {
 
-// One thread.
+struct ChunkFinding {
+  const char* kind;  // docs/cli.md
+  std::string what;
+  bool is_damage;  // false: it may be as it should
+};
+
+// One thread, which may block.
 class ChunkCheck {
  public:
-  using Found = std::function<void(const char* kind, std::string what)>;
+  struct Options {
+    std::function<proto::ClusterMap()> map;  // the present one
+    std::function<void(ChunkFinding)> found;
+    int64_t second_look_ms = 1000;
+  };
 
-  // All outlive the check; `store` is asked whether a file is still what it was before it is reported.
-  ChunkCheck(const KvStore* store, proto::ClusterMap map, rpc::EventLoop* loop, Found found);
+  // All outlive the check; `store` has the files as they are now.
+  ChunkCheck(const KvStore* store, rpc::EventLoop* loop, Options options);
   ~ChunkCheck();
   ChunkCheck(const ChunkCheck&) = delete;
   ChunkCheck& operator=(const ChunkCheck&) = delete;
@@ -37,21 +54,35 @@ class ChunkCheck {
   uint64_t chunks_checked() const { return chunks_checked_; }
 
  private:
+  using ChunksByTarget = std::map<uint64_t, std::set<uint32_t>>;  // of those that answered
   struct Asked;
+  struct Problems;
 
-  std::vector<uint64_t> TargetsOf(const proto::Layout& layout) const;
+  void AdoptMap();
+  // Of the chunk's placement group; null: there is no such group.
+  const proto::PlacementGroup* GroupOf(const proto::Layout& layout, uint32_t column) const;
+  std::set<uint64_t> TargetsOf(const proto::Layout& layout) const;
   std::shared_ptr<rpc::FrameClient> ClientOf(uint64_t target);
-  Status AskAboutAll();
-  Status Judge(Asked& asked);
+  // Empties `files`.
+  std::vector<std::shared_ptr<Asked>> AskAbout(std::vector<proto::Attributes>* files);
+  void AskTarget(const std::shared_ptr<Asked>& asked, uint64_t target, std::vector<std::future<void>>* answers);
+  Problems Judge(Asked& asked) const;
+  void JudgeChunk(const proto::Layout& layout, const ChunksByTarget& chunks, uint32_t index, Problems* problems) const;
+  Status FirstLook();
+  Status SecondLook();
+  void Report(const proto::Attributes& file, const Problems& problems);
 
   const KvStore* const store_;
-  const proto::ClusterMap map_;
   rpc::EventLoop* const loop_;
-  const Found found_;
+  const Options options_;
+  proto::ClusterMap map_;
+  std::map<uint32_t, const proto::PlacementGroup*> groups_;
+  std::map<uint32_t, const proto::GroupSet*> group_sets_;
   std::map<uint64_t, std::string> addresses_;  // target -> chunk server
   std::map<std::string, std::shared_ptr<rpc::FrameClient>> clients_;
   std::map<uint64_t, uint64_t> unanswered_;  // target -> files that could not be checked there
   std::vector<proto::Attributes> waiting_;
+  std::vector<InodeId> suspects_;
   uint64_t chunks_checked_ = 0;
 };
 

@@ -50,20 +50,48 @@ void FsckJob::Take(FsckFinding finding) {
   if (batch_.size() >= kFindingsPerRepair) RepairBatch();
 }
 
-void FsckJob::RepairBatch() {
-  if (batch_.empty()) return;
+std::optional<uint64_t> FsckJob::Repair(std::span<const FsckFinding> findings) {
   proto::Mutation mutation;
-  for (const FsckFinding& finding : batch_) {
+  for (const FsckFinding& finding : findings) {
     const int64_t dead_data_count = mutation.repair().dead_data_count() + finding.repair.dead_data_count();
     mutation.mutable_repair()->MergeFrom(finding.repair);
     mutation.mutable_repair()->set_dead_data_count(dead_data_count);
   }
   const auto reply = context_->proposer->SubmitAndWait(std::move(mutation));
-  if (!reply.ok()) spdlog::warn("fsck: a repair failed: {}", reply.status().ToString());
-  const uint64_t made = reply.ok() ? reply->purged() : 0;
-  repaired_in_round_ += made;
-  for (const FsckFinding& finding : batch_) Send(Name(finding, made == batch_.size()));
+  if (reply.ok()) return reply->purged();
+  spdlog::warn("fsck: a repair failed: {}", reply.status().ToString());
+  return std::nullopt;
+}
+
+void FsckJob::RepairBatch() {
+  if (batch_.empty()) return;
+  if (const auto made = Repair(batch_)) {
+    repaired_in_round_ += *made;
+    for (const FsckFinding& finding : batch_) Send(Name(finding, *made == batch_.size()));
+  } else {
+    // One that fails takes the others with it: a command makes one directory lost+found, of one volume.
+    for (const FsckFinding& finding : batch_) {
+      const uint64_t alone = Repair(std::span(&finding, 1)).value_or(0);
+      repaired_in_round_ += alone;
+      Send(Name(finding, alone == 1));
+    }
+  }
   batch_.clear();
+}
+
+void FsckJob::TakeOfChunks(const ChunkFinding& finding) {
+  if (finding.is_damage) {
+    ++found_in_round_;
+    Send(Name({.kind = finding.kind, .what = finding.what, .repair = {}}, false));
+    return;
+  }
+  // Named, but not counted: it may be as it should.
+  if (++named_total_ > kFindingsNamedMax) return;
+  proto::FsckEvent event;
+  proto::FsckEvent::Finding* named = event.add_findings();
+  named->set_kind(finding.kind);
+  named->set_what(finding.what);
+  Send(std::move(event));
 }
 
 Status FsckJob::CheckRound(const FsckOptions& options) {
@@ -97,10 +125,10 @@ Status FsckJob::CheckMetadata() {
 
 Status FsckJob::CheckChunks(const FsckOptions& options) {
   ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("fsck"));
-  ChunkCheck check(context_->store, context_->LiveMap(), loop.get(), [this](const char* kind, std::string what) {
-    ++found_in_round_;
-    Send(Name({.kind = kind, .what = std::move(what), .repair = {}}, false));
-  });
+  ChunkCheck::Options check_options;
+  check_options.map = [this] { return context_->LiveMap(); };
+  check_options.found = [this](const ChunkFinding& finding) { TakeOfChunks(finding); };
+  ChunkCheck check(context_->store, loop.get(), std::move(check_options));
   const std::unique_ptr<KvView> view = context_->store->View();
   Status problem;
   RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kInode), {}, [&](std::string_view, std::string_view value) {

@@ -7,10 +7,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "common/base/status.h"
+#include "metaserver/service/chunk_check.h"
 #include "metaserver/service/service_context.h"
 #include "metaserver/state/fsck/check_state.h"
 #include "proto/admin.pb.h"
@@ -38,7 +41,10 @@ class FsckJob {
   Status CheckRound(const FsckOptions& options);
   Status CheckChunks(const FsckOptions& options);
   void Take(FsckFinding finding);
+  void TakeOfChunks(const ChunkFinding& finding);
   void RepairBatch();
+  // Repairs made; nullopt: the command failed.
+  std::optional<uint64_t> Repair(std::span<const FsckFinding> findings);
   bool Send(proto::FsckEvent event, bool end = false);
   proto::FsckEvent Name(const FsckFinding& finding, bool repaired);
 

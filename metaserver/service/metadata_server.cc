@@ -177,7 +177,11 @@ Status MetadataServerImpl::FindIdentity() {
     if (options_.join.empty()) {
       identity.cluster_id = NewClusterId(random_);
       identity.member_id = 1;
-      spdlog::info("makes a new cluster");
+      spdlog::warn(
+          "the directory is empty and there is no --join: this makes a new cluster id={}. If there was one before, stop "
+          "this server and empty the directory; then start with --join ADDRESS of another metadata server, or bring the "
+          "state back with --restore",
+          identity.cluster_id);
     } else {
       RETURN_IF_ERROR(Join(&identity));
     }

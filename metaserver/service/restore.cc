@@ -1,5 +1,6 @@
 #include "metaserver/service/restore.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "metaserver/service/backup_format.h"
 #include "metaserver/service/checkpoint_receiver.h"
 #include "metaserver/service/data_directory.h"
+#include "metaserver/service/restore_note.h"
 #include "metaserver/state/restored_state.h"
 #include "metaserver/state/rocks_kv.h"
 #include "proto/admin.pb.h"
@@ -65,8 +67,15 @@ Result<proto::BackupHeader> CheckBackup(const std::string& path) {
   }
 }
 
-Result<RestoreFacts> MakeState(const RestoreOptions& options, const std::string& state_path, int64_t now_ns,
-                               uint64_t* bytes) {
+// That no restore of this backup has had before, as far as is known here.
+Result<uint32_t> ChooseIncarnation(const RestoreOptions& options, const proto::BackupHeader& header) {
+  if (options.incarnation != 0) return options.incarnation;
+  ASSIGN_OR_RETURN(const uint32_t noted, ReadRestoreNote(options.backup));
+  return std::max(header.incarnation(), noted) + 1;
+}
+
+Result<RestoreFacts> MakeState(const RestoreOptions& options, uint32_t incarnation, const std::string& state_path,
+                               int64_t now_ns, uint64_t* bytes) {
   ASSIGN_OR_RETURN(BackupReader backup, BackupReader::Open(options.backup));
   ASSIGN_OR_RETURN(CheckpointReceiver receiver, CheckpointReceiver::Begin(state_path));
   while (true) {
@@ -79,7 +88,7 @@ Result<RestoreFacts> MakeState(const RestoreOptions& options, const std::string&
   RocksKvOptions store_options;
   store_options.memory_bytes = options.memory_bytes;
   ASSIGN_OR_RETURN(const auto store, RocksKv::Open(state_path, store_options));
-  return MakeRestored(store.get(), backup.header().cluster_id(), options.incarnation, now_ns);
+  return MakeRestored(store.get(), backup.header().cluster_id(), incarnation, now_ns);
 }
 
 }  // namespace
@@ -93,8 +102,11 @@ Result<RestoreResult> RestoreBackup(const RestoreOptions& options, Clock* clock,
   RestoreResult result;
   result.cluster_id = header.cluster_id();
   result.made_ns = header.made_ns();
+  ASSIGN_OR_RETURN(const uint32_t incarnation, ChooseIncarnation(options, header));
   ASSIGN_OR_RETURN(const RestoreFacts facts,
-                   MakeState(options, directory.state_path(), clock->WallNs(), &result.bytes));
+                   MakeState(options, incarnation, directory.state_path(), clock->WallNs(), &result.bytes));
+  // Before the directory counts: an incarnation may be noted in vain, but not used without a note.
+  result.noted = WriteRestoreNote(options.backup, facts.incarnation);
   result.incarnation = facts.incarnation;
   result.applied_entries = facts.applied_entries;
   MetaserverIdentity identity;

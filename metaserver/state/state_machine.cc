@@ -270,7 +270,7 @@ uint32_t DataIdsNeeded(const proto::Mutation& mutation) {
 
 bool NeedsInodeId(const proto::Mutation& mutation) {
   return mutation.has_create() || mutation.has_mkdir() || mutation.has_symlink() || mutation.has_create_volume() ||
-         mutation.repair().lost_inodes_size() > 0;  // lost+found
+         mutation.repair().lost_inodes_size() > 0 || mutation.repair().dentries_size() > 0;  // lost+found
 }
 
 }  // namespace tarn::meta

@@ -116,6 +116,9 @@ class MetaOperationsTest(unittest.TestCase):
             self.assertIn("incarnation 1", restored.stdout)
             again = run([f"{BIN}/tarn-metaserver", "--restore", backup, "--dir", directory], check=False)
             self.assertNotEqual(again.returncode, 0)
+            # The same backup once more: that has to be another incarnation, and nobody has to say which.
+            second = run([f"{BIN}/tarn-metaserver", "--restore", backup, "--dir", f"{cluster.top}/second", "--listen", self.address(cluster)])
+            self.assertIn("incarnation 2", second.stdout)
             cluster.start("metaserver-1")
             wait_for(lambda: cluster.tarn("status", check=False).returncode == 0, 60, "the restored server serves")
             wait_for(lambda: cluster.tarn_json("status")["health"] == "ok", 60, "chunk servers are back")

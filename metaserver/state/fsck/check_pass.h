@@ -82,6 +82,8 @@ Status CheckRecords(CheckPass* pass);
 Status CheckLinks(CheckPass* pass);
 // Checks the names in each directory, its own counts and its recursive size.
 Status CheckDirectories(CheckPass* pass);
+// Checks that every directory can be reached.
+Status CheckCircles(CheckPass* pass);
 // What volumes use, as CheckLinks found it.
 void CheckVolumeUse(CheckPass* pass);
 

@@ -37,6 +37,7 @@ Status CheckState(const KvView& view, const FsckOptions& options, const FsckList
   RETURN_IF_ERROR(fsck::CheckRecords(&pass));
   RETURN_IF_ERROR(fsck::CheckLinks(&pass));
   RETURN_IF_ERROR(fsck::CheckDirectories(&pass));
+  RETURN_IF_ERROR(fsck::CheckCircles(&pass));
   fsck::CheckVolumeUse(&pass);
   return Status::Ok();
 }

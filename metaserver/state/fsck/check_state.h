@@ -5,7 +5,7 @@
 // (ops/repair.cc), or an empty one if that needs a person. Nothing is changed here.
 //
 // Kinds of findings (docs/cli.md explains them): dangling-dentry, wrong-type, wrong-parent, wrong-link-count,
-// lost-inode, wrong-entry-count, wrong-directory-size, wrong-counter, stale-orphan, unheld-inode, unreadable-record.
+// lost-inode, cut-off-circle, wrong-entry-count, wrong-directory-size, wrong-counter, stale-orphan, unheld-inode, unreadable-record.
 // One thread.
 #pragma once
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "metaserver/state/keys.h"
@@ -76,6 +77,14 @@ class CheckStateTest : public testing::Test {
     dentry.set_inode(inode);
     dentry.set_type(type);
     Put(DentryKey(InodeId(parent), name), Encode(dentry));
+  }
+  // Damage: the directory gets its name elsewhere, and no operation has looked whether that can be.
+  void MoveByHand(uint64_t directory, uint64_t from, const std::string& name, uint64_t to, const std::string& new_name) {
+    Delete(DentryKey(InodeId(from), name));
+    PutDentry(to, new_name, directory, proto::FILE_TYPE_DIRECTORY);
+    proto::Attributes moved = driver_.Attr(directory);
+    moved.set_parent(to);
+    PutInode(moved);
   }
   proto::RepairOp FirstRepair() { return Check().at(0).repair; }
 
@@ -159,6 +168,57 @@ TEST_F(CheckStateTest, ADirectoryWithoutANameIsFoundAgainWithWhatIsInIt) {
   ASSERT_EQ(driver_.Lookup(root_, "lost+found", &lost_and_found), StatusCode::kOk);
   ASSERT_EQ(driver_.Lookup(lost_and_found.inode(), "#" + std::to_string(directory_)), StatusCode::kOk);
   EXPECT_EQ(driver_.Lookup(directory_, "file"), StatusCode::kOk);
+}
+
+TEST_F(CheckStateTest, DirectoriesThatLieInOneAnotherAreCutOpenAndFoundAgain) {
+  const uint64_t deep = driver_.Mkdir(inner_, "deep").attributes().inode();
+  driver_.Mkdir(deep, "deeper");
+  MoveByHand(directory_, root_, "directory", deep, "up");
+  for (const uint64_t window : {uint64_t{1}, uint64_t{3}, uint64_t{16} << 20}) {
+    const auto kinds = Kinds(Check(window));
+    EXPECT_EQ(std::ranges::count(kinds, "cut-off-circle"), 1) << "window " << window;
+    EXPECT_EQ(std::ranges::count(kinds, "lost-inode"), 0) << "window " << window;
+  }
+  RepairAll();
+  proto::Attributes lost_and_found;
+  ASSERT_EQ(driver_.Lookup(root_, "lost+found", &lost_and_found), StatusCode::kOk);
+  ASSERT_EQ(driver_.Lookup(lost_and_found.inode(), "#" + std::to_string(directory_)), StatusCode::kOk);
+  EXPECT_EQ(driver_.Lookup(directory_, "file"), StatusCode::kOk);
+  EXPECT_EQ(driver_.Lookup(deep, "deeper"), StatusCode::kOk);
+  EXPECT_EQ(driver_.Lookup(deep, "up"), StatusCode::kNotFound);
+  proto::Mutation propagate;
+  propagate.mutable_propagate_counters()->set_steps_max(1000);
+  driver_.RunAsLeader(propagate);
+  EXPECT_EQ((*ReadDirectorySize(*store_.View(), InodeId(root_)))->total, (TreeSize{1070, 2, 5}));
+}
+
+TEST_F(CheckStateTest, ADirectoryThatLiesInItselfIsFoundAgain) {
+  MoveByHand(inner_, directory_, "inner", inner_, "itself");
+  EXPECT_THAT(Kinds(Check()), testing::Contains("cut-off-circle"));
+  RepairAll();
+  EXPECT_EQ(driver_.Lookup(inner_, "again"), StatusCode::kOk);
+  EXPECT_EQ(driver_.Lookup(inner_, "itself"), StatusCode::kNotFound);
+}
+
+TEST_F(CheckStateTest, ParentsThatNamesContradictAreNoCircle) {
+  proto::Attributes directory = driver_.Attr(directory_);
+  directory.set_parent(inner_);
+  PutInode(directory);
+  EXPECT_THAT(Kinds(Check()), ElementsAre("wrong-parent"));
+  RepairAll();
+}
+
+TEST_F(CheckStateTest, ACircleThatWasOpenedMeanwhileIsLeftAlone) {
+  MoveByHand(directory_, root_, "directory", inner_, "up");
+  proto::Mutation mutation;
+  for (const FsckFinding& finding : Check()) {
+    if (finding.kind == "cut-off-circle") *mutation.mutable_repair() = finding.repair;
+  }
+  ASSERT_EQ(mutation.repair().dentries_size(), 1);
+  MoveByHand(directory_, inner_, "up", root_, "back");
+  EXPECT_EQ(driver_.RunAsLeader(mutation).purged(), 0u);
+  RepairAll();
+  EXPECT_EQ(driver_.Lookup(root_, "back"), StatusCode::kOk);
 }
 
 TEST_F(CheckStateTest, LinkCountsBecomeWhatTheNamesSay) {

@@ -2,7 +2,8 @@
 //
 // A name or an inode that has changed since is left alone: whatever the change was, the next check sees it. Counters
 // get the difference between what was recorded and what was right in the snapshot, since every operation keeps that
-// difference. An inode without a name gets one in lost+found of its volume, "#" and its number. The reply counts the
+// difference. An inode without a name gets one in lost+found of its volume, "#" and its number; so does a directory of a
+// circle that no path leads to. The reply counts the
 // repairs made.
 #include <algorithm>
 #include <optional>
@@ -19,6 +20,7 @@ namespace {
 
 constexpr const char* kLostAndFound = "lost+found";
 constexpr uint32_t kLostAndFoundMode = 0700;
+constexpr int kCircleDirectoriesMax = 65'536;
 
 bool IsDirectory(const proto::Attributes& inode) { return inode.type() == proto::FILE_TYPE_DIRECTORY; }
 
@@ -43,6 +45,10 @@ class Repairer {
   Result<std::optional<proto::Attributes>> Unchanged(const proto::RepairOp::Inode& repair);
   Result<proto::Attributes> LostAndFound(VolumeId volume);
   Result<uint64_t> CountKeys(KeyKind kind);
+  // The inode gets a name in lost+found.
+  Status PutIntoLostAndFound(proto::Attributes* inode);
+  Result<bool> LiesInItself(const proto::Attributes& directory);
+  Status OpenCircle(const std::string& name, proto::Attributes parent, uint64_t child);
 
   CommandContext* const context_;
   uint32_t made_ = 0;
@@ -66,7 +72,11 @@ Status Repairer::Dentry(const proto::RepairOp::Dentry& repair) {
   ASSIGN_OR_RETURN(auto parent, ReadInode(context_->view(), parent_id));
   const bool in_directory = parent && IsDirectory(*parent);
   if (child && in_directory) {
-    if (child->type() == dentry->type()) return Status::Ok();
+    if (child->type() == dentry->type()) {
+      if (!IsDirectory(*child) || child->parent() != repair.parent()) return Status::Ok();
+      ASSIGN_OR_RETURN(const bool is_circle, LiesInItself(*child));
+      return is_circle ? OpenCircle(repair.name(), *parent, repair.inode()) : Status::Ok();
+    }
     context_->PutDentry(parent_id, repair.name(), *child);
   } else {
     context_->DeleteDentry(parent_id, repair.name());
@@ -118,7 +128,10 @@ Result<proto::Attributes> Repairer::LostAndFound(VolumeId volume) {
 
 Status Repairer::LostInode(const proto::RepairOp::Inode& repair) {
   ASSIGN_OR_RETURN(auto inode, Unchanged(repair));
-  if (!inode) return Status::Ok();
+  return inode ? PutIntoLostAndFound(&*inode) : Status::Ok();
+}
+
+Status Repairer::PutIntoLostAndFound(proto::Attributes* inode) {
   ASSIGN_OR_RETURN(proto::Attributes directory, LostAndFound(VolumeId(inode->volume())));
   const InodeId directory_id(directory.inode());
   const std::string name = "#" + std::to_string(inode->inode());
@@ -137,7 +150,7 @@ Status Repairer::LostInode(const proto::RepairOp::Inode& repair) {
     inode->set_nlink(1);
   }
   inode->set_parent(directory.inode());
-  context_->Touch(&*inode);
+  context_->Touch(inode);
   context_->PutInode(*inode);
   context_->PutDentry(directory_id, name, *inode);
   context_->TouchDirectory(&directory, 1, IsDirectory(*inode) ? 1 : 0);
@@ -145,6 +158,28 @@ Status Repairer::LostInode(const proto::RepairOp::Inode& repair) {
   RETURN_IF_ERROR(AddToDirectory(context_, directory_id, counts));
   ++made_;
   return Status::Ok();
+}
+
+Result<bool> Repairer::LiesInItself(const proto::Attributes& directory) {
+  uint64_t at = directory.parent();
+  for (int i = 0; i < kCircleDirectoriesMax && at != directory.inode(); ++i) {
+    ASSIGN_OR_RETURN(const auto above, ReadInode(context_->view(), InodeId(at)));
+    if (!above || above->parent() == at) return false;
+    at = above->parent();
+  }
+  return at == directory.inode();
+}
+
+Status Repairer::OpenCircle(const std::string& name, proto::Attributes parent, uint64_t child) {
+  const InodeId parent_id(parent.inode());
+  ASSIGN_OR_RETURN(const auto size, ReadDirectorySize(context_->view(), InodeId(child)));
+  context_->DeleteDentry(parent_id, name);
+  context_->TouchDirectory(&parent, -1, -1);
+  context_->PutInode(parent);
+  if (size) RETURN_IF_ERROR(AddToDirectory(context_, parent_id, TreeSize() - HeardOf(*size)));
+  // Only now: a directory that lies in itself was its own parent.
+  ASSIGN_OR_RETURN(auto inode, ReadInode(context_->view(), InodeId(child)));
+  return PutIntoLostAndFound(&*inode);
 }
 
 Status Repairer::Directory(const proto::RepairOp::Directory& repair) {
