@@ -8,7 +8,6 @@
 namespace tarn::sim {
 namespace {
 
-constexpr int64_t kCallTimeoutNs = 400 * kMillisecond;
 constexpr int64_t kBackoffNs = 10 * kMillisecond;
 constexpr int64_t kThinkNs = 15 * kMillisecond;
 constexpr double kGiveUp = 0.03;  // per time-out
@@ -37,13 +36,15 @@ void Client::Request(rpc::Method method, std::string message, bool may_give_up,
   call->message = std::move(message);
   call->may_give_up = may_give_up;
   call->done = std::move(done);
+  call->probes = !cluster_->faults_ended && dice().Chance(cluster_->plan->probe);
   Send(call);
 }
 
 void Client::Send(const CallPtr& call) {
   const uint64_t attempt = call->attempt = next_attempt_++;
   ++call->attempts;
-  const uint64_t member = member_;
+  const bool probes = call->probes && call->attempts == 1;
+  const uint64_t member = probes ? 1 + dice().Below(cluster_->plan->members) : member_;
   const uint64_t session = session_;
   cluster_->network->Send(endpoint_, member, "request", [this, call, attempt, member, session] {
     (*cluster_->members)[member - 1]->ReceiveRequest(
@@ -51,9 +52,12 @@ void Client::Send(const CallPtr& call) {
           cluster_->network->Send(member, endpoint_, "answer", [this, call, attempt, member, answer] {
             if (call->attempt == attempt) OnAnswer(call, member, answer);
           });
+        },
+        [this, member](const std::string& push) {
+          cluster_->network->Send(member, endpoint_, "push", [this, member, push] { OnPush(member, push); });
         });
   });
-  cluster_->scheduler->After(dice().LongTailed(kCallTimeoutNs), [this, call, attempt, member] {
+  cluster_->scheduler->After(dice().LongTailed(cluster_->plan->call_timeout_ns), [this, call, attempt, member] {
     if (call->attempt != attempt) return;
     OnAnswer(call, member, {Status(StatusCode::kTimeout, "no answer"), {}, 0});
   });
@@ -96,6 +100,7 @@ void Client::OpenSession() {
   proto::Mutation mutation;
   mutation.mutable_open_session()->set_client_name("client " + std::to_string(endpoint_));
   mutation.mutable_open_session()->set_nonce(dice().Next() | 1);
+  mutation.mutable_open_session()->set_caches(cache_.has_value());
   Request(rpc::Method::kMutate, mutation.SerializeAsString(), false,
           [this](const Answer& answer, bool) { OnOpened(answer); });
 }
@@ -106,6 +111,7 @@ void Client::OnOpened(const Answer& answer) {
   opening_ = false;
   session_ = reply.session();
   window_ = client::MutationWindow();
+  if (cache_) cache_->SetSession(session_);
   KeepAlive(session_);
   if (hearsay_->root == 0) {
     if (endpoint_ == kFirstClient) {
@@ -158,20 +164,42 @@ void Client::FindVolume() {
 }
 
 void Client::KeepAlive(uint64_t session) {
-  if (session != session_ || session == 0 || (finishing_ && under_way_ == 0)) return;
-  proto::KeepAliveRequest request;
-  request.set_session(session);
-  Request(rpc::Method::kKeepAlive, request.SerializeAsString(), false, [this, session](const Answer& answer, bool) {
-    if (answer.status.code() == StatusCode::kUnknownSession) return LoseSession(session);
+  KeepAliveOnce(session, [this, session] {
     const int64_t next_ns = cluster_->plan->session_lease_ms * kMillisecond / 3;
     cluster_->scheduler->After(next_ns, [this, session] { KeepAlive(session); });
   });
+}
+
+void Client::KeepAliveOnce(uint64_t session, std::function<void()> then) {
+  if (session != session_ || session == 0 || (finishing_ && under_way_ == 0)) return;
+  proto::KeepAliveRequest request;
+  request.set_session(session);
+  const ClientCache::Asked asked = cache_ ? cache_->Prepare(&request) : ClientCache::Asked();
+  Request(rpc::Method::kKeepAlive, request.SerializeAsString(), false,
+          [this, session, asked, then = std::move(then)](const Answer& answer, bool) {
+            if (answer.status.code() == StatusCode::kUnknownSession) return LoseSession(session);
+            if (cache_ && session == session_) cache_->OnKeepAlive(asked, Parse<proto::KeepAliveReply>(answer));
+            if (then) then();
+          });
+}
+
+void Client::OnPush(uint64_t member, const std::string& message) {
+  if (!cache_) return;
+  const auto acknowledgement = cache_->OnPush(message);
+  if (!acknowledgement) return;
+  // Sent once: what is not acknowledged is pushed again.
+  cluster_->network->Send(endpoint_, member, "acknowledge",
+                          [this, member, session = session_, bytes = acknowledgement->SerializeAsString()] {
+                            (*cluster_->members)[member - 1]->ReceiveRequest(rpc::Method::kAckPush, session, bytes,
+                                                                             [](const Answer&) {});
+                          });
 }
 
 void Client::LoseSession(uint64_t session) {
   if (session != session_ || session == 0) return;
   cluster_->scheduler->Trace("session lost", endpoint_, session);
   session_ = 0;
+  if (cache_) cache_->SetSession(0);
   if (!opening_) OpenSession();
 }
 
@@ -198,8 +226,9 @@ void Client::Mutate(proto::Mutation mutation) {
   mutation.set_acked_through(window_.acked_through());
   ++under_way_;
   std::string message = mutation.SerializeAsString();
-  Request(rpc::Method::kMutate, std::move(message), true,
-          [this, mutation, visible = cluster_->oracle->visible()](const Answer& answer, bool) {
+  Request(rpc::Method::kMutate, std::move(message), !cache_.has_value(),
+          [this, mutation, visible = cluster_->oracle->visible(),
+           token = cache_ ? cache_->Token() : 0](const Answer& answer, bool) {
             --under_way_;
             const StatusCode code = answer.status.code();
             if (mutation.session() == session_) window_.Done(mutation.sequence());
@@ -209,46 +238,104 @@ void Client::Mutate(proto::Mutation mutation) {
               proto::MutationReply reply;
               if (answer.status.ok()) reply = Parse<proto::MutationReply>(answer);
               cluster_->oracle->OnMutationAnswered(visible, mutation, code, reply);
+              if (cache_ && mutation.session() == session_) cache_->OnMutated(token, mutation, code, reply);
               if (reply.attributes().inode() != 0) Learn(reply.attributes());
             }
             ThinkThenAct();
           });
 }
 
+// What is remembered is read several times as often.
 void Client::Read() {
-  ++under_way_;
-  const uint64_t visible = cluster_->oracle->visible();
+  for (int i = 0; cache_ && i < 3; ++i) {
+    if (dice().Chance(0.6)) {
+      if (!ReadName()) return;
+    } else if (!ReadAttributes()) {
+      return;
+    }
+  }
   const uint64_t kind = dice().Below(10);
   if (kind < 5) {
-    proto::LookupRequest request;
-    request.set_parent(Directory());
-    request.set_name(Name());
-    Request(rpc::Method::kLookup, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
-      --under_way_;
-      const auto reply = Parse<proto::LookupReply>(answer);
-      cluster_->oracle->OnLookupAnswered(visible, request, answer.status.code(), reply);
-      if (answer.status.ok()) Learn(reply.attributes());
-      ThinkThenAct();
-    });
+    if (ReadName()) ThinkThenAct();
   } else if (kind < 8) {
-    proto::GetAttrRequest request;
-    request.set_inode(dice().Chance(0.5) ? File() : Directory());
-    Request(rpc::Method::kGetAttr, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
-      --under_way_;
-      const auto reply = Parse<proto::GetAttrReply>(answer);
-      cluster_->oracle->OnGetAttrAnswered(visible, request, answer.status.code(), reply);
-      ThinkThenAct();
-    });
+    if (ReadAttributes()) ThinkThenAct();
   } else {
-    proto::ReadDirRequest request;
-    request.set_directory(Directory());
-    Request(rpc::Method::kReadDir, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
-      --under_way_;
-      const auto reply = Parse<proto::ReadDirReply>(answer);
-      cluster_->oracle->OnReadDirAnswered(visible, request, answer.status.code(), reply);
-      ThinkThenAct();
-    });
+    List();
   }
+}
+
+// False: it is asked for, and the next operation comes after that.
+bool Client::ReadName() {
+  proto::LookupRequest request;
+  request.set_parent(Directory());
+  request.set_name(Name());
+  const auto known = cache_ ? cache_->FindName(request.parent(), request.name()) : std::nullopt;
+  if (!known) {
+    LookUp(request);
+    return false;
+  }
+  cluster_->oracle->OnRemembered(request, known->inode.value());
+  if (known->attributes) cluster_->oracle->OnRemembered(ClientCache::ToProto(*known->attributes));
+  return true;
+}
+
+bool Client::ReadAttributes() {
+  const uint64_t inode = dice().Chance(0.5) ? File() : Directory();
+  const auto known = cache_ ? cache_->FindAttributes(inode) : std::nullopt;
+  if (!known) {
+    GetAttributes(inode);
+    return false;
+  }
+  cluster_->oracle->OnRemembered(*known);
+  return true;
+}
+
+void Client::LookUp(const proto::LookupRequest& named) {
+  ++under_way_;
+  proto::LookupRequest request = named;
+  if (cache_) request.set_session(session_);
+  const uint64_t visible = cluster_->oracle->visible();
+  const uint64_t token = cache_ ? cache_->Token() : 0;
+  Request(rpc::Method::kLookup, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
+    --under_way_;
+    const auto reply = Parse<proto::LookupReply>(answer);
+    // A session that caches is told of a missing name by a reply without attributes.
+    const bool missing = answer.status.ok() && reply.attributes().inode() == 0;
+    const StatusCode code = missing ? StatusCode::kNotFound : answer.status.code();
+    cluster_->oracle->OnLookupAnswered(visible, named, code, reply);
+    if (answer.status.ok() && cache_ && request.session() == session_) cache_->OnLookup(token, named, reply);
+    if (code == StatusCode::kOk) Learn(reply.attributes());
+    ThinkThenAct();
+  });
+}
+
+void Client::GetAttributes(uint64_t inode) {
+  ++under_way_;
+  proto::GetAttrRequest request;
+  request.set_inode(inode);
+  if (cache_) request.set_session(session_);
+  const uint64_t visible = cluster_->oracle->visible();
+  const uint64_t token = cache_ ? cache_->Token() : 0;
+  Request(rpc::Method::kGetAttr, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
+    --under_way_;
+    const auto reply = Parse<proto::GetAttrReply>(answer);
+    cluster_->oracle->OnGetAttrAnswered(visible, request, answer.status.code(), reply);
+    if (answer.status.ok() && cache_ && request.session() == session_) cache_->OnGetAttr(token, reply);
+    ThinkThenAct();
+  });
+}
+
+void Client::List() {
+  ++under_way_;
+  proto::ReadDirRequest request;
+  request.set_directory(Directory());
+  const uint64_t visible = cluster_->oracle->visible();
+  Request(rpc::Method::kReadDir, request.SerializeAsString(), false, [=, this](const Answer& answer, bool) {
+    --under_way_;
+    const auto reply = Parse<proto::ReadDirReply>(answer);
+    cluster_->oracle->OnReadDirAnswered(visible, request, answer.status.code(), reply);
+    ThinkThenAct();
+  });
 }
 
 proto::Mutation Client::DrawMutation() {

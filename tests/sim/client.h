@@ -4,17 +4,20 @@
 // from the library's own MutationWindow; a session that is gone is opened anew, and what was in doubt stays so.
 //
 // Fault model: a client gives up on an operation now and then, and later operations then acknowledge it; sends late
-// copies of what is done (through the network); loses its session if its keep-alives do not arrive.
+// copies of what is done (through the network); loses its session if its keep-alives do not arrive. One that caches
+// (client_cache.h) does not give up on mutations: what became of them would not be pushed to it.
 // One thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "client/meta/mutation_window.h"
+#include "tests/sim/client_cache.h"
 #include "tests/sim/member.h"
 
 namespace tarn::sim {
@@ -29,7 +32,10 @@ struct Hearsay {
 class Client {
  public:
   Client(Cluster* cluster, Hearsay* hearsay, uint64_t number)
-      : cluster_(cluster), hearsay_(hearsay), endpoint_(kFirstClient + number) {}
+      : cluster_(cluster), hearsay_(hearsay), endpoint_(kFirstClient + number) {
+    if (number >= cluster->plan->caching_clients) return;
+    cache_.emplace(cluster->scheduler, cluster->plan->plant, [this] { KeepAliveOnce(session_, nullptr); });
+  }
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
@@ -45,6 +51,7 @@ class Client {
     rpc::Method method = rpc::Method::kPing;
     std::string message;
     bool may_give_up = false;
+    bool probes = false;  // the first attempt goes to any member
     bool in_doubt = false;
     uint32_t attempts = 0;
     uint64_t attempt = 0;  // the one whose answer counts
@@ -64,6 +71,8 @@ class Client {
   void OpenSession();
   void OnOpened(const Answer& answer);
   void KeepAlive(uint64_t session);
+  void KeepAliveOnce(uint64_t session, std::function<void()> then);
+  void OnPush(uint64_t member, const std::string& message);
   void FindVolume();
   void MakeVolume();
   void LoseSession(uint64_t session);
@@ -72,6 +81,11 @@ class Client {
   void Act();
   void Mutate(proto::Mutation mutation);
   void Read();
+  bool ReadName();
+  bool ReadAttributes();
+  void LookUp(const proto::LookupRequest& request);
+  void GetAttributes(uint64_t inode);
+  void List();
   proto::Mutation DrawMutation();
   void DrawNewEntry(proto::Mutation* mutation);
   void DrawOldEntry(proto::Mutation* mutation);
@@ -88,6 +102,7 @@ class Client {
   uint64_t session_ = 0;
   bool opening_ = false;
   client::MutationWindow window_;
+  std::optional<ClientCache> cache_;
   uint32_t under_way_ = 0;
   uint32_t waiting_slots_ = 0;  // for a session
   bool finishing_ = false;

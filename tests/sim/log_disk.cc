@@ -87,6 +87,7 @@ void LogDisk::Perform(const Write& write) {
     case Write::Kind::kSnapshot: {
       const uint64_t index = write.snapshot.index;
       snapshot_ = write.snapshot;
+      snapshot_is_leaders_ = write.trailing == 0;
       const uint64_t start = write.trailing == 0 ? index + 1 : index > write.trailing ? index - write.trailing + 1 : 1;
       if (write.trailing == 0) {
         records_.clear();

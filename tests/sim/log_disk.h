@@ -67,6 +67,8 @@ class LogDisk {
   uint64_t term() const { return term_; }
   uint64_t vote() const { return vote_; }
   const std::optional<StoredSnapshot>& snapshot() const { return snapshot_; }
+  // It came from a leader: the state of this member may be older.
+  bool snapshot_is_leaders() const { return snapshot_is_leaders_; }
   uint64_t start_index() const { return start_index_; }
   const std::deque<LogRecord>& records() const { return records_; }
 
@@ -91,6 +93,7 @@ class LogDisk {
   uint64_t vote_ = 0;
   uint64_t durable_vote_ = 0;  // differs from vote_ by Plant::kForgetVote only
   std::optional<StoredSnapshot> snapshot_;
+  bool snapshot_is_leaders_ = false;
   uint64_t start_index_ = 1;
   std::deque<LogRecord> records_;
   std::deque<Write> queue_;

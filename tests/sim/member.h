@@ -8,12 +8,14 @@
 // log's disk then keeps what log_disk.h says; the state falls back to the last flush or to any batch boundary after it.
 // It restarts after a while, with a new process and the same disks. It can be stopped, between events or while it reads
 // the state for an answer, and goes on later without having noticed: requests wait, its clocks go on. While it reads
-// for an answer it can also be that only the answering thread stands still. A restart may find that its wall clock has
+// for an answer it can also be that only the answering thread stands still; or only the Raft thread does, and requests
+// are answered by what was known before. A restart may find that its wall clock has
 // jumped. One thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -61,6 +63,8 @@ class Member final : public ProcessPort {
   // Now, or at the end of the present event.
   void Crash();
   void StopFor(int64_t length_ns);
+  // The Raft thread alone.
+  void StallFor(int64_t length_ns);
   // It runs from now on, and no write is its last any more.
   void EndFaults();
 
@@ -71,10 +75,10 @@ class Member final : public ProcessPort {
   uint64_t applied() const;
   const meta::MemoryKv& state() const { return state_; }
 
-  // A message or request arrives. `answer` may never be called.
+  // A message or request arrives. `answer` may never be called; `push` whenever the member has something to tell.
   void ReceiveMessage(uint64_t from_member, const std::string& message);
   void ReceiveRequest(rpc::Method method, uint64_t hello_session, const std::string& message,
-                      std::function<void(Answer)> answer);
+                      std::function<void(Answer)> answer, std::function<void(std::string)> push = nullptr);
 
  private:
   struct Process;
@@ -82,6 +86,7 @@ class Member final : public ProcessPort {
 
   // ProcessPort.
   void Post(int64_t delay_ns, std::function<void()> action) override;
+  void PostToLoop(int64_t delay_ns, std::function<void()> action) override;
   void SendToMember(uint64_t member, std::string message) override;
   void AtWrite() override;
   bool dead() const override { return dead_; }
@@ -89,7 +94,11 @@ class Member final : public ProcessPort {
   void Violation(const std::string& what) override { cluster_->violation(what); }
 
   // Runs the action now if the process of that life is there and not stopped, later if it is stopped.
-  void Run(uint64_t life, const std::function<void()>& action);
+  void Run(uint64_t life, std::function<void()> action);
+  void RunOnLoop(uint64_t life, const std::function<void()>& action);
+  void Schedule(int64_t delay_ns, std::function<void()> action, bool on_loop);
+  void RunPosted(uint64_t life, uint64_t posted, bool on_loop);
+  void CheckReadAnswer(rpc::Method method, const Answer& answer);
   void Bury();
   void Restart(int64_t delay_ns);
   void AskForCheckpoint(uint64_t at_least_entries);
@@ -106,12 +115,16 @@ class Member final : public ProcessPort {
   bool checkpoint_asked_ = false;
 
   std::unique_ptr<Process> process_;
+  // What the process will do. It may hold things that refer to the process, so it goes with it, and first.
+  std::map<uint64_t, std::function<void()>> posted_;
+  uint64_t next_posted_ = 1;
   uint64_t life_ = 0;
   bool dead_ = false;
   size_t unflushed_at_death_ = 0;
   int depth_ = 0;            // events of this member on the stack
   bool in_request_ = false;  // the innermost of them answers a request
   int64_t stopped_until_ns_ = 0;
+  int64_t stalled_until_ns_ = 0;  // the Raft thread
 };
 
 }  // namespace tarn::sim

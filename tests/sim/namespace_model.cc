@@ -180,14 +180,17 @@ std::string NamespaceModel::CheckAttributes(const proto::Attributes& found) cons
   return found.parent() == inode.parent ? "" : "another parent";
 }
 
-std::string NamespaceModel::CheckLookup(const proto::LookupRequest& request, StatusCode code,
-                                        const proto::Attributes& found) const {
+std::string NamespaceModel::CheckLookup(const proto::LookupRequest& request, StatusCode code, uint64_t found) const {
   const auto directory = inodes_.find(request.parent());
   const bool exists = directory != inodes_.end() && directory->second.entries.contains(request.name());
   if (!exists) return code == StatusCode::kNotFound ? "" : "finds a name that is not there";
   if (code != StatusCode::kOk) return "does not find a name that is there: " + StatusCodeName(code);
-  if (found.inode() != directory->second.entries.at(request.name())) return "finds another inode";
-  return CheckAttributes(found);
+  return found == directory->second.entries.at(request.name()) ? "" : "finds another inode";
+}
+
+std::string NamespaceModel::CheckFound(const proto::Attributes& found) const {
+  if (inodes_.contains(found.inode())) return CheckAttributes(found);
+  return found.nlink() == 0 && nameless_.contains(found.inode()) ? "" : "attributes of an inode that is gone";
 }
 
 std::string NamespaceModel::CheckGetAttr(const proto::GetAttrRequest& request, StatusCode code,

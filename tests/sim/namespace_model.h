@@ -36,8 +36,10 @@ class NamespaceModel {
   // nullopt: no matter of names.
   std::optional<Expected> Apply(const proto::LogCommand& command);
 
-  // Empty if the answer to the read is right, else what is wrong with it.
-  std::string CheckLookup(const proto::LookupRequest& request, StatusCode code, const proto::Attributes& found) const;
+  // Empty if the answer to the read is right, else what is wrong with it. A look-up reads the name, then the attributes:
+  // CheckLookup is about the name and the inode that it led to, CheckFound about the attributes.
+  std::string CheckLookup(const proto::LookupRequest& request, StatusCode code, uint64_t found) const;
+  std::string CheckFound(const proto::Attributes& found) const;
   std::string CheckGetAttr(const proto::GetAttrRequest& request, StatusCode code, const proto::Attributes& found) const;
   std::string CheckReadDir(const proto::ReadDirRequest& request, StatusCode code,
                            const proto::ReadDirReply& found) const;

@@ -29,16 +29,22 @@ void Network::Send(Endpoint from, Endpoint to, std::string_view kind, const std:
   }
 }
 
-void Network::Partition() {
+Endpoint Network::DrawLonely(Endpoint leader) {
+  Dice& dice = scheduler_->dice();
+  const auto members = std::count_if(endpoints_.begin(), endpoints_.end(), [](Endpoint e) { return e < kFirstClient; });
+  const Endpoint any = 1 + dice.Below(static_cast<uint64_t>(members));
+  return leader != 0 && dice.Chance(0.5) ? leader : any;
+}
+
+void Network::Partition(Endpoint leader) {
   Dice& dice = scheduler_->dice();
   blocked_.clear();
   const bool one_way = dice.Chance(0.3);
+  const bool members_only = dice.Chance(0.5);
   std::map<Endpoint, bool> side;
   if (dice.Chance(0.4)) {
     // One member alone.
-    const auto members =
-        std::count_if(endpoints_.begin(), endpoints_.end(), [](Endpoint e) { return e < kFirstClient; });
-    const Endpoint lonely = 1 + dice.Below(static_cast<uint64_t>(members));
+    const Endpoint lonely = DrawLonely(leader);
     const bool with_clients = dice.Chance(0.5);
     for (const Endpoint e : endpoints_)
       side[e] = e == lonely || (with_clients && e >= kFirstClient && dice.Chance(0.5));
@@ -48,6 +54,7 @@ void Network::Partition() {
   for (const Endpoint from : endpoints_) {
     for (const Endpoint to : endpoints_) {
       if (side[from] == side[to] || (one_way && side[from])) continue;
+      if (members_only && (from >= kFirstClient || to >= kFirstClient)) continue;
       blocked_.emplace(from, to);
     }
   }

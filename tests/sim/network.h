@@ -3,7 +3,8 @@
 // Fault model. A message is lost, or arrives once, or twice; each copy after its own time: about the latency of the
 // run, with a long tail; with some probability very late (up to seconds, so that it arrives in another term, after a
 // restart of its receiver, or after its sender has forgotten it). On one link messages keep their order unless they are
-// chosen to overtake. A partition blocks directed links: what is sent over them meanwhile is lost, what is under way
+// chosen to overtake. A partition blocks directed links, in some cases only those between members, so that clients reach
+// both sides: what is sent over them meanwhile is lost, what is under way
 // arrives. A crashed receiver gets nothing; a restarted one gets what still arrives. Contents are never changed (frames
 // and log records carry checksums, whose tests are elsewhere). One thread.
 #pragma once
@@ -34,14 +35,16 @@ class Network {
 
   // `deliver` runs once for each copy that arrives.
   void Send(Endpoint from, Endpoint to, std::string_view kind, const std::function<void()>& deliver);
-  // Cuts some directed links until Heal or the next one.
-  void Partition();
+  // Cuts some directed links until Heal or the next one. `leader` is cut off more often than others; 0: nobody is known
+  // to lead.
+  void Partition(Endpoint leader);
   void Heal() { blocked_.clear(); }
   // From now on messages are neither lost nor late.
   void EndFaults();
 
  private:
   int64_t TransitTime();
+  Endpoint DrawLonely(Endpoint leader);
 
   Scheduler* const scheduler_;
   FaultPlan faults_;

@@ -144,6 +144,7 @@ void Oracle::OnMutationAnswered(uint64_t sent_visible, const proto::Mutation& mu
                       std::to_string(sent_visible));
   }
   visible_ = std::max(visible_, place);
+  answered_.insert({mutation.session(), mutation.sequence()});
   if (code != CodeOf(executed->second.reply)) {
     return violation_(what + ": it was executed with " + StatusCodeName(CodeOf(executed->second.reply)));
   }
@@ -153,30 +154,77 @@ void Oracle::OnMutationAnswered(uint64_t sent_visible, const proto::Mutation& mu
   }
 }
 
-void Oracle::PlaceRead(uint64_t sent_visible, const std::string& what,
-                       const std::function<std::string(const NamespaceModel&)>& check) {
+uint64_t Oracle::PlaceRead(uint64_t sent_visible, const std::string& what,
+                           const std::function<std::string(const NamespaceModel&)>& check) {
   ++reads_checked_;
   std::string wrong;
   for (uint64_t place = sent_visible; place < models_.size(); ++place) {
     wrong = check(models_[place]);
     if (!wrong.empty()) continue;
     visible_ = std::max(visible_, place);
-    return;
+    return place;
   }
   violation_("the answer to " + what + " is true at no moment from entry " + std::to_string(sent_visible) + " to " +
              std::to_string(models_.size() - 1) + ": " + wrong);
+  return sent_visible;
 }
 
 void Oracle::OnLookupAnswered(uint64_t sent_visible, const proto::LookupRequest& request, StatusCode code,
                               const proto::LookupReply& reply) {
-  PlaceRead(sent_visible, "look-up " + request.ShortDebugString(),
-            [&](const NamespaceModel& model) { return model.CheckLookup(request, code, reply.attributes()); });
+  const std::string what = "look-up " + request.ShortDebugString();
+  const uint64_t found = reply.attributes().inode();
+  const uint64_t place = PlaceRead(
+      sent_visible, what, [&](const NamespaceModel& model) { return model.CheckLookup(request, code, found); });
+  if (code != StatusCode::kOk) return;
+  PlaceRead(place, "the attributes of " + what,
+            [&](const NamespaceModel& model) { return model.CheckFound(reply.attributes()); });
 }
 
 void Oracle::OnGetAttrAnswered(uint64_t sent_visible, const proto::GetAttrRequest& request, StatusCode code,
                                const proto::GetAttrReply& reply) {
   PlaceRead(sent_visible, "get attributes " + request.ShortDebugString(),
             [&](const NamespaceModel& model) { return model.CheckGetAttr(request, code, reply.attributes()); });
+}
+
+bool Oracle::MayBeUnderWay(uint64_t number) const {
+  proto::LogEntry entry;
+  CHECK(entry.ParseFromString(entries_[number - 1]), "it was parsed when it was applied");
+  bool changes = false;
+  for (const proto::LogCommand& command : entry.commands()) {
+    const Key key(command.mutation().session(), command.mutation().sequence());
+    const auto executed = executed_.find(key);
+    if (executed == executed_.end() || executed->second.number != number) continue;
+    if (CodeOf(executed->second.reply) != StatusCode::kOk) continue;
+    if (!answered_.contains(key)) return true;
+    changes = true;
+  }
+  return !changes;
+}
+
+void Oracle::CheckRemembered(const std::string& what,
+                             const std::function<std::string(const NamespaceModel&)>& check) {
+  ++remembered_checked_;
+  const std::string wrong = check(models_.back());
+  if (wrong.empty()) return;
+  uint64_t place = models_.size() - 1;
+  while (place > 0 && !check(models_[place]).empty()) --place;
+  if (!check(models_[place]).empty()) return violation_(what + " was never true: " + wrong);
+  if (MayBeUnderWay(place + 1)) return;
+  proto::LogEntry entry;
+  CHECK(entry.ParseFromString(entries_[place]), "it was parsed when it was applied");
+  violation_(what + " is believed although entry " + std::to_string(place + 1) + " has changed it, and was answered: " +
+             wrong + "; " + entry.ShortDebugString());
+}
+
+void Oracle::OnRemembered(const proto::LookupRequest& request, uint64_t found) {
+  const StatusCode code = found == 0 ? StatusCode::kNotFound : StatusCode::kOk;
+  CheckRemembered("the remembered name " + request.ShortDebugString() + ", inode " + std::to_string(found),
+                  [&](const NamespaceModel& model) { return model.CheckLookup(request, code, found); });
+}
+
+void Oracle::OnRemembered(const proto::Attributes& attributes) {
+  CheckRemembered("the remembered " + attributes.ShortDebugString(),
+                  [&](const NamespaceModel& model) { return model.CheckFound(attributes); });
 }
 
 void Oracle::OnReadDirAnswered(uint64_t sent_visible, const proto::ReadDirRequest& request, StatusCode code,

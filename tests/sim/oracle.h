@@ -15,8 +15,8 @@
 // raises no false alarm on a system that executes in log order and reads committed state: taking the lowest p loses
 // nothing, as a place is only ever a lower bound for others.
 //
-// Attributes in the answer to a look-up may be younger than the name (the state machine reads the two one after the
-// other, and says so). That is not allowed for yet: such an answer is a false alarm (docs/simulator.md).
+// A look-up is two reads, one after the other: of the name, and of the attributes of what it led to (the state machine
+// promises no more). Each has its place, the second not before the first.
 //
 // One thread.
 #pragma once
@@ -25,6 +25,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,14 @@ class Oracle {
   void OnReadDirAnswered(uint64_t sent_visible, const proto::ReadDirRequest& request, StatusCode code,
                          const proto::ReadDirReply& reply);
 
+  // ---- From clients that answer from what they remember ----
+  // A change that was answered is seen by everybody from then on; one that is under way may be seen or not. So such an
+  // answer is wrong if it was never true, or if the entry that made it untrue holds no change that is not answered yet.
+  // It tells nothing of what others see.
+  void OnRemembered(const proto::LookupRequest& request, uint64_t found);
+  void OnRemembered(const proto::Attributes& attributes);
+
+  uint64_t remembered_checked() const { return remembered_checked_; }
   uint64_t entries() const { return entries_.size(); }
   uint64_t mutations_checked() const { return mutations_checked_; }
   uint64_t reads_checked() const { return reads_checked_; }
@@ -80,8 +89,12 @@ class Oracle {
   void ApplyToReference(std::string_view bytes);
   void CheckCommand(const proto::LogCommand& command, const proto::MutationReply& reply);
   void CheckReference();
-  void PlaceRead(uint64_t sent_visible, const std::string& what,
-                 const std::function<std::string(const NamespaceModel&)>& check);
+  void CheckRemembered(const std::string& what, const std::function<std::string(const NamespaceModel&)>& check);
+  // A change in entry `number` is under way still, or none of a client's was made there.
+  bool MayBeUnderWay(uint64_t number) const;
+  // Returns the place; where there is none, that was told.
+  uint64_t PlaceRead(uint64_t sent_visible, const std::string& what,
+                     const std::function<std::string(const NamespaceModel&)>& check);
 
   const std::function<void(const std::string&)> violation_;
   std::vector<std::string> entries_;
@@ -92,8 +105,10 @@ class Oracle {
   std::unique_ptr<meta::StateMachine> reference_;
   NamespaceModel model_;
   std::map<Key, Executed> executed_;
+  std::set<Key> answered_;
   std::map<uint64_t, uint64_t> leaders_;  // by term
   uint64_t visible_ = 0;
+  uint64_t remembered_checked_ = 0;
   uint64_t mutations_checked_ = 0;
   uint64_t reads_checked_ = 0;
   uint64_t repeats_seen_ = 0;

@@ -5,8 +5,10 @@
 //            the last one perhaps in part. Terms and votes are durable at once or not at all. Syncs can be slow.
 //   state    (member.h, MemoryKv): a crash falls back to any batch boundary after the last flush.
 //   members  (member.h): crash at any moment and at any write, alone or all at once; restart; stop in the middle of an
-//            event or of answering a read and go on later; clocks run at different rates, wall clocks jump.
-//   clients  (client.h): give up waiting and ask again, the same request or a late copy of it; expire; start over.
+//            event or of answering a read and go on later; their Raft
+//            thread alone stands still while requests are answered; clocks run at different rates, wall clocks jump.
+//   clients  (client.h): give up waiting and ask again, the same request or a late copy of it; ask members of whom
+//            nobody says that they lead; expire; start over.
 //
 // A seed arms each kind of fault with a probability, and draws its rate from a range, so that some runs are calm but
 // for one kind, and some are stormy. Not modelled: bits that flip, disks that lose what they reported (but as a planted
@@ -65,6 +67,12 @@ std::string_view PlantName(Plant plant) {
       return "vote-at-once";
     case Plant::kTrimTooEarly:
       return "trim-too-early";
+    case Plant::kIgnorePush:
+      return "ignore-push";
+    case Plant::kCacheBeyondLease:
+      return "cache-beyond-lease";
+    case Plant::kCacheAcrossTerms:
+      return "cache-across-terms";
   }
   return "none";
 }
@@ -93,11 +101,22 @@ Plan DrawPlan(uint64_t seed) {
   faults.restart_delay_ns = draw.dice().Between(1, 1500) * kMillisecond;
   faults.pause_interval_ns = draw.Interval(0.5, 300, 3000);
   faults.pause_length_ns = draw.dice().Between(20, 1500) * kMillisecond;
-  faults.pause_in_read = draw.Rate(0.4, 0.001, 0.03);
+  faults.pause_in_read = draw.Rate(0.5, 0.004, 0.06);
   faults.sync_ns = draw.dice().Between(20, 4000) * kMicrosecond;
   faults.slow_sync = draw.Rate(0.4, 0.001, 0.05);
   faults.clock_rate = draw.Rate(0.6, 0.01, kClockRateMax);
   faults.wall_jump = draw.Rate(0.5, 0.1, 1.0);
+  faults.stall_interval_ns = draw.Interval(0.4, 500, 4000);
+  faults.stall_length_ns = draw.dice().Between(100, 1500) * kMillisecond;
+  plan.probe = draw.Rate(0.6, 0.02, 0.6);
+  plan.call_timeout_ns = draw.dice().Between(60, 500) * kMillisecond;
+  const bool caches = draw.dice().Chance(0.5);
+  const auto caching_clients = static_cast<uint32_t>(draw.dice().Between(1, plan.clients));
+  const int64_t cache_lease_ms = draw.dice().Between(600, 3000);
+  if (caches) {
+    plan.caching_clients = caching_clients;
+    plan.session_lease_ms = cache_lease_ms;
+  }
   return plan;
 }
 
@@ -113,7 +132,9 @@ std::string Describe(const Plan& plan) {
          ms(faults.partition_length_ns) + " crash_ms=" + ms(faults.crash_interval_ns) +
          " crash_at_write=" + std::to_string(faults.crash_at_write) + " crash_all=" + std::to_string(faults.crash_all) +
          " pause_ms=" + ms(faults.pause_interval_ns) + "/" + ms(faults.pause_length_ns) +
-         " pause_in_read=" + std::to_string(faults.pause_in_read) + " slow_sync=" + std::to_string(faults.slow_sync) +
+         " pause_in_read=" + std::to_string(faults.pause_in_read) + " stall_ms=" + ms(faults.stall_interval_ns) + "/" + ms(faults.stall_length_ns) +
+         " caching_clients=" + std::to_string(plan.caching_clients) + " probe=" + std::to_string(plan.probe) + " call_timeout_ms=" + ms(plan.call_timeout_ns) +
+         " slow_sync=" + std::to_string(faults.slow_sync) +
          " clock_rate=" + std::to_string(faults.clock_rate);
 }
 

@@ -21,10 +21,14 @@ enum class Plant {
   kCountWrong,        // after a restart one entry is applied a second time
   kVoteAtOnce,        // a restarted member votes without waiting for an election time-out
   kTrimTooEarly,      // the log is trimmed before the state is durable
+  kIgnorePush,        // a client acknowledges one push of ten without forgetting what it names
+  kCacheBeyondLease,  // a client believes what it remembers when its lease is over
+  kCacheAcrossTerms,  // a client goes on believing what an earlier leader granted
 };
 inline constexpr Plant kPlants[] = {Plant::kForgetResult,  Plant::kReadWithoutLease, Plant::kNoSecondLook,
                                     Plant::kServeTooEarly, Plant::kAckUnsynced,      Plant::kForgetVote,
-                                    Plant::kCountWrong,    Plant::kVoteAtOnce,       Plant::kTrimTooEarly};
+                                    Plant::kCountWrong,    Plant::kVoteAtOnce,       Plant::kTrimTooEarly,
+                                    Plant::kIgnorePush,    Plant::kCacheBeyondLease, Plant::kCacheAcrossTerms};
 // "forget-result" and so on; "none".
 std::string_view PlantName(Plant plant);
 
@@ -46,6 +50,8 @@ struct FaultPlan {
   int64_t pause_interval_ns = 0;
   int64_t pause_length_ns = 0;
   double pause_in_read = 0;  // per read of the state while a request is answered
+  int64_t stall_interval_ns = 0;  // of a member's Raft thread alone: requests are answered meanwhile
+  int64_t stall_length_ns = 0;
   // Disks.
   int64_t sync_ns = 0;
   double slow_sync = 0;
@@ -60,6 +66,9 @@ struct Plan {
   uint32_t members = 3;
   uint32_t clients = 4;
   uint32_t slots = 2;           // operations a client has under way at once
+  double probe = 0;             // per operation: it goes to any member first, whoever is said to lead
+  uint32_t caching_clients = 0;  // the first so many of them remember what they were granted
+  int64_t call_timeout_ns = 0;  // after about that long a client asks again
   int64_t faults_until_ns = 0;  // then everything heals, and the run ends when all is quiet
   uint32_t snapshot_entries = 0;
   int64_t session_lease_ms = 0;

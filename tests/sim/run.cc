@@ -106,6 +106,7 @@ int main(int argc, char** argv) {
     sum.simulated_ns += outcome.simulated_ns;
     sum.mutations += outcome.mutations;
     sum.reads += outcome.reads;
+    sum.remembered += outcome.remembered;
     sum.crashes += outcome.crashes;
     sum.repeats += outcome.repeats;
     if (outcome.violation.empty()) continue;
@@ -114,7 +115,7 @@ int main(int argc, char** argv) {
               << std::endl;
   }
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.simulated_ns / 1'000'000'000
-            << " simulated seconds, " << sum.mutations << " mutations and " << sum.reads << " reads checked, "
+            << " simulated seconds, " << sum.mutations << " mutations and " << sum.reads << " reads checked (" << sum.remembered << " from clients' caches), "
             << sum.repeats << " repeats in logs, " << sum.crashes << " crashes\n";
   return failed == 0 ? 0 : 1;
 }

@@ -148,7 +148,7 @@ void SimReplicator::Start() {
   const sim_host host = Host::Table(this);
   member_ = sim_member_open(&options, &host);
   CHECK(member_ != nullptr, "libraft starts from what it wrote");
-  port_->Post(clock_->WorldTime(kHeartbeatMs * kMillisecond), [this] { Tick(); });
+  port_->PostToLoop(clock_->WorldTime(kHeartbeatMs * kMillisecond), [this] { Tick(); });
 }
 
 void SimReplicator::Tick() {
@@ -158,7 +158,7 @@ void SimReplicator::Tick() {
       clock_->MonotonicNs() >= lease_from_ns_ + kLeaseRenewNs) {
     ProposeBarrier();
   }
-  port_->Post(clock_->WorldTime(kHeartbeatMs * kMillisecond), [this] { Tick(); });
+  port_->PostToLoop(clock_->WorldTime(kHeartbeatMs * kMillisecond), [this] { Tick(); });
 }
 
 void SimReplicator::Receive(uint64_t from_member, const std::string& message) {
@@ -194,13 +194,13 @@ void SimReplicator::Append(uint64_t request, const sim_entry* entries, unsigned 
   }
   port_->AtWrite();
   disk_->Append(std::move(records),
-                [this, request] { port_->Post(0, [this, request] { sim_member_appended(member_, request); }); });
+                [this, request] { port_->PostToLoop(0, [this, request] { sim_member_appended(member_, request); }); });
 }
 
 void SimReplicator::PutSnapshot(uint64_t request, unsigned trailing, StoredSnapshot snapshot) {
   if (trailing == 0) {
     disk_->PutSnapshot(std::move(snapshot), trailing, [this, request] {
-      port_->Post(0, [this, request] {
+      port_->PostToLoop(0, [this, request] {
         known_snapshot_ = disk_->snapshot();
         sim_member_snapshot_put(member_, request);
       });
@@ -229,7 +229,7 @@ void SimReplicator::ReleaseSnapshotIfApplied() {
     held_.waits = false;
     held_.flushing = false;
     disk_->PutSnapshot(std::move(held_.snapshot), held_.trailing, [this, request = held_.request] {
-      port_->Post(0, [this, request] {
+      port_->PostToLoop(0, [this, request] {
         snapshot_taking_ = false;
         known_snapshot_ = disk_->snapshot();
         sim_member_snapshot_put(member_, request);
@@ -242,7 +242,7 @@ void SimReplicator::GetSnapshot(uint64_t request) {
   CHECK(known_snapshot_.has_value(), "libraft asks for a snapshot that there is");
   // The one that libraft knows of at this moment: of a newer one it would send the index with the term of the older
   // (legacyLoadSnapshotCb).
-  port_->Post(scheduler_->dice().LongTailed(plan_.faults.sync_ns), [this, request, snapshot = *known_snapshot_] {
+  port_->PostToLoop(scheduler_->dice().LongTailed(plan_.faults.sync_ns), [this, request, snapshot = *known_snapshot_] {
     const sim_snapshot view = View(snapshot);
     sim_member_snapshot_got(member_, request, &view);
   });
@@ -306,7 +306,7 @@ void SimReplicator::OnLeadership(bool leads, uint64_t term) {
     Enqueue(std::move(task));
   }
   // libraft is in the middle of a step.
-  port_->Post(0, [this] { ProposeBarrier(); });
+  port_->PostToLoop(0, [this] { ProposeBarrier(); });
 }
 
 void SimReplicator::ProposeBarrier() {
@@ -340,8 +340,8 @@ void SimReplicator::OnLost(uint64_t tag) {
 }
 
 void SimReplicator::Propose(std::string entry, Committed committed) {
-  port_->Post(scheduler_->dice().Between(0, 100 * kMicrosecond),
-              [this, entry = std::move(entry), committed = std::move(committed)] { ProposeOnLoop(entry, committed); });
+  port_->PostToLoop(scheduler_->dice().Between(0, 100 * kMicrosecond),
+                    [this, entry = std::move(entry), committed = std::move(committed)] { ProposeOnLoop(entry, committed); });
 }
 
 void SimReplicator::ProposeOnLoop(std::string entry, Committed committed) {

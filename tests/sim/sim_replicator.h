@@ -38,6 +38,8 @@ class ProcessPort {
   virtual ~ProcessPort() = default;
   // As an event of the process: later if it is stopped, never if it died.
   virtual void Post(int64_t delay_ns, std::function<void()> action) = 0;
+  // The same on the Raft thread, which may stand still while the rest of the process goes on.
+  virtual void PostToLoop(int64_t delay_ns, std::function<void()> action) = 0;
   virtual void SendToMember(uint64_t member, std::string message) = 0;
   // A write begins: perhaps the process dies at it. From then on nothing it does has an effect.
   virtual void AtWrite() = 0;

@@ -29,6 +29,7 @@ TEST_F(Simulator, SeedsFindNothing) {
     EXPECT_EQ(outcome.violation, "") << "replay with: build/release/tests/sim/run --seed " << seed << " --trace";
     sum.mutations += outcome.mutations;
     sum.reads += outcome.reads;
+    sum.remembered += outcome.remembered;
     sum.crashes += outcome.crashes;
     sum.leaders += outcome.leaders;
     sum.repeats += outcome.repeats;
@@ -37,6 +38,7 @@ TEST_F(Simulator, SeedsFindNothing) {
   // Else it finds nothing because it does nothing.
   EXPECT_GT(sum.mutations, 5'000u);
   EXPECT_GT(sum.reads, 3'000u);
+  EXPECT_GT(sum.remembered, 500u);
   EXPECT_GT(sum.crashes, 50u);
   EXPECT_GT(sum.leaders, 80u);
   EXPECT_GT(sum.repeats, 20u);
@@ -68,7 +70,8 @@ TEST_P(PlantedBug, IsFound) {
 INSTANTIATE_TEST_SUITE_P(Each, PlantedBug,
                          testing::Values(std::pair{Plant::kForgetResult, 20}, std::pair{Plant::kServeTooEarly, 20},
                                          std::pair{Plant::kAckUnsynced, 20}, std::pair{Plant::kCountWrong, 20},
-                                         std::pair{Plant::kTrimTooEarly, 20}),
+                                         std::pair{Plant::kTrimTooEarly, 20}, std::pair{Plant::kReadWithoutLease, 50},
+                                         std::pair{Plant::kNoSecondLook, 50}, std::pair{Plant::kIgnorePush, 20}),
                          [](const auto& test) {
                            std::string name(PlantName(test.param.first));
                            std::ranges::replace(name, '-', '_');

@@ -47,6 +47,8 @@ class World {
   void Repeat(int64_t interval_ns, std::function<void()> action);
   void ScheduleFaults();
   void CrashSome();
+  // 0: nobody takes itself for the leader.
+  uint64_t LeaderNow() const;
   void CheckLeases();
   void EndFaults();
   void CheckEnd();
@@ -86,6 +88,13 @@ void World::CrashSome() {
   members_[scheduler_.dice().Below(members_.size())]->Crash();
 }
 
+uint64_t World::LeaderNow() const {
+  for (const auto& member : members_) {
+    if (member->Leads()) return member->id();
+  }
+  return 0;
+}
+
 void World::ScheduleFaults() {
   const FaultPlan& faults = plan_.faults;
   Repeat(faults.crash_interval_ns, [this] { CrashSome(); });
@@ -93,8 +102,14 @@ void World::ScheduleFaults() {
     const int64_t length_ns = scheduler_.dice().LongTailed(plan_.faults.pause_length_ns);
     members_[scheduler_.dice().Below(members_.size())]->StopFor(length_ns);
   });
+  Repeat(faults.stall_interval_ns, [this] {
+    const uint64_t leader = LeaderNow();
+    const uint64_t any = 1 + scheduler_.dice().Below(members_.size());
+    const uint64_t member = leader != 0 && scheduler_.dice().Chance(0.7) ? leader : any;
+    members_[member - 1]->StallFor(scheduler_.dice().LongTailed(plan_.faults.stall_length_ns));
+  });
   Repeat(faults.partition_interval_ns, [this] {
-    network_.Partition();
+    network_.Partition(LeaderNow());
     scheduler_.Trace("partition");
     scheduler_.After(scheduler_.dice().LongTailed(plan_.faults.partition_length_ns), [this] { network_.Heal(); });
   });
@@ -165,6 +180,7 @@ Outcome World::Run() {
   outcome_.entries = oracle_.entries();
   outcome_.mutations = oracle_.mutations_checked();
   outcome_.reads = oracle_.reads_checked();
+  outcome_.remembered = oracle_.remembered_checked();
   outcome_.repeats = oracle_.repeats_seen();
   return outcome_;
 }

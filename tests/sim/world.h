@@ -31,6 +31,7 @@ struct Outcome {
   uint64_t entries = 0;
   uint64_t mutations = 0;
   uint64_t reads = 0;
+  uint64_t remembered = 0;  // of those, answered by clients from what they remember
   uint64_t repeats = 0;  // commands that reached the log a second time
   uint64_t crashes = 0;
   uint64_t leaders = 0;
