@@ -3,6 +3,8 @@
 
 Usage: bench/failover.py [--bin build/release/bin] [--kills 30] [--metaservers 3] [--stop] [--json]
 
+Runs unattended, about five seconds a kill, with a line for each on stderr; what was measured is printed even if a later kill goes wrong.
+
 Starts a cluster of its own, lets several threads create and unlink files on a mount, and kills the leader again and again (--stop: stops it
 with SIGSTOP, which nobody's connection notices). The pause of a fail-over is the longest gap between two acknowledged operations of any
 one thread around it. The member comes back before the next one is killed.
@@ -49,9 +51,7 @@ class Client(threading.Thread):
         return longest
 
 
-def measure(harness, arguments):
-    pauses = []
-    quiet = []
+def measure(harness, arguments, pauses, quiet):
     with harness.Cluster(metaservers=arguments.metaservers) as cluster:
         clients = [Client(f"{cluster.mount_point}/client-{i}") for i in range(arguments.clients)]
         for client in clients:
@@ -66,6 +66,7 @@ def measure(harness, arguments):
             harness.wait_for(lambda: all(c.operations > b + 10 or c.error for c, b in zip(clients, before)), 60, "the clients go on")
             time.sleep(0.5)
             pauses.append(max(client.take_longest() for client in clients))
+            print(f"{number + 1}/{arguments.kills}: {leader}, {pauses[-1]:.3f} s", file=sys.stderr, flush=True)
             errors = [str(client.error) for client in clients if client.error]
             if errors:
                 raise SystemExit(f"after {number + 1} kills: {errors}")
@@ -76,7 +77,17 @@ def measure(harness, arguments):
             cluster.wait_for_group(arguments.metaservers)
         for client in clients:
             client.stopping.set()
-    return pauses, quiet
+
+
+def report(pauses, quiet, as_json):
+    result = {
+        "fail_overs": len(pauses),
+        "p50_s": round(statistics.median(pauses), 3),
+        "p90_s": round(sorted(pauses)[int(len(pauses) * 0.9)], 3),
+        "worst_s": round(max(pauses), 3),
+        "undisturbed_worst_s": round(max(quiet), 3),
+    }
+    print(json.dumps(result) if as_json else "\n".join(f"{name:22} {value}" for name, value in result.items()))
 
 
 def main():
@@ -91,15 +102,12 @@ def main():
     os.environ["TARN_BIN"] = os.path.realpath(arguments.bin)
     import harness  # reads TARN_BIN
 
-    pauses, quiet = measure(harness, arguments)
-    result = {
-        "fail_overs": len(pauses),
-        "p50_s": round(statistics.median(pauses), 3),
-        "p90_s": round(sorted(pauses)[int(len(pauses) * 0.9)], 3),
-        "worst_s": round(max(pauses), 3),
-        "undisturbed_worst_s": round(max(quiet), 3),
-    }
-    print(json.dumps(result) if arguments.json else "\n".join(f"{name:22} {value}" for name, value in result.items()))
+    pauses, quiet = [], []
+    try:
+        measure(harness, arguments, pauses, quiet)
+    finally:
+        if pauses:
+            report(pauses, quiet, arguments.json)
 
 
 if __name__ == "__main__":
