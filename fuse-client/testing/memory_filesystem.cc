@@ -1,5 +1,6 @@
 #include "fuse-client/testing/memory_filesystem.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/named_thread.h"
