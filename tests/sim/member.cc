@@ -152,6 +152,7 @@ struct Member::Process final : public meta::LogConsumer {
   meta::PushCoordinator coherence;
   meta::ServerRegistry servers;
   meta::MemberTable members;
+  meta::LockNotifier locks;
   fault::FaultPoints faults;
   uint64_t number_applied = 0;
   std::unique_ptr<meta::StateMachine> state;
@@ -203,6 +204,7 @@ void Member::Process::Open() {
     SettleOrphan(inode, holders, std::move(done));
   });
   context.servers = &servers;
+  context.locks = &locks;
   context.faults = &faults;
   context.self.cluster_id = "simulated";
   context.self.member_id = member->id_;
