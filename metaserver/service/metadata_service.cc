@@ -38,8 +38,7 @@ Status MetadataService::Hello(const proto::HelloRequest& request, proto::HelloRe
   const SelfDescription& self = context_->self;
   if (!request.cluster_id().empty() && request.cluster_id() != self.cluster_id) {
     return Status(StatusCode::kInvalidArgument,
-                  "the metadata server at " + self.address + " belongs to another cluster: " + self.cluster_id +
-                      ", not " + request.cluster_id() +
+                  "the metadata server at " + self.address + " belongs to another cluster" +
                       " (if it was started anew in an empty directory, it made a new cluster: see its log)");
   }
   reply->set_role(proto::PEER_ROLE_METASERVER);
