@@ -148,7 +148,8 @@ void Planner::EvenOutPrimaries() {
   }
   for (const proto::PlacementGroup& group : view_.map().groups()) {
     if (static_cast<uint32_t>(op_.changes_size()) >= policy_.handovers_max) return;
-    if (group.targets_size() < 2) continue;
+    // One more than it should have: the primary may have handed over just now, to leave.
+    if (group.targets_size() < 2 || static_cast<size_t>(group.targets_size()) > GoalOf(group)) continue;
     Members members = MembersOf(group);
     const auto count = [&](uint64_t target) -> int64_t& { return primaries[{group.replicas(), target}]; };
     const uint64_t from = members.in_sync.front();

@@ -274,6 +274,20 @@ TEST_F(PlanReplicationTest, PrimaryThatHasHandedOverIsNotThePrimaryAgain) {
       << "not for evening out primaries either, before it has left";
 }
 
+TEST_F(PlanReplicationTest, PrimaryThatHasHandedOverToMoveAwayIsNotThePrimaryAgain) {
+  cluster_.AddGroup(2, {1, 2, 3});
+  for (const uint64_t primary : {2, 4, 5}) cluster_.AddGroup(2, {primary, 1});
+  cluster_.Apply(PlanReplication(cluster_.map, cluster_.facts, policy_));
+  ASSERT_EQ(cluster_.map.groups(0).targets(0), 2u);
+  const uint64_t epoch = cluster_.map.groups(0).epoch();
+  // 1 has not told that it knows; that it has the fewest primaries is no reason to make it one.
+  for (int i = 0; i < 5; ++i) cluster_.Apply(PlanReplication(cluster_.map, cluster_.facts, policy_));
+  EXPECT_EQ(cluster_.map.groups(0).epoch(), epoch);
+  cluster_.facts.targets[1].map_version = cluster_.map.version();
+  cluster_.Apply(PlanReplication(cluster_.map, cluster_.facts, policy_));
+  EXPECT_THAT(cluster_.map.groups(0).targets(), testing::ElementsAre(2, 3));
+}
+
 TEST_F(PlanReplicationTest, SurplusMemberLeavesWhereItIsMissedLeast) {
   TestingCluster cluster;
   cluster.AddTarget(1, "a");
