@@ -16,7 +16,8 @@ import unittest
 
 from harness import BIN, Cluster, content, drop_caches, need_root_and_fuse, run, wait_for
 from partition_test import Network
-from replication_test import Crew, Load, Readers, ReplicationTest
+import replication_test
+from replication_test import Crew, Load, Readers
 
 
 class SmallDisk:
@@ -198,7 +199,8 @@ class ReplicationFaultsTest(unittest.TestCase):
                     written.pop(path, None)
                 # Every group takes writes again.
                 wait_for(lambda: self.can_write(cluster, 30), 120, "writes everywhere once there is room")
-                self.assertIn("has room again", cluster.logs("chunkserver-1"))
+                # Said with the next heartbeat.
+                wait_for(lambda: "has room again" in cluster.logs("chunkserver-1"), 10, "the log tells of the room")
                 cluster.remount()
                 self.check(written)
         finally:
@@ -272,8 +274,7 @@ class ReplicationFaultsTest(unittest.TestCase):
             self.assertLess(slow, delay_ms / 1000, "more than one read in a hundred waits for the slow server")
             load = Load.__new__(Load)
             load.cluster, load.readers = cluster, readers
-            from replication_test import Overwriters
-            load.writers = Overwriters(cluster.mount_point)
+            load.writers = replication_test.Overwriters(cluster.mount_point)
             with load:
                 load.progress()
                 load.progress()
@@ -325,7 +326,7 @@ class ReplicationFaultsTest(unittest.TestCase):
         with Cluster(chunkservers=3, replicas=2) as cluster:
             with Load(cluster) as load, Churn():
                 load.progress()
-                spoiled = ReplicationTest.flip_bytes(f"{cluster.directory}/chunkserver-2/segments", 60)
+                spoiled = replication_test.ReplicationTest.flip_bytes(f"{cluster.directory}/chunkserver-2/segments", 60)
                 self.assertGreater(spoiled, 0)
                 load.progress()
                 cluster.tarn("scrub", "start")
