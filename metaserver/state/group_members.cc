@@ -64,13 +64,22 @@ bool IsShared(const proto::PlacementGroup& group) {
 
 }  // namespace
 
-void DistrustTarget(proto::ClusterMap* map, uint64_t target) {
+void NoteLoss(proto::PlacementGroup* group, uint64_t incarnation) {
+  group->set_intact_since_before(group->intact_since());
+  group->set_intact_since(group->epoch());
+  group->set_intact_incarnation(incarnation);
+}
+
+void DistrustTarget(proto::ClusterMap* map, uint64_t target, uint64_t incarnation) {
   for (proto::PlacementGroup& group : *map->mutable_groups()) {
     const bool in_sync = Contains(group.targets(), target);
     if (!in_sync && !Contains(group.syncing_targets(), target)) continue;
-    if (!IsShared(group)) continue;
     group.set_epoch(group.epoch() + 1);
-    if (!in_sync || group.targets_size() == 1) continue;
+    if (!in_sync) continue;
+    if (group.targets_size() == 1) {
+      NoteLoss(&group, incarnation);
+      continue;
+    }
     auto* targets = group.mutable_targets();
     targets->erase(std::remove(targets->begin(), targets->end(), target), targets->end());
     group.add_syncing_targets(target);

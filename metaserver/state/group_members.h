@@ -22,9 +22,13 @@ proto::Target* FindTarget(proto::ClusterMap* map, uint64_t id);
 Status CheckChange(const proto::ClusterMap& map, const proto::PlacementGroup& group,
                    const proto::ChangeGroupsOp::Change& change);
 
-// A target of this id lives anew and may have lost what it had not made durable: each group it shares with others (or
-// is to share) gets a new epoch, in which it is not in-sync any more if another member is.
-void DistrustTarget(proto::ClusterMap* map, uint64_t target);
+// What was acknowledged in the group and not durable may be lost as of its present epoch; the server of this incarnation sees every change from
+// here on.
+void NoteLoss(proto::PlacementGroup* group, uint64_t incarnation);
+
+// A target of this id lives anew, under this incarnation of its server, and may have lost what it had not made durable: each group of it gets a
+// new epoch, in which it is not in-sync any more if another member is; if none is, the group has had a loss.
+void DistrustTarget(proto::ClusterMap* map, uint64_t target, uint64_t incarnation);
 
 // A target of this id lives anew and has lost nothing but its memory: groups that it orders (as the primary) or is being brought up to date in
 // get a new epoch, in which its process begins anew. A member that is in-sync needs none.

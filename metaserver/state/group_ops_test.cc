@@ -195,16 +195,55 @@ TEST_F(GroupOpsTest, CleanShutDownKeepsTheMembers) {
   EXPECT_THAT(InSync(), ElementsAre(1));
 }
 
-TEST_F(GroupOpsTest, SingleCopyKeepsItsEpoch) {
+TEST_F(GroupOpsTest, ALossIsNotedWhereTheOnlyInSyncMemberWasNotShutDownCleanly) {
+  const auto losses = [this] {
+    const proto::PlacementGroup& group = Group();
+    return Ids{group.intact_since(), group.intact_since_before(), group.intact_incarnation()};
+  };
+  Register(1, 201, false, 1);
+  EXPECT_THAT(losses(), ElementsAre(0, 0, 0)) << "the other one has everything";
+  Register(1, 202, false, 1);
+  EXPECT_THAT(losses(), ElementsAre(0, 0, 0)) << "it was syncing";
+  Register(2, 203, true, 2);
+  EXPECT_THAT(losses(), ElementsAre(0, 0, 0)) << "shut down cleanly";
+  Register(2, 204, false, 2);
+  EXPECT_EQ(Group().epoch(), 5u);
+  EXPECT_THAT(losses(), ElementsAre(5, 0, 204));
+  Register(2, 204, false, 2);
+  EXPECT_THAT(losses(), ElementsAre(5, 0, 204)) << "a lost answer";
+  Change(5, {2, 1});
+  EXPECT_THAT(losses(), ElementsAre(5, 0, 204)) << "stays with the group";
+  Change(6, {2}, {1});
+  Register(2, 205, false, 2);
+  EXPECT_THAT(losses(), ElementsAre(8, 5, 205));
+  driver_.Reopen();
+  EXPECT_THAT(losses(), ElementsAre(8, 5, 205));
+}
+
+TEST_F(GroupOpsTest, APromotedCopyIsALoss) {
+  Change(1, {1}, {2});
+  proto::Mutation mutation;
+  mutation.mutable_promote_member()->set_group(1);
+  mutation.mutable_promote_member()->set_expected_epoch(2);
+  mutation.mutable_promote_member()->set_target(2);
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  EXPECT_EQ(Group().intact_since(), 3u);
+  EXPECT_EQ(Group().intact_incarnation(), 102u);
+}
+
+TEST_F(GroupOpsTest, SingleCopyHasALossAndAnEpoch) {
   proto::Mutation groups;
   groups.mutable_add_groups()->add_groups()->add_targets(1);
   driver_.RunAsLeader(groups);
-  Register(1, 201, false, 1);
-  EXPECT_EQ(Map()->groups(1).epoch(), 1u);
-  // While it is being moved there are two.
-  Change(1, {1}, {3}, 2);
+  Register(1, 201, true, 1);
+  EXPECT_EQ(Map()->groups(1).epoch(), 1u) << "nothing is lost";
   Register(1, 202, false, 1);
-  EXPECT_EQ(Map()->groups(1).epoch(), 3u);
+  EXPECT_EQ(Map()->groups(1).epoch(), 2u);
+  EXPECT_EQ(Map()->groups(1).intact_since(), 2u);
+  // While it is being moved there are two.
+  Change(2, {1}, {3}, 2);
+  Register(1, 203, false, 1);
+  EXPECT_EQ(Map()->groups(1).epoch(), 4u);
 }
 
 TEST_F(GroupOpsTest, FailedTargetIsSoundWhenItsServerSaysSo) {

@@ -33,6 +33,7 @@ Status PromoteMember(CommandContext* context, const proto::PromoteMemberOp& op, 
   group->add_targets(op.target());
   *group->mutable_syncing_targets() = std::move(syncing);
   group->set_epoch(group->epoch() + 1);
+  NoteLoss(group, target->incarnation());
   proto::ForcedPromotion promotion;
   promotion.set_group(group->id());
   promotion.set_epoch(group->epoch());

@@ -3,7 +3,7 @@
 //
 // A directory that asks as new and is in the map already, by the id that it gave itself, is that target: the answer was
 // lost. New targets may join a known server. A target that its server did not shut down cleanly leaves the in-sync
-// members of its groups (docs/replication.md); one whose disk fails is FAILED until it is registered as sound. A new
+// members of its groups, or has had a loss where it is the only one (docs/replication.md); one whose disk fails is FAILED until it is registered as sound. A new
 // elastic server replaces the elastic one that was at its address: nothing of that lives any more (docs/elastic.md).
 // kUnavailable: the cluster has no id yet; kInvalidArgument: it belongs to another cluster, its server or target ids are
 // unknown or another server's, or it has no target; kResourceExhausted: the map is full.
@@ -128,7 +128,8 @@ Status RegisterServer(CommandContext* context, const proto::RegisterServerOp& op
   for (const proto::TargetReport& report : request.targets()) {
     proto::Target* target = report.id() != 0 ? FindTarget(&map, report.id()) : map.add_targets();
     const bool lives_anew = report.id() != 0 && target->incarnation() != request.incarnation();
-    if (lives_anew) report.clean_shutdown() ? RenewEpochs(&map, target->id()) : DistrustTarget(&map, target->id());
+    if (lives_anew && report.clean_shutdown()) RenewEpochs(&map, target->id());
+    if (lives_anew && !report.clean_shutdown()) DistrustTarget(&map, target->id(), request.incarnation());
     if (report.id() == 0) {
       target->set_id(header.next_target());
       target->set_server_id(request.server_id());
