@@ -9,6 +9,7 @@
 #include "chunkserver/replication/chunk_repair.h"
 #include "chunkserver/replication/commit_job.h"
 #include "chunkserver/replication/confirmations.h"
+#include "chunkserver/replication/lost_writes.h"
 #include "chunkserver/replication/peer_call.h"
 #include "chunkserver/replication/sync_job.h"
 #include "chunkserver/replication/wire.h"
@@ -168,6 +169,19 @@ std::vector<TargetId> ReceiversOf(const Replica& replica, ChunkId chunk) REQUIRE
   return receivers;
 }
 
+std::optional<store::ChunkStamp> AcknowledgedStamp(const ClientChange& change) {
+  if (change.write == nullptr || !change.write->has_acknowledged()) return std::nullopt;
+  return StampOf(change.write->acknowledged());
+}
+
+ByteRange RangeOf(const ClientChange& write) { return {write.write->offset_bytes(), write.payload.size()}; }
+
+void NoteWritten(Replica& replica, const ClientChange& change) REQUIRES(replica.mutex) {
+  LostWrites* const notes = replica.LostWritesNow();
+  if (notes == nullptr || change.write == nullptr) return;
+  notes->NoteWrite(ChunkOf(change.address()), RangeOf(change), AcknowledgedStamp(change));
+}
+
 // After the change is in this target's store; with the chunk's turn held by the caller, so that the sends leave in order.
 void Distribute(const ReplicaPtr& replica, const ChangePtr& change, const store::ChangeOutcome& outcome, uint64_t applying) {
   const ChunkId chunk = ChunkOf(change->address());
@@ -178,6 +192,7 @@ void Distribute(const ReplicaPtr& replica, const ChangePtr& change, const store:
   {
     MutexLock lock(replica->mutex);
     ++replica->changes;
+    NoteWritten(*replica, *change);
     is_primary = replica->role == Role::kPrimary && replica->serving;
     if (!is_primary) {
       // Somebody else decides what becomes of it; the client asks there.
@@ -236,6 +251,57 @@ void Failed(const ReplicaPtr& replica, const ChangePtr& change, const Status& st
   change->done({.status = status, .map_version = 0, .outcome = {}, .durable = false});
 }
 
+// Notes how the chunk was recovered, before its first change since a loss. Nothing: the change is to be applied; else it is not, and this is its
+// answer. With the chunk's turn held: nothing changes the chunk meanwhile.
+std::optional<ChangeAnswer> WeighResend(Replica& replica, const ClientChange& change) {
+  const ChunkId chunk = ChunkOf(change.address());
+  const std::optional<store::ChunkStamp> acknowledged = AcknowledgedStamp(change);
+  {
+    MutexLock lock(replica.mutex);
+    const LostWrites* const notes = replica.LostWritesNow();
+    if (!acknowledged && (notes == nullptr || notes->RecoveredStamp(chunk))) return std::nullopt;
+  }
+  const Result<store::ChunkState> state = replica.ctx->store->StateOf(chunk);
+  ChangeAnswer answer;
+  MutexLock lock(replica.mutex);
+  if (!state.ok()) {
+    replica.lost_writes.reset();  // this change would be missing
+    if (!acknowledged) return std::nullopt;
+    answer.status = state.status();
+    return answer;
+  }
+  LostWrites* const notes = replica.LostWritesNow();
+  if (notes != nullptr) notes->NoteChunk(chunk, state->stamp);
+  if (!acknowledged) return std::nullopt;
+  answer.outcome = {.base = state->stamp, .stamp = *acknowledged, .chunk_bytes = state->bytes, .was_applied = false};
+  if (IsIntact(*acknowledged, replica.view.losses)) return answer;
+  const Fate fate = notes == nullptr ? Fate::kUnknown : FateOf(*acknowledged, notes->RecoveredStamp(chunk).value_or(state->stamp), replica.view.losses);
+  if (fate == Fate::kThere) return answer;
+  if (fate == Fate::kUnknown) {
+    answer.status = Status(StatusCode::kIoError, "chunk " + ToString(chunk) + ": what became of a write is not known: servers have lost some since");
+    return answer;
+  }
+  answer.superseded = notes->LaterThan(chunk, RangeOf(change), *acknowledged);
+  if (answer.superseded.empty()) return std::nullopt;
+  return answer;
+}
+
+void EndApplying(const ReplicaPtr& replica, uint64_t applying) {
+  Callbacks out;
+  {
+    MutexLock lock(replica->mutex);
+    replica->applying.End(applying, &out);
+  }
+  RunAll(std::move(out));
+}
+
+// The answer to a repeat: what the chunk was when it was first applied is not known.
+ChangeAnswer AnswerOfRepeat(const store::ChangeOutcome& outcome, Epoch epoch) {
+  ChangeAnswer answer{.status = Status::Ok(), .map_version = 0, .outcome = outcome, .durable = false};
+  if (outcome.was_applied) answer.outcome.stamp = {epoch, 0};
+  return answer;
+}
+
 void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const ChunkOrder::TurnPtr& turn) {
   ChangeAnswer refusal;
   Epoch epoch;
@@ -254,19 +320,15 @@ void ApplyInTurn(const ReplicaPtr& replica, const ChangePtr& change, const Chunk
   if (admission == Admission::kWait) return;
   if (admission == Admission::kRefused) return change->done(refusal);
 
+  const ChunkId chunk = ChunkOf(change->address());
+  if (const std::optional<ChangeAnswer> answer = WeighResend(*replica, *change)) {
+    EndApplying(replica, applying);
+    return answer->status.ok() ? AnswerWhenConfirmed(replica, chunk, *answer, change->durable(), change->done) : change->done(*answer);
+  }
   const Result<store::ChangeOutcome> outcome = ApplyHere(*replica, *change, epoch);
   if (outcome.ok() && !outcome->was_applied && outcome->stamp != outcome->base) return Distribute(replica, change, *outcome, applying);
-  Callbacks out;
-  {
-    MutexLock lock(replica->mutex);
-    replica->applying.End(applying, &out);
-  }
-  RunAll(std::move(out));
-  const ChunkId chunk = ChunkOf(change->address());
-  if (outcome.ok()) {
-    return AnswerWhenConfirmed(replica, chunk, {.status = Status::Ok(), .map_version = 0, .outcome = *outcome, .durable = false}, change->durable(),
-                               change->done);
-  }
+  EndApplying(replica, applying);
+  if (outcome.ok()) return AnswerWhenConfirmed(replica, chunk, AnswerOfRepeat(*outcome, epoch), change->durable(), change->done);
   // Blocks of which the change keeps a part are damaged here, and may be intact elsewhere.
   if (store::IsUnreadable(outcome.status()) && !std::exchange(change->was_repaired_for, true)) {
     return RepairChunkInTurn(replica, chunk, turn, [=, failure = outcome.status()](const Status& repaired) {

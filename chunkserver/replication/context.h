@@ -40,6 +40,9 @@ struct Confirming {
   std::set<TargetId> asked GUARDED_BY(mutex);  // have a request that is not answered
 };
 
+// Chunks and ranges, some 100 bytes each, that a target notes after losses of its groups (lost_writes.h).
+inline constexpr int64_t kLostWritesNotesMax = 262'144;
+
 // Thread-safe. Shared with every callback under way, so that late ones find it; what it points to outlives them all.
 struct Context {
   Context(const ReplicationOptions& the_options, TargetId the_target, store::ReplicaStore* the_store, PeerNetwork* the_network,
@@ -56,6 +59,7 @@ struct Context {
   CopyPacer pacer;
 
   Confirming confirming;
+  std::atomic<int64_t> lost_writes_room{kLostWritesNotesMax};
 
   std::atomic<bool> stopped{false};
   std::atomic<int64_t> lease_until_ns{0};

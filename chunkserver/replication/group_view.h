@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "chunkserver/replication/lost_writes.h"
 #include "common/base/ids.h"
 #include "proto/cluster.pb.h"
 
@@ -19,11 +20,15 @@ struct GroupView {
   std::vector<TargetId> in_sync;  // the first is the primary
   std::vector<TargetId> syncing;
   uint32_t replicas = 1;  // goal
+  Losses losses{};
+  uint64_t intact_incarnation = 0;  // of the server that was the only in-sync member at the last loss
 
   static GroupView From(const proto::PlacementGroup& group) {
     GroupView view{.id = GroupId(group.id()), .epoch = Epoch(group.epoch()), .in_sync = {}, .syncing = {}, .replicas = group.replicas()};
     for (const uint64_t id : group.targets()) view.in_sync.emplace_back(id);
     for (const uint64_t id : group.syncing_targets()) view.syncing.emplace_back(id);
+    view.losses = {Epoch(group.intact_since()), Epoch(group.intact_since_before())};
+    view.intact_incarnation = group.intact_incarnation();
     return view;
   }
 

@@ -42,6 +42,7 @@ void Replica::AdoptLocked(const GroupView& newer, Role new_role, Callbacks* out)
   // A reign goes on only over a step that this process has seen whole: in between, somebody else may have begun one.
   const bool reigns_on = old_role == Role::kPrimary && new_role == Role::kPrimary && serving && newer.epoch.value() == older.epoch.value() + 1;
 
+  KeepLostWrites(older, old_role);
   StopJobs(out);
   failed_reported.clear();
   grant_until_ns = 0;
@@ -70,6 +71,27 @@ void Replica::AdoptLocked(const GroupView& newer, Role new_role, Callbacks* out)
   PublishSole();
   // They are looked at again, and refused where the epoch has moved.
   MoveInto(&queued, out);
+}
+
+// Before the reports of the older epoch are forgotten.
+void Replica::KeepLostWrites(const GroupView& older, Role old_role) {
+  const auto is_alone = [this](const GroupView& view_of) { return view_of.in_sync.size() == 1 && view_of.primary() == ctx->target; };
+  const bool is_new_loss = view.losses.last.valid() && (!older.epoch.valid() || older.losses.last != view.losses.last);
+  if (is_new_loss || role != Role::kPrimary) lost_writes.reset();
+  if (is_new_loss && is_alone(view) && view.intact_incarnation == ctx->incarnation) {
+    // Since that epoch nobody else can have become in-sync: this process, which has to say so, had no map yet.
+    lost_writes = std::make_unique<LostWrites>(&ctx->lost_writes_room);
+    lost_writes_until_ns = ctx->NowNs() + kLostWritesKeptMs * kNsPerMs;
+  }
+  if (lost_writes == nullptr || is_new_loss) return;
+  // Epochs that were missed had no other primary either if nobody can have become in-sync in them.
+  const bool saw_all = view.epoch.value() == older.epoch.value() + 1 || (is_alone(older) && is_alone(view) && equal_reported.empty());
+  if (old_role != Role::kPrimary || !saw_all) lost_writes.reset();
+}
+
+LostWrites* Replica::LostWritesNow() {
+  if (lost_writes != nullptr && (lost_writes->is_incomplete() || ctx->NowNs() >= lost_writes_until_ns)) lost_writes.reset();
+  return lost_writes.get();
 }
 
 void Replica::BeginReign(Callbacks* out) {

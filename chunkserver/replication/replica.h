@@ -21,6 +21,7 @@
 #include "chunkserver/replication/chunk_order.h"
 #include "chunkserver/replication/context.h"
 #include "chunkserver/replication/group_view.h"
+#include "chunkserver/replication/lost_writes.h"
 #include "chunkserver/replication/unconfirmed_list.h"
 #include "common/base/mutex.h"
 
@@ -33,6 +34,9 @@ class SyncJob;
 inline constexpr size_t kPendingMax = 4'096;     // changes that not every member has acknowledged
 inline constexpr size_t kQueuedMax = 1'024;      // clients' changes that wait for the end of a reconciliation
 inline constexpr size_t kBaseWaitersMax = 1'024;  // a primary's changes that wait for the one before
+
+// For so long after a loss clients may send again what was lost: they notice a new incarnation within seconds.
+inline constexpr int64_t kLostWritesKeptMs = 120'000;
 
 void RunAll(Callbacks callbacks);
 
@@ -94,6 +98,8 @@ class Replica : public std::enable_shared_from_this<Replica> {
   bool DropSyncing(TargetId member, Callbacks* out) REQUIRES(mutex);
   // From now on the member counts as if it were in-sync.
   void MarkEqualReported(TargetId member) REQUIRES(mutex);
+  // What was noted since the group's last loss; null: not all of it is known here, or any more.
+  LostWrites* LostWritesNow() REQUIRES(mutex);
 
   const ContextPtr ctx;
   const GroupId group;
@@ -131,6 +137,8 @@ class Replica : public std::enable_shared_from_this<Replica> {
   };
   std::map<TargetId, Room> rooms GUARDED_BY(mutex);
   std::deque<std::function<void()>> queued GUARDED_BY(mutex);  // clients' changes, submitted again when something has changed
+  std::unique_ptr<LostWrites> lost_writes GUARDED_BY(mutex);  // LostWritesNow
+  int64_t lost_writes_until_ns GUARDED_BY(mutex) = 0;
   std::shared_ptr<Reconciliation> reconciliation GUARDED_BY(mutex);
   std::map<TargetId, std::shared_ptr<SyncJob>> syncs GUARDED_BY(mutex);
 
@@ -151,6 +159,7 @@ class Replica : public std::enable_shared_from_this<Replica> {
   void StartSyncs(Callbacks* out) REQUIRES(mutex);
   void StopJobs(Callbacks* out) REQUIRES(mutex);
   void PublishSole() REQUIRES(mutex);
+  void KeepLostWrites(const GroupView& older, Role old_role) REQUIRES(mutex);
   std::map<uint64_t, std::shared_ptr<PendingChange>>::iterator Confirm(std::map<uint64_t, std::shared_ptr<PendingChange>>::iterator it, Callbacks* out)
       REQUIRES(mutex);
   void CollectConfirmedAfter(int64_t wait_ns, Callbacks* out) REQUIRES(mutex);

@@ -14,6 +14,7 @@
 #include "chunkserver/replication/environment.h"
 #include "chunkserver/store/chunk_writer.h"
 #include "chunkserver/store/replica_store.h"
+#include "common/base/byte_range.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "proto/cluster.pb.h"
@@ -43,8 +44,9 @@ struct ClientWrite {
 struct ChangeAnswer {
   Status status;             // kStaleEpoch: with map_version; kUnavailable: no lease; kFenced; kNoSpace ...
   uint64_t map_version = 0;
-  store::ChangeOutcome outcome;
+  store::ChangeOutcome outcome;    // of a repeat, or of what was there already, with the stamp that the client is to name
   bool durable = false;
+  std::vector<ByteRange> superseded{};  // of a write that is sent again: where later ones lie; nothing was applied
 };
 using ChangeCallback = std::function<void(const ChangeAnswer&)>;
 

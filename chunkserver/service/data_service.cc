@@ -344,7 +344,13 @@ void DataService::Write(HostedTarget& target, const std::shared_ptr<proto::Write
   target.replication()->Write({.request = request, .payload = bytes, .holder = std::move(payload)}, [=, this](const replication::ChangeAnswer& answer) {
     if (!answer.status.ok()) return FailChange(answer, *responder);
     proto::WriteChunkReply reply;
+    reply.set_epoch(answer.outcome.stamp.epoch.value());
     reply.set_version(answer.outcome.stamp.version);
+    for (const ByteRange& range : answer.superseded) {
+      proto::ChunkRange* const row = reply.add_superseded();
+      row->set_offset_bytes(static_cast<uint32_t>(range.offset));
+      row->set_length_bytes(static_cast<uint32_t>(range.length));
+    }
     reply.set_chunk_bytes(answer.outcome.chunk_bytes);
     reply.set_durable(answer.durable);
     reply.set_incarnation(parts_.incarnation);
