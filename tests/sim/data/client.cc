@@ -1,5 +1,6 @@
 #include "tests/sim/data/client.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,8 @@ namespace tarn::sim_data {
 namespace {
 
 constexpr int64_t kAttemptTimeoutNs = 800 * sim::kMillisecond;
+// Few, so that clients meet.
+constexpr uint64_t kSharedChunks = 4;
 constexpr int64_t kRetryNs = 60 * sim::kMillisecond;
 
 }  // namespace
@@ -26,7 +29,9 @@ struct Client::Operation {
   bool primary_is_silent = false;
   bool done = false;
   uint64_t attempt = 0;
+  std::optional<store::ChunkStamp> acknowledged;  // it is sent again
 
+  bool is_shared() const { return cell.slot == kSharedSlot; }
   bool is_change() const { return kind == Kind::kWrite || kind == Kind::kCut; }
 };
 
@@ -39,7 +44,12 @@ uint32_t Client::workers() const {
 
 void Client::Start() {
   session_ = 1'000 * (number_ + 1);
+  StartWorkers();
+}
+
+void Client::StartWorkers() {
   for (uint32_t worker = 0; worker < workers(); ++worker) Next(worker);
+  if (bench_->plan.sharing && !is_reader()) Next(kSharingWorker);
 }
 
 void Client::Reopen() {
@@ -47,9 +57,8 @@ void Client::Reopen() {
   ++generation_;
   last_sequence_.clear();
   under_way_.clear();
-  for (uint32_t worker = 0; worker < workers(); ++worker) {
-    if (!finishing_) Next(worker);
-  }
+  kept_.clear();
+  if (!finishing_) StartWorkers();
 }
 
 bool Client::WritesTo(uint32_t group) const {
@@ -58,10 +67,11 @@ bool Client::WritesTo(uint32_t group) const {
 }
 
 void Client::Next(uint32_t worker) {
-  if (finishing_) return;
-  const int64_t think_ms = is_reader() ? 20 : bench_->plan.think_ms;
-  bench_->queue.After(bench_->dice.LongTailed(think_ms * sim::kMillisecond), [this, worker, generation = generation_] {
-    if (finishing_ || generation != generation_) return;
+  const auto is_over = [this, worker] { return finishing_ && (worker != kSharingWorker || kept_.empty()); };
+  if (is_over()) return;
+  const int64_t think_ms = is_reader() || worker == kSharingWorker ? 20 : bench_->plan.think_ms;
+  bench_->queue.After(bench_->dice.LongTailed(think_ms * sim::kMillisecond), [this, worker, is_over, generation = generation_] {
+    if (is_over() || generation != generation_) return;
     auto operation = std::make_shared<Operation>();
     operation->worker = worker;
     operation->generation = generation;
@@ -70,7 +80,28 @@ void Client::Next(uint32_t worker) {
   });
 }
 
+void Client::ChooseShared(Operation* operation) {
+  sim::Dice& dice = bench_->dice;
+  operation->cell = {static_cast<uint32_t>(dice.Below(bench_->plan.groups)) + 1, static_cast<uint32_t>(dice.Below(kSharedChunks)) + 1, kSharedSlot};
+  for (const auto& [cell, kept] : kept_) {
+    if (!kept.is_outdated) continue;
+    operation->cell = cell;
+    operation->number = kept.number;
+    operation->acknowledged = kept.stamp;
+    return;
+  }
+  if (finishing_) operation->cell = kept_.begin()->first;
+  if (finishing_ || dice.Chance(0.1)) {
+    operation->kind = Operation::Kind::kCommit;
+  } else if (dice.Chance(0.4)) {
+    operation->kind = Operation::Kind::kRead;
+  } else {
+    operation->durable = dice.Chance(bench_->plan.durable / 4);
+  }
+}
+
 void Client::Choose(Operation* operation) {
+  if (operation->worker == kSharingWorker) return ChooseShared(operation);
   sim::Dice& dice = bench_->dice;
   const Plan& plan = bench_->plan;
   operation->cell.group = is_reader() ? number_ % plan.groups + 1 : static_cast<uint32_t>(dice.Below(plan.groups)) + 1;
@@ -95,7 +126,14 @@ void Client::Begin(const OperationPtr& operation) {
   if (operation->is_change()) {
     const CellId cell = operation->cell;
     if (operation->kind == Operation::Kind::kCut) ++(*world_.generations)[{cell.group, cell.chunk}];
-    operation->number = operation->kind == Operation::Kind::kCut ? world_.oracle->BeginCut(cell) : world_.oracle->BeginWrite(cell);
+    if (operation->acknowledged) {
+      ++world_.counts->sent_again;
+    } else if (operation->is_shared()) {
+      operation->number = world_.oracle->BeginSharedWrite(cell);
+      kept_.erase(cell);  // the new bytes lie over it
+    } else {
+      operation->number = operation->kind == Operation::Kind::kCut ? world_.oracle->BeginCut(cell) : world_.oracle->BeginWrite(cell);
+    }
     operation->sequence = ++last_sequence_[cell.group];
     under_way_[cell.group].insert(operation->sequence);
   }
@@ -162,13 +200,48 @@ replication::ChangeCallback Client::Changed(const OperationPtr& operation, Serve
       bench_->Trace((operation->kind == Operation::Kind::kCut ? "cut " : "write ") + std::to_string(cell.group) + "." + std::to_string(cell.chunk) + "." +
                     std::to_string(cell.slot) + " #" + std::to_string(operation->number) + " acknowledged by " + server->name() +
                     (answer.durable ? " durably" : ""));
-      world_.oracle->Acknowledged(cell, operation->number, answer.durable);
+      if (!operation->is_shared()) world_.oracle->Acknowledged(cell, operation->number, answer.durable);
       ++world_.counts->writes;
       world_.check_copies(cell.group, answer.durable);
       if (operation->durable && !answer.durable) bench_->Violation("a durable change was answered as not durable");
     }
-    world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
+    const Acknowledgement acknowledgement{answer.outcome.stamp, server->target(), server->process(), answer.durable, !answer.superseded.empty()};
+    world_.net->Send(server->target().value(), node(), [this, operation, code, acknowledgement] {
+      if (operation->is_shared()) Keep(operation, acknowledgement, code);
+      Answered(operation, code);
+    });
   };
+}
+
+void Client::Keep(const OperationPtr& operation, const Acknowledgement& acknowledgement, StatusCode code) {
+  if (operation->done || operation->generation != generation_) return;
+  const CellId cell = operation->cell;
+  if (code == StatusCode::kIoError && operation->acknowledged) {
+    // The application is told that it is lost.
+    ++world_.counts->given_up;
+    kept_.erase(cell);
+  }
+  if (code != StatusCode::kOk) return;
+  world_.oracle->SharedAcknowledged(cell, operation->number, acknowledgement.durable);
+  kept_.erase(cell);
+  world_.counts->given_way += acknowledgement.was_superseded;
+  if (acknowledgement.durable || acknowledgement.was_superseded) return;
+  kept_[cell] = {operation->number, acknowledgement.stamp, acknowledgement.target, acknowledgement.process, false};
+}
+
+// The commit was answered by this process of this target, the primary.
+void Client::Covered(const OperationPtr& commit, const std::map<CellId, uint64_t>& covers, TargetId target, uint64_t process) {
+  if (commit->done || commit->generation != generation_) return;
+  for (const auto& [cell, number] : covers) {
+    const auto found = kept_.find(cell);
+    if (found == kept_.end() || found->second.number != number) continue;
+    Kept& kept = found->second;
+    if (kept.target == target && kept.process == process) {
+      kept_.erase(found);
+    } else {
+      kept.is_outdated = true;
+    }
+  }
 }
 
 void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t epoch) {
@@ -181,6 +254,10 @@ void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t e
   request->set_offset_bytes(cell.offset_bytes());
   request->set_piece_sums(ComputePieceSums(cell.offset_bytes(), bytes));
   request->set_durable(operation->durable);
+  if (operation->acknowledged && bench_->plan.plant != Plant::kSendAgainAsNew) {
+    request->mutable_acknowledged()->set_epoch(operation->acknowledged->epoch.value());
+    request->mutable_acknowledged()->set_version(operation->acknowledged->version);
+  }
   world_.net->Send(node(), server->target().value(), [this, operation, server, request, payload, bytes] {
     if (server->is_up()) server->engine()->Write({request, bytes, payload}, Changed(operation, server));
   });
@@ -196,7 +273,12 @@ void Client::SendCut(const OperationPtr& operation, Server* server, uint64_t epo
 
 void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t epoch) {
   const bool is_primary = map_->groups(static_cast<int>(operation->cell.group) - 1).targets(0) == server->target().value();
-  const Oracle::ReadBegin begin = world_.oracle->BeginRead(operation->cell);
+  ReadBegin begin;
+  if (operation->is_shared()) {
+    begin.shared = world_.oracle->BeginSharedRead(operation->cell);
+  } else {
+    begin.own = world_.oracle->BeginRead(operation->cell);
+  }
   world_.net->Send(node(), server->target().value(), [this, operation, server, epoch, begin, is_primary] {
     if (!server->is_up()) return;
     const CellId cell = operation->cell;
@@ -210,13 +292,18 @@ void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t ep
   });
 }
 
-void Client::ReadHere(const OperationPtr& operation, Server* server, const Oracle::ReadBegin& begin, StatusCode admitted, bool confirmed) {
+void Client::ReadHere(const OperationPtr& operation, Server* server, const ReadBegin& begin, StatusCode admitted, bool confirmed) {
   const CellId cell = operation->cell;
   StatusCode code = admitted;
   if (code == StatusCode::kOk) code = server->store().CheckIntact(cell.chunk_id(), cell.offset_bytes(), cell.offset_bytes() + kCellBytes).code();
   if (code == StatusCode::kOk) {
     const auto found = server->store().chunks().find(cell.chunk_id());
-    world_.oracle->CheckRead(cell, begin, found == server->store().chunks().end() ? std::string() : found->second.bytes, server->name(), confirmed);
+    const std::string bytes = found == server->store().chunks().end() ? std::string() : found->second.bytes;
+    if (operation->is_shared()) {
+      world_.oracle->CheckSharedRead(cell, begin.shared, bytes, server->name());
+    } else {
+      world_.oracle->CheckRead(cell, begin.own, bytes, server->name(), confirmed);
+    }
     ++world_.counts->reads;
   } else if (admitted == StatusCode::kOk) {
     server->RepairDamage();
@@ -226,10 +313,14 @@ void Client::ReadHere(const OperationPtr& operation, Server* server, const Oracl
 
 void Client::SendCommit(const OperationPtr& operation, Server* server) {
   const uint32_t group = operation->cell.group;
-  world_.net->Send(node(), server->target().value(), [this, operation, server, group] {
+  std::map<CellId, uint64_t> covers;  // what is kept as it is sent
+  for (const auto& [cell, kept] : kept_) {
+    if (cell.group == group && operation->worker == kSharingWorker) covers[cell] = kept.number;
+  }
+  world_.net->Send(node(), server->target().value(), [this, operation, server, group, covers] {
     if (!server->is_up()) return;
     const auto begin = std::make_shared<Oracle::CommitBegin>(world_.oracle->BeginCommit(group));
-    server->engine()->Commit({GroupId(group)}, [this, operation, server, group, begin](const Status& status, const std::vector<GroupId>& not_primary) {
+    server->engine()->Commit({GroupId(group)}, [this, operation, server, group, begin, covers](const Status& status, const std::vector<GroupId>& not_primary) {
       StatusCode code = status.code();
       if (code == StatusCode::kCancelled) return;
       if (code == StatusCode::kOk && !not_primary.empty()) code = StatusCode::kStaleEpoch;
@@ -239,13 +330,17 @@ void Client::SendCommit(const OperationPtr& operation, Server* server) {
         ++world_.counts->commits;
         world_.check_copies(group, true);
       }
-      world_.net->Send(server->target().value(), node(), [this, operation, code] { Answered(operation, code); });
+      world_.net->Send(server->target().value(), node(), [this, operation, code, covers, target = server->target(), process = server->process()] {
+        if (code == StatusCode::kOk) Covered(operation, covers, target, process);
+        Answered(operation, code);
+      });
     });
   });
 }
 
 void Client::Answered(const OperationPtr& operation, StatusCode code) {
   if (operation->done || operation->generation != generation_) return;
+  if (code == StatusCode::kIoError && operation->acknowledged) return End(operation);
   switch (code) {
     case StatusCode::kOk: return End(operation);
     case StatusCode::kFenced: return;  // until the fence is complete

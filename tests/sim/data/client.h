@@ -3,6 +3,9 @@
 // A reader (plan.h) has one worker and stays with one member of one group as long as that answers. One worker more, of the first client, writes and
 // cuts off the last cell of each chunk.
 //
+// Where clients share a cell of each chunk, one worker more of each writes there. What it wrote it keeps until a commit has covered it: it sends it
+// again, as having been acknowledged, when it learns that the primary is another one, or a process that did not acknowledge it.
+//
 // A request is repeated under its sequence, at whoever the newest map calls the primary, until it is answered; copies of it may still be under
 // way then. A session that was fenced gives up what it has under way and goes on as another one.
 #pragma once
@@ -23,11 +26,15 @@
 namespace tarn::sim_data {
 
 inline constexpr uint32_t kWorkersPerClient = 3;
+inline constexpr uint32_t kSharingWorker = kWorkersPerClient + 1;
 
 struct Counts {
   uint64_t writes = 0;
   uint64_t reads = 0;
   uint64_t commits = 0;
+  uint64_t sent_again = 0;
+  uint64_t given_way = 0;  // of these: later bytes lay there
+  uint64_t given_up = 0;   // of these: what became of it was not known
 };
 
 // One thread.
@@ -48,11 +55,14 @@ class Client {
 
   void Start();
   // Does nothing more, until it is opened again: its process is gone.
-  void Die() { ++generation_; }
+  void Die() {
+    ++generation_;
+    kept_.clear();
+  }
   bool WritesTo(uint32_t group) const;
   // Begins nothing new.
   void Finish() { finishing_ = true; }
-  bool is_idle() const { return busy_ == 0; }
+  bool is_idle() const { return busy_ == 0 && kept_.empty(); }
   uint64_t session() const { return session_; }
   // The session is fenced everywhere.
   void Reopen();
@@ -61,16 +71,40 @@ class Client {
   struct Operation;
   using OperationPtr = std::shared_ptr<Operation>;
 
+  // What was acknowledged in a shared cell, and not committed.
+  struct Kept {
+    uint64_t number = 0;
+    store::ChunkStamp stamp;
+    TargetId target;
+    uint64_t process = 0;
+    bool is_outdated = false;  // it may be lost: to be sent again
+  };
+  struct ReadBegin {
+    Oracle::ReadBegin own;
+    Oracle::SharedBegin shared;
+  };
+  struct Acknowledgement {
+    store::ChunkStamp stamp;
+    TargetId target;
+    uint64_t process = 0;
+    bool durable = false;
+    bool was_superseded = false;
+  };
+
   bool is_reader() const { return number_ >= bench_->plan.clients; }
   uint32_t workers() const;
+  void StartWorkers();
   void Choose(Operation* operation);
+  void ChooseShared(Operation* operation);
+  void Keep(const OperationPtr& operation, const Acknowledgement& acknowledgement, StatusCode code);
+  void Covered(const OperationPtr& commit, const std::map<CellId, uint64_t>& covers, TargetId target, uint64_t process);
   Server* ServerFor(const OperationPtr& operation, const proto::PlacementGroup& group);
   template <typename Request>
   void FillChange(const OperationPtr& operation, uint64_t target, uint64_t epoch, Request* request) const;
   void SendCut(const OperationPtr& operation, Server* server, uint64_t epoch);
   // Of a write or a cut.
   replication::ChangeCallback Changed(const OperationPtr& operation, Server* server);
-  void ReadHere(const OperationPtr& operation, Server* server, const Oracle::ReadBegin& begin, StatusCode admitted, bool confirmed);
+  void ReadHere(const OperationPtr& operation, Server* server, const ReadBegin& begin, StatusCode admitted, bool confirmed);
   uint64_t node() const { return kFirstClient + number_; }
   void Next(uint32_t worker);
   void Begin(const OperationPtr& operation);
@@ -91,6 +125,7 @@ class Client {
   bool finishing_ = false;
   uint64_t stays_with_ = 0;  // a reader: with this target
   uint32_t busy_ = 0;
+  std::map<CellId, Kept> kept_;
   std::map<uint32_t, uint64_t> last_sequence_;            // by group
   std::map<uint32_t, std::set<uint64_t>> under_way_;      // sequences
 };

@@ -41,6 +41,9 @@ void Leader::Publish() {
     row->set_id(group.id.value());
     row->set_epoch(group.epoch.value());
     row->set_replicas(group.replicas);
+    row->set_intact_since(group.losses.last.value());
+    row->set_intact_since_before(group.losses.before.value());
+    row->set_intact_incarnation(group.intact_incarnation);
     for (const TargetId target : group.in_sync) row->add_targets(target.value());
     for (const TargetId target : group.syncing) row->add_syncing_targets(target.value());
   }
@@ -90,6 +93,10 @@ void Leader::Register(TargetId id, uint64_t process, bool clean) {
   for (GroupView& group : groups_) {
     if (!clean && group.IsInSync(id) && group.in_sync.size() > 1) {
       RemoveFrom(&group, {id}, "unclean");
+    } else if (!clean && group.IsInSync(id)) {
+      group.losses = {Epoch(group.epoch.value() + 1), group.losses.last};
+      group.intact_incarnation = process;
+      Change(&group, group.in_sync, group.syncing, "a loss");
     } else if (group.IsSyncing(id) || group.primary() == id) {
       Change(&group, group.in_sync, group.syncing, "registered");
     }

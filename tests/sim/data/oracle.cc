@@ -61,7 +61,10 @@ void Oracle::CheckRead(const CellId& cell, const ReadBegin& begin, const std::st
 }
 
 Oracle::CommitBegin Oracle::BeginCommit(uint32_t group) {
-  CommitBegin begin{.acknowledged = {}, .losses = losses_[group]};
+  CommitBegin begin{.acknowledged = {}, .shared = {}, .losses = losses_[group]};
+  for (const auto& [id, cell] : shared_) {
+    if (id.group == group) begin.shared[id] = cell.holding;
+  }
   for (const auto& [id, cell] : cells_) {
     if (id.group == group) begin.acknowledged[id] = cell.acknowledged;
   }
@@ -71,6 +74,9 @@ Oracle::CommitBegin Oracle::BeginCommit(uint32_t group) {
 void Oracle::Committed(uint32_t group, const CommitBegin& begin) {
   if (begin.losses != losses_[group]) return;
   for (const auto& [id, number] : begin.acknowledged) cells_[id].durable = std::max(cells_[id].durable, number);
+  for (const auto& [id, numbers] : begin.shared) {
+    for (const uint64_t number : numbers) Add(shared_[id], number, &shared_[id].durable);
+  }
 }
 
 void Oracle::Loss(uint32_t group) {
@@ -78,6 +84,59 @@ void Oracle::Loss(uint32_t group) {
   ++all_losses_;
   for (auto& [id, cell] : cells_) {
     if (id.group == group) cell.acknowledged = cell.durable;
+  }
+  for (auto& [id, cell] : shared_) {
+    if (id.group == group) cell.holding = cell.durable;
+  }
+}
+
+bool Oracle::IsBefore(const SharedCell& cell, uint64_t one, uint64_t other) {
+  if (one == 0 || other == 0) return one == 0 && other != 0;
+  const SharedWrite& first = cell.writes.at(one);
+  return first.answered != 0 && first.answered < cell.writes.at(other).begun;
+}
+
+void Oracle::Add(const SharedCell& cell, uint64_t number, std::set<uint64_t>* latest) {
+  for (const uint64_t other : *latest) {
+    if (IsBefore(cell, number, other)) return;
+  }
+  std::erase_if(*latest, [&](uint64_t other) { return IsBefore(cell, other, number); });
+  latest->insert(number);
+}
+
+uint64_t Oracle::BeginSharedWrite(const CellId& cell) {
+  SharedCell& state = shared_[cell];
+  const uint64_t number = state.writes.size() + 1;
+  state.writes[number].begun = ++clock_;
+  return number;
+}
+
+void Oracle::SharedAcknowledged(const CellId& cell, uint64_t number, bool durable) {
+  SharedCell& state = shared_[cell];
+  SharedWrite& write = state.writes.at(number);
+  if (write.answered == 0) write.answered = ++clock_;
+  Add(state, number, &state.holding);
+  if (durable) Add(state, number, &state.durable);
+}
+
+Oracle::SharedBegin Oracle::BeginSharedRead(const CellId& cell) { return {shared_[cell].holding, losses_[cell.group]}; }
+
+void Oracle::CheckSharedRead(const CellId& cell, const SharedBegin& begin, const std::string& chunk_bytes, const std::string& where) {
+  const SharedCell& state = shared_[cell];
+  const std::optional<uint64_t> number = CellNumber(cell, chunk_bytes);
+  if (!number || (*number != 0 && !state.writes.contains(*number))) return bench_->Violation(Name(cell) + " shows what nobody wrote at " + where);
+  for (const uint64_t held : begin.losses == losses_[cell.group] ? begin.holding : state.durable) {
+    if (!begin.holding.contains(held) || !IsBefore(state, *number, held)) continue;
+    return bench_->Violation(Name(cell) + " shows write " + std::to_string(*number) + " at " + where + ", and " + std::to_string(held) +
+                             ", which came after it, was acknowledged before the read began");
+  }
+}
+
+void Oracle::CheckSharedCopy(uint32_t group, const std::map<ChunkId, replication::testing::FakeStore::Chunk>& chunks, const std::string& where) {
+  for (const auto& [id, cell] : shared_) {
+    if (id.group != group) continue;
+    const auto found = chunks.find(id.chunk_id());
+    CheckSharedRead(id, BeginSharedRead(id), found == chunks.end() ? std::string() : found->second.bytes, where);
   }
 }
 

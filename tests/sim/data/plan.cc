@@ -18,6 +18,7 @@ std::string_view PlantName(Plant plant) {
     case Plant::kNoSequences: return "no-sequences";
     case Plant::kAcknowledgeEarly: return "acknowledge-early";
     case Plant::kForgetWindows: return "forget-windows";
+    case Plant::kSendAgainAsNew: return "send-again-as-new";
   }
   return "unknown";
 }
@@ -56,6 +57,8 @@ Plan DrawPlan(uint64_t seed) {
   plan.damage_every_ms = maybe_every(0.4, 500, 4'000);
   if (dice.Chance(0.5)) plan.cuts = 0.15;
   plan.lazy_acks = dice.Chance(0.4);
+  plan.sharing = dice.Chance(0.6);
+  if (plan.sharing && dice.Chance(0.3)) plan.replicas = 1;
   return plan;
 }
 
@@ -65,7 +68,7 @@ std::string Describe(const Plan& plan) {
        << ", twice " << plan.twice << ", late " << plan.very_late << ", crash " << plan.crash_every_ms << " ms, restart "
        << plan.clean_restart_every_ms << ", cut " << plan.cut_every_ms << ", move " << plan.move_every_ms << ", fence " << plan.fence_every_ms
        << ", outage " << plan.outage_every_ms << ", lonely " << plan.lonely_every_ms << ", accident " << plan.accident_every_ms << ", full " << plan.full_every_ms << ", damage "
-       << plan.damage_every_ms << ", cuts " << plan.cuts << ", lazy acks " << plan.lazy_acks << ", think " << plan.think_ms << ", chunks " << plan.chunks;
+       << plan.damage_every_ms << ", sharing " << plan.sharing << ", cuts " << plan.cuts << ", lazy acks " << plan.lazy_acks << ", think " << plan.think_ms << ", chunks " << plan.chunks;
   return text.str();
 }
 

@@ -7,6 +7,9 @@
 // every target as having just renewed. It moves members and primaries about. Sessions are fenced, and clients die with a write under way, sometimes together
 // with the primary that has it. Clocks run at rates that differ by as much as leases allow for (2 %). Disks are full for a while, down to the
 // reserve or to the brim. A block of one copy of a chunk is damaged: it does not fit its sum, or cannot be read. Chunks are cut.
+//
+// Where clients share a cell of each chunk, they keep what they wrote there until a commit has covered it, and send it again when the primary
+// is another process or another target by then.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +33,11 @@ enum class Plant {
   kNoSequences,            // writes carry no sequence: a late copy is applied again
   kAcknowledgeEarly,       // a member acknowledges what never reached it
   kForgetWindows,          // a syncing member takes no session windows at the end
+  kSendAgainAsNew,         // clients do not say that what they send again was acknowledged before
 };
 inline constexpr Plant kPlants[] = {Plant::kGrantWaitTooShort, Plant::kNoReconcile, Plant::kPromoteWithoutCommit, Plant::kIgnoreBase,
-                                    Plant::kNoLease, Plant::kPromoteEarly, Plant::kNoSequences, Plant::kAcknowledgeEarly, Plant::kForgetWindows};
+                                    Plant::kNoLease, Plant::kPromoteEarly, Plant::kNoSequences, Plant::kAcknowledgeEarly, Plant::kForgetWindows,
+                                    Plant::kSendAgainAsNew};
 std::string_view PlantName(Plant plant);
 
 struct Plan {
@@ -66,6 +71,7 @@ struct Plan {
   bool lazy_acks = false;    // clients do not say which of their writes are done
   double reads = 0.5;        // of the clients' operations
   double durable = 0.2;      // of the writes
+  bool sharing = false;      // one cell of each chunk is written by all clients
 };
 
 Plan DrawPlan(uint64_t seed);

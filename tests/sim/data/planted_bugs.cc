@@ -69,6 +69,7 @@ void PlantBug(Plant plant, replication::testing::FakeNetwork* peers, std::map<Ta
       return;
     case Plant::kNone:
     case Plant::kNoSequences:    // client.cc
+    case Plant::kSendAgainAsNew:  // client.cc
     case Plant::kNoLease:        // server.cc
     case Plant::kPromoteEarly:   // leader.cc
       return;

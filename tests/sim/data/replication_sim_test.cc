@@ -7,11 +7,18 @@ namespace tarn::sim_data {
 namespace {
 
 TEST(ReplicationSim, SeedsFindNothing) {
+  uint64_t sent_again = 0, given_way = 0, given_up = 0;
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     const Outcome outcome = RunWorld(DrawPlan(seed));
     EXPECT_EQ(outcome.violation, "") << "seed " << seed;
     EXPECT_GT(outcome.writes, 0u) << "seed " << seed;
+    sent_again += outcome.sent_again;
+    given_way += outcome.given_way;
+    given_up += outcome.given_up;
   }
+  EXPECT_GT(sent_again, 100u);
+  EXPECT_GT(given_way, 0u);
+  EXPECT_LT(given_up, sent_again / 10) << "that is for what cannot be known";
 }
 
 TEST(ReplicationSim, ASeedReplaysExactly) {
@@ -23,7 +30,7 @@ TEST(ReplicationSim, ASeedReplaysExactly) {
 
 TEST(ReplicationSim, PlantedBugsAreFound) {
   for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly, Plant::kNoSequences,
-                            Plant::kNoLease}) {
+                            Plant::kNoLease, Plant::kSendAgainAsNew}) {
     bool found = false;
     for (uint64_t seed = 1; seed <= 20 && !found; ++seed) {
       Plan plan = DrawPlan(seed);

@@ -74,6 +74,9 @@ int main(int argc, char** argv) {
     sum.writes += outcome.writes;
     sum.reads += outcome.reads;
     sum.commits += outcome.commits;
+    sum.sent_again += outcome.sent_again;
+    sum.given_way += outcome.given_way;
+    sum.given_up += outcome.given_up;
     sum.crashes += outcome.crashes;
     sum.epochs += outcome.epochs;
     sum.losses += outcome.losses;
@@ -83,7 +86,7 @@ int main(int argc, char** argv) {
     std::cout << "seed " << seed << " FAILED after " << outcome.violation_ns / 1'000'000 << " ms: " << outcome.violation << std::endl;
   }
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.writes << " acknowledged writes, " << sum.reads << " reads and "
-            << sum.commits << " commits checked, " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.damages << " damaged blocks, " << sum.losses
+            << sum.commits << " commits checked, " << sum.sent_again << " writes sent again (" << sum.given_way << " gave way, " << sum.given_up << " given up), " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.damages << " damaged blocks, " << sum.losses
             << " times all members had crashed\n";
   return failed == 0 ? 0 : 1;
 }

@@ -25,6 +25,7 @@ class Server {
   void ShutDown();
 
   TargetId target() const { return target_.id; }
+  uint64_t process() const { return process_; }  // its incarnation
   bool is_up() const { return target_.is_up(); }
   // Crashed, and the leader does not know yet.
   bool is_lost() const { return lost_; }

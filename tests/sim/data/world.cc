@@ -282,6 +282,9 @@ class World {
         }
         return found;
       };
+      for (const TargetId member : group.in_sync) {
+        oracle_.CheckSharedCopy(static_cast<uint32_t>(group.id.value()), servers_.at(member)->store().chunks(), servers_.at(member)->name());
+      }
       const auto first = chunks(group.primary());
       for (const TargetId member : group.in_sync) {
         const auto other = chunks(member);
@@ -305,6 +308,9 @@ class World {
     outcome.writes = counts_.writes;
     outcome.reads = counts_.reads;
     outcome.commits = counts_.commits;
+    outcome.sent_again = counts_.sent_again;
+    outcome.given_way = counts_.given_way;
+    outcome.given_up = counts_.given_up;
     outcome.crashes = crashes_;
     outcome.epochs = leader_.epochs();
     outcome.losses = oracle_.losses();

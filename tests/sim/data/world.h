@@ -17,6 +17,9 @@ struct Outcome {
   uint64_t writes = 0;    // acknowledged
   uint64_t reads = 0;     // checked
   uint64_t commits = 0;
+  uint64_t sent_again = 0;  // writes of shared cells, after their primary had changed or begun anew
+  uint64_t given_way = 0;   // of these: later bytes lay there
+  uint64_t given_up = 0;    // of these: what became of it was not known
   uint64_t crashes = 0;
   uint64_t epochs = 0;
   uint64_t damages = 0;   // blocks of single copies
