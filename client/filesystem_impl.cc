@@ -122,6 +122,8 @@ void FilesystemImpl::ObservedMetadata::FetchAttributes(InodeId inode, Callback<A
   });
 }
 
+uint64_t FilesystemImpl::ObservedMetadata::SoleWriterTerm(InodeId inode) { return filesystem_->open_files_.ExclusiveTerm(inode); }
+
 bool FilesystemImpl::ObservedMetadata::KnowsContent(InodeId inode, const DataContent& content) {
   if (filesystem_->freshness() == Freshness::kUnknown) return false;
   const std::optional<Attributes> known = filesystem_->cache_->FindAttributes(inode);

@@ -143,6 +143,7 @@ class FilesystemImpl final : public Filesystem {
     }
     SessionId session() override { return metadata()->session(); }
     bool KnowsContent(InodeId inode, const DataContent& content) override;
+    uint64_t SoleWriterTerm(InodeId inode) override;
     bool MayWriteData() override {
       return filesystem_->freshness() == Freshness::kUnknown || filesystem_->cache_->usable();
     }
@@ -235,6 +236,7 @@ class FilesystemImpl final : public Filesystem {
   void MakeIngestedName(const IngestFile& file, const ReservedDataIds::Reserved& reserved, uint64_t size_bytes,
                         Callback<Attributes> done);
 
+  std::atomic<uint64_t> grant_terms_{0};
   // Destroyed from the bottom up: the data plane uses all above it.
   Parts parts_;
   MetadataClient* const metadata_;  // of parts_

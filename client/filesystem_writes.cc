@@ -85,7 +85,7 @@ void FilesystemImpl::AcquireWrite(InodeId inode, bool append, int64_t give_up_ns
 std::shared_ptr<WriteGrant> FilesystemImpl::MakeGrant(InodeId inode, bool granted) {
   if (cache_ == nullptr) return nullptr;
   return std::make_shared<WriteGrant>(
-      parts_.clock.get(),
+      parts_.clock.get(), &grant_terms_,
       [this, inode](bool append, Callback<bool> done) {
         const int64_t give_up_ns = parts_.clock->MonotonicNs() + parts_.retry_deadline_ms * 1'000'000;
         AcquireWrite(inode, append, give_up_ns, std::move(done));

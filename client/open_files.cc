@@ -89,6 +89,12 @@ std::shared_ptr<WriteGrant> OpenFiles::BeginRelease(InodeId inode) {
   return found->second->grant->BeginRelease() ? found->second->grant : nullptr;
 }
 
+uint64_t OpenFiles::ExclusiveTerm(InodeId inode) const {
+  MutexLock lock(mutex_);
+  const auto found = inodes_.find(inode);
+  return found == inodes_.end() || found->second->grant == nullptr ? 0 : found->second->grant->exclusive_term();
+}
+
 OpenFiles::AfterRelease OpenFiles::Release(const OpenInodePtr& open) {
   {
     MutexLock lock(mutex_);

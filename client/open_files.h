@@ -85,6 +85,9 @@ class OpenFiles final : public OpenInodes {
   // Before a commit that publishes all. The grant that ends with it, if one does.
   std::shared_ptr<WriteGrant> BeginRelease(InodeId inode);
 
+  // See WriteGrant; 0 also if the inode is not open.
+  uint64_t ExclusiveTerm(InodeId inode) const;
+
   enum class AfterRelease {
     kNothing,       // other uses remain, or everything is done
     kFlush,         // the last use is gone but data is dirty: flush, then call FinishClose

@@ -9,8 +9,8 @@ constexpr int64_t kSharedNs = 1'000'000'000;
 
 }  // namespace
 
-WriteGrant::WriteGrant(const Clock* clock, Acquire acquire, bool granted)
-    : clock_(clock), acquire_(std::move(acquire)), mode_(granted ? Mode::kExclusive : Mode::kNone) {}
+WriteGrant::WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, bool granted)
+    : clock_(clock), terms_(terms), acquire_(std::move(acquire)), mode_(granted ? Mode::kExclusive : Mode::kNone), term_(granted ? NextTerm() : 0) {}
 
 std::optional<WriteGrant::Way> WriteGrant::WayNow(bool append) const {
   if (mode_ == Mode::kExclusive) return Way::kBuffered;
@@ -66,6 +66,7 @@ void WriteGrant::OnAnswer(bool append, const Result<bool>& exclusive) {
       waiting_.clear();
     } else if (!void_ && (*exclusive || !overtaken_)) {
       mode_ = *exclusive && !uncertain_ ? Mode::kExclusive : Mode::kShared;
+      if (mode_ == Mode::kExclusive) term_ = NextTerm();
       shared_until_ns_ = clock_->MonotonicNs() + kSharedNs;
       // A server that has no room for grants lets an appender go on as best it can.
       const bool no_better = append && mode_ == Mode::kShared;
@@ -126,6 +127,11 @@ void WriteGrant::WhenIdle(std::function<void()> idle) {
 bool WriteGrant::active() const {
   MutexLock lock(mutex_);
   return active_ > 0;
+}
+
+uint64_t WriteGrant::exclusive_term() const {
+  MutexLock lock(mutex_);
+  return mode_ == Mode::kExclusive ? term_ : 0;
 }
 
 bool WriteGrant::Release() {

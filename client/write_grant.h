@@ -8,6 +8,7 @@
 // Asks nothing and sends nothing itself. Thread-safe; callbacks run without the lock, on whichever thread made them due.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -32,8 +33,8 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   using Acquire = std::function<void(bool append, Callback<bool> done)>;
   using Ready = std::function<void(const Result<Way>&)>;
 
-  // `clock` outlives it. `granted`: it is exclusive from the start.
-  WriteGrant(const Clock* clock, Acquire acquire, bool granted);
+  // `clock` and `terms`, which numbers the exclusive grants of all inodes, outlive it. `granted`: it is exclusive from the start.
+  WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, bool granted);
   WriteGrant(const WriteGrant&) = delete;
   WriteGrant& operator=(const WriteGrant&) = delete;
 
@@ -54,6 +55,8 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   void WhenIdle(std::function<void()> idle);
   // A write has begun and not ended.
   bool active() const;
+  // Of the exclusive grant that holds now; 0: none. While it stays the same, nobody else writes the inode.
+  uint64_t exclusive_term() const;
 
   // The last use of the inode is over. True: it was exclusive, and the server is to be told that it ends.
   [[nodiscard]] bool Release();
@@ -76,13 +79,16 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   std::optional<bool> NextQuestion() REQUIRES(mutex_);
   void Ask(std::optional<bool> append);
   void OnAnswer(bool append, const Result<bool>& exclusive);
+  uint64_t NextTerm() { return terms_->fetch_add(1) + 1; }
 
   // Immutable after construction.
   const Clock* const clock_;
+  std::atomic<uint64_t>* const terms_;
   const Acquire acquire_;
 
   mutable Mutex mutex_;
   Mode mode_ GUARDED_BY(mutex_) = Mode::kNone;
+  uint64_t term_ GUARDED_BY(mutex_) = 0;  // of the last exclusive grant
   int64_t shared_until_ns_ GUARDED_BY(mutex_) = 0;  // then it is asked again whether the others are still there
   uint64_t active_ GUARDED_BY(mutex_) = 0;          // writes that have begun
   bool asking_ GUARDED_BY(mutex_) = false;

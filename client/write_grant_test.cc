@@ -19,7 +19,7 @@ class WriteGrantTest : public ::testing::Test {
  protected:
   std::shared_ptr<WriteGrant> Make(bool granted = false) {
     return std::make_shared<WriteGrant>(
-        &clock_, [this](bool append, Callback<bool> done) { questions_.emplace_back(append, std::move(done)); },
+        &clock_, &terms_, [this](bool append, Callback<bool> done) { questions_.emplace_back(append, std::move(done)); },
         granted);
   }
   // A write; what becomes of it is noted under its name.
@@ -40,9 +40,40 @@ class WriteGrantTest : public ::testing::Test {
   std::vector<std::string> Events() { return std::exchange(events_, {}); }
 
   FakeClock clock_;
+  std::atomic<uint64_t> terms_{0};
   std::vector<std::pair<bool, Callback<bool>>> questions_;
   std::vector<std::string> events_;
 };
+
+TEST_F(WriteGrantTest, EachExclusiveGrantIsATermOfItsOwn) {
+  const auto grant = Make();
+  EXPECT_EQ(grant->exclusive_term(), 0u);
+  Write(*grant, "a");
+  Answer(true);
+  const uint64_t first = grant->exclusive_term();
+  EXPECT_NE(first, 0u);
+  grant->End();
+  Write(*grant, "b");
+  EXPECT_EQ(grant->exclusive_term(), first) << "it is the same one";
+  grant->End();
+  grant->Recall(/*for_appender=*/false, [] {});
+  EXPECT_EQ(grant->exclusive_term(), 0u);
+  Write(*grant, "c");
+  Answer(true);
+  const uint64_t second = grant->exclusive_term();
+  EXPECT_NE(second, 0u);
+  EXPECT_NE(second, first);
+  (void)grant->Void();
+  EXPECT_EQ(grant->exclusive_term(), 0u);
+  Write(*grant, "d");
+  Answer(false);
+  EXPECT_EQ(grant->exclusive_term(), 0u) << "shared";
+  const auto other = Make(/*granted=*/true);
+  EXPECT_NE(other->exclusive_term(), 0u);
+  EXPECT_NE(other->exclusive_term(), second) << "of another open file, perhaps of the same inode";
+  EXPECT_TRUE(other->Release());
+  EXPECT_EQ(other->exclusive_term(), 0u);
+}
 
 TEST_F(WriteGrantTest, FirstWriteAsksAndTheRestDoesNot) {
   const auto grant = Make();

@@ -62,6 +62,9 @@ class MetadataForData {
   virtual bool KnowsContent(InodeId /*inode*/, const DataContent& /*content*/) { return false; }
   // False while this client's lease is over: others may be writing what it has buffered. Cheap; asked again later.
   virtual bool MayWriteData() { return true; }
+  // Not 0: nobody else has written the inode since this number was first told, under whatever lease this client has. Cheap; takes locks of the
+  // namespace half.
+  virtual uint64_t SoleWriterTerm(InodeId /*inode*/) { return 0; }
 };
 
 struct DataPlaneOptions {

@@ -689,6 +689,39 @@ TEST_F(DataPlaneTest, WhatIsSentAgainSaysSoAndGivesWayToLaterBytes) {
   EXPECT_EQ(*ReadBytes(*data, {0, 60'000}), expected) << "nor are they read from here any more";
 }
 
+TEST_F(DataPlaneTest, WhatNobodyElseCanHaveWrittenNamesNoStamp) {
+  struct Row {
+    const char* what;
+    uint64_t when_written, when_sent_again;
+    bool names_stamp;
+  };
+  const Row rows[] = {{"alone since", 5, 5, false}, {"others write", 0, 0, true}, {"alone now", 0, 5, true},
+                      {"alone then", 5, 0, true},   {"alone again", 5, 6, true}};
+  Start();
+  for (const Row& row : rows) {
+    const auto data = NewFile();
+    const auto expected = Pattern(60'000, 44);
+    cluster->metadata->SetSoleWriterTerm(row.when_written);
+    ASSERT_TRUE(WriteAll(*data, 0, expected).ok());
+    ASSERT_TRUE(Flush(*data).ok());
+    cluster->metadata->SetSoleWriterTerm(row.when_sent_again);
+    FakeChunkServer& server = cluster->ServerOf(cluster->metadata->Get(file), 0);
+    server.Restart();
+    std::atomic<int> sent = 0;
+    std::atomic<int> named = 0;
+    server.SetScript([&](const FakeRequest& request) {
+      sent += request.method == rpc::Method::kWriteChunk;
+      named += request.sent_again;
+      return FakeAction::kServe;
+    });
+    ASSERT_TRUE(Sync(*data).ok());
+    server.SetScript(nullptr);
+    EXPECT_EQ(sent, 1) << row.what;
+    EXPECT_EQ(named > 0, row.names_stamp) << row.what;
+    EXPECT_EQ(cluster->StoredBytes(file, /*after_restart=*/true), expected) << row.what;
+  }
+}
+
 TEST_F(DataPlaneTest, WhatWasGivenUpIsNeverSentAgain) {
   Start();
   const auto data = NewFile();

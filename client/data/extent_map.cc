@@ -190,6 +190,7 @@ ExtentPtr ExtentMap::Split(const ExtentPtr& extent, ByteRange hole) {
   second->state = SlabState::kUnstable;
   second->acks = extent->acks;
   second->stamps = extent->stamps;
+  second->sole_term = extent->sole_term;
   second->slab->SetExtent(tail, second->age, second->mtime_ns);
   second->slab->SetState(SlabState::kUnstable);
   Segment& segment = segments_[SegmentOf(tail.offset)];
@@ -199,14 +200,31 @@ ExtentPtr ExtentMap::Split(const ExtentPtr& extent, ByteRange hole) {
   return second;
 }
 
+namespace {
+
+// What is left of the stamps once the bytes of `hole` have been written anew.
+std::vector<PieceStamp> WithFresh(const std::vector<PieceStamp>& stamps, ByteRange hole) {
+  std::vector<PieceStamp> pieces;
+  for (const PieceStamp& piece : stamps) {
+    const uint64_t end = piece.range.end();
+    if (piece.range.offset < hole.offset) pieces.push_back({{piece.range.offset, std::min(end, hole.offset) - piece.range.offset}, piece.stamp, piece.fresh});
+    const uint64_t begin = std::max(piece.range.offset, hole.end());
+    if (begin < end) pieces.push_back({{begin, end - begin}, piece.stamp, piece.fresh});
+  }
+  pieces.push_back({hole, {}, true});
+  return pieces;
+}
+
+}  // namespace
+
 // Without room to split: the bytes of `newer`, which is unsent and lies inside the extent, go into it, and all of it is
-// sent again.
+// sent again, what had been acknowledged under its stamps.
 void ExtentMap::Absorb(const ExtentPtr& extent, const ExtentPtr& newer) {
   CHECK(newer->state == SlabState::kDirty, "whatever overlaps an extent under way waits for it");
   CopyIn(*extent, newer->range.offset, newer->bytes());
   SetState(extent, SlabState::kDirty);
   extent->acks.clear();
-  extent->stamps.reset();
+  if (extent->stamps) extent->stamps = WithFresh(*extent->stamps, newer->range);
   Segment& segment = segments_[SegmentOf(extent->range.offset)];
   std::erase(segment, extent);
   segment.insert(std::find(segment.begin(), segment.end(), newer), extent);

@@ -45,6 +45,7 @@ struct PieceAck {
 struct PieceStamp {
   ByteRange range;
   AcknowledgedStamp stamp;
+  bool fresh = false;  // it was never acknowledged: there was no room for an extent of its own
 };
 
 struct Extent {
@@ -64,10 +65,13 @@ struct Extent {
   Status failure;           // the first of its pieces
   std::vector<PieceAck> acks;
   // Of the last send that was over, and of the one under way. None: it was never acknowledged. What was acknowledged is
-  // sent again only where it was lost, and nothing else may come into such an extent; a part without a stamp has been
-  // replaced by other clients.
+  // sent again only where it was lost, and nothing else comes into such an extent without being marked as fresh; a part
+  // that is not listed has been replaced by other clients.
   std::optional<std::vector<PieceStamp>> stamps;
   std::vector<PieceStamp> new_stamps;
+  // MetadataForData::SoleWriterTerm when the send under way began, and when the last one that was over both began and ended; 0: others may write.
+  uint64_t sending_term = 0;
+  uint64_t sole_term = 0;
   std::unique_ptr<Slab> slab;  // null if there are no bytes left (see set_sync_waiting)
 
   std::span<const uint8_t> bytes() const {

@@ -117,6 +117,41 @@ TEST_F(ExtentMapTest, AFullBufferChangesNothing) {
   EXPECT_EQ(map_->unacknowledged_bytes(), 800'000u);
 }
 
+// In a full buffer a write into the middle of what was acknowledged cannot part it.
+TEST_F(ExtentMapTest, WhatWasAcknowledgedKeepsItsStampWhenThereIsNoRoomToPartIt) {
+  Create(1 << 20);
+  ASSERT_TRUE(Write(0, std::string(12'000, 'a')));
+  const ExtentPtr extent = SendNext();
+  ASSERT_NE(extent, nullptr);
+  const AcknowledgedStamp first{Epoch(3), 7}, second{Epoch(3), 8};
+  extent->stamps = std::vector<PieceStamp>{{{0, 5'000}, first}, {{5'000, 7'000}, second}};
+  map_->Acknowledge(extent);
+  uint64_t segments = 1;
+  while (Write(segments * buffer_->slab_bytes_max(), "x")) ++segments;
+  ExtentPtr other = SendNext();
+  ASSERT_NE(other, nullptr);
+  map_->Remove(other);
+  other.reset();  // room for one
+  ASSERT_TRUE(Write(4'900, std::string(200, 'b')));
+  EXPECT_EQ(extent->state, SlabState::kDirty) << "all of it is sent again";
+  ASSERT_TRUE(extent->stamps.has_value());
+  struct Row {
+    ByteRange range;
+    AcknowledgedStamp stamp;
+    bool fresh;
+  };
+  const Row rows[] = {{{0, 4'900}, first, false}, {{5'100, 6'900}, second, false}, {{4'900, 200}, {}, true}};
+  ASSERT_EQ(extent->stamps->size(), std::size(rows));
+  for (size_t i = 0; i < std::size(rows); ++i) {
+    const PieceStamp& piece = (*extent->stamps)[i];
+    EXPECT_EQ(piece.range, rows[i].range) << i;
+    EXPECT_EQ(piece.fresh, rows[i].fresh) << i;
+    EXPECT_EQ(piece.stamp.epoch, rows[i].stamp.epoch) << i;
+    EXPECT_EQ(piece.stamp.version, rows[i].stamp.version) << i;
+  }
+  EXPECT_EQ(Content(4'899, 3), "abb");
+}
+
 // Random writes, sends, acknowledgements, restarts and truncates, against a byte array; and a server that must end up
 // with the same bytes.
 class ExtentMapModelTest : public ExtentMapTest, public testing::WithParamInterface<int> {

@@ -137,7 +137,9 @@ class InodeDataImpl final : public InodeData,
   void Account() REQUIRES(mutex_);
 
   // ---- inode_write.cc: buffering, sending ----
-  static std::vector<SendPart> PartsOf(const FileLayout& layout, const Extent& extent);
+  // `sole`: nobody else has written since it was acknowledged, so nobody need be asked whether its bytes are the newest.
+  static std::vector<SendPart> PartsOf(const FileLayout& layout, const Extent& extent, bool sole);
+  uint64_t SoleTerm();
   Status CheckWritable(uint64_t offset, uint64_t length) REQUIRES(mutex_);
   void WriteAt(uint64_t offset, std::span<const uint8_t> bytes, StatusCallback done);
   void NoteWritten(uint64_t end, int64_t now_ns, int64_t mtime_ns) REQUIRES(mutex_);

@@ -147,7 +147,8 @@ bool InodeDataImpl::PrepareSend(const ExtentPtr& extent, Send* send) {
   send->extent = extent;
   send->offset = extent->range.offset;
   send->bytes = extent->bytes();
-  send->parts = PartsOf(view_.layout, *extent);
+  extent->sending_term = SoleTerm();
+  send->parts = PartsOf(view_.layout, *extent, extent->sending_term != 0 && extent->sending_term == extent->sole_term);
   send->view = view_;
   extent->pieces_in_flight = static_cast<uint32_t>(send->parts.size());
   if (send->parts.empty()) {  // all of it has been replaced by others
@@ -162,7 +163,12 @@ bool InodeDataImpl::PrepareSend(const ExtentPtr& extent, Send* send) {
   return true;
 }
 
-std::vector<InodeDataImpl::SendPart> InodeDataImpl::PartsOf(const FileLayout& layout, const Extent& extent) {
+uint64_t InodeDataImpl::SoleTerm() {
+  MetadataGate::Use use(*core_->metadata);
+  return use ? use->SoleWriterTerm(inode_) : 0;
+}
+
+std::vector<InodeDataImpl::SendPart> InodeDataImpl::PartsOf(const FileLayout& layout, const Extent& extent, bool sole) {
   std::vector<SendPart> parts;
   for (const ChunkPiece& piece : SplitRange(layout, extent.range)) {
     if (!extent.stamps) {
@@ -171,7 +177,7 @@ std::vector<InodeDataImpl::SendPart> InodeDataImpl::PartsOf(const FileLayout& la
     }
     for (const PieceStamp& acknowledged : *extent.stamps) {
       const ByteRange range = Intersect(acknowledged.range, {piece.file_offset, piece.length});
-      if (!range.empty()) parts.push_back({PartOf(piece, range.offset, range.end()), acknowledged.stamp, true});
+      if (!range.empty()) parts.push_back({PartOf(piece, range.offset, range.end()), acknowledged.stamp, !sole && !acknowledged.fresh});
     }
   }
   return parts;
@@ -237,6 +243,7 @@ void InodeDataImpl::OnSendOver(const ExtentPtr& extent) {
   no_space_ = false;
   if (extent->send_again) return extents_.SendAgain(extent);
   extent->stamps = std::exchange(extent->new_stamps, {});
+  extent->sole_term = extent->sending_term == SoleTerm() ? extent->sending_term : 0;
   acknowledged_end_ = std::max(acknowledged_end_, extent->range.end());
   // First the listener, then the state that a sync request looks at: its commit must not end unheard.
   for (const PieceAck& ack : extent->acks) core_->commits->Add(ack.target, ack.group, shared_from_this());

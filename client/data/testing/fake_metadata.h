@@ -39,6 +39,7 @@ class FakeMetadata final : public MetadataForData {
   void RefreshClusterMap(uint64_t version, StatusCallback done) override;
   SessionId session() override { return SessionId(session_.load()); }
   bool KnowsContent(InodeId inode, const DataContent& content) override;
+  uint64_t SoleWriterTerm(InodeId) override { return sole_term_; }
 
   // ---- For the test ----
   Attributes MakeFile();
@@ -48,6 +49,7 @@ class FakeMetadata final : public MetadataForData {
   void Remove(InodeId inode);
   // Whether the client holds grants. Then it may use what is kept under a generation.
   void SetHoldsGrants(bool holds) { holds_grants_ = holds; }
+  void SetSoleWriterTerm(uint64_t term) { sole_term_ = term; }
   // A change of the data by another client, of which this one has heard nothing yet.
   void RaiseGeneration(InodeId inode);
   // Another client's.
@@ -67,6 +69,7 @@ class FakeMetadata final : public MetadataForData {
   const FileLayout layout_;
   std::atomic<uint64_t> session_{77};
   std::atomic<bool> holds_grants_{false};
+  std::atomic<uint64_t> sole_term_{0};
 
   mutable Mutex mutex_;
   std::map<InodeId, Attributes> files_ GUARDED_BY(mutex_);
