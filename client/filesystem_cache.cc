@@ -64,9 +64,10 @@ void FilesystemImpl::CacheRename(uint64_t token, const proto::RenameOp& op, cons
   const InodeId new_parent(op.new_parent());
   const Attributes moved = AttributesFromProto(reply.attributes());
   if (op.exchange()) {
-    // The reply says nothing of the inode that came the other way.
     cache_->ForgetDirectory(old_parent);
     cache_->ForgetDirectory(new_parent);
+    cache_->ParentChanged(token, old_parent, ParentOf(reply, old_parent));
+    cache_->ParentChanged(token, new_parent, ParentOf(reply, new_parent));
   } else if (moved.type != FileType::kDirectory && moved.nlink != 1) {
     // Two names of one inode: then nothing was done at all.
     cache_->ForgetName(old_parent, op.name());

@@ -168,14 +168,19 @@ void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new
   op->set_replaced_held_open(held_open);
   MutateMaking(new_parent, new_name, std::move(mutation), [this, rename = *op, held_open, token = CacheToken(),
                                                            done = std::move(done)](const Result<proto::MutationReply>& reply) {
-    if (reply.ok()) {
-      CacheRename(token, rename, *reply);
-      AfterNameRemoved(token, *reply, held_open);
-    } else {
+    if (!reply.ok()) {
       CacheForgetName(InodeId(rename.parent()), rename.name());
       CacheForgetName(InodeId(rename.new_parent()), rename.new_name());
+      return done(reply.status());
     }
-    done(reply.status());
+    CacheRename(token, rename, *reply);
+    AfterNameRemoved(token, *reply, held_open);
+    if (cache_ == nullptr || !rename.exchange()) return done(Status::Ok());
+    // The reply says nothing of the inode that came the other way, which has another parent and ctime now.
+    Lookup(InodeId(rename.parent()), rename.name(), [this, done](const Result<Attributes>& other) {
+      if (other.ok()) CacheForgetAttributes(other->inode);
+      done(Status::Ok());
+    });
   });
 }
 

@@ -1,6 +1,8 @@
 """Two mounts of one volume: what has returned on one of them is what the other sees, and neither can make the other hang."""
 
 import contextlib
+import ctypes
+import itertools
 import mmap
 import os
 import random
@@ -526,6 +528,78 @@ class CoherenceTest(unittest.TestCase):
                 self.within(120, change, cluster, "a change after the restart")
                 reader.seek(0)
                 self.assertEqual(b"newer", reader.read())
+
+
+class ExchangeTest(unittest.TestCase):
+    """renameat2 with RENAME_EXCHANGE: the acting mount shows of both inodes, and of both directories, what the other one does."""
+
+    def setUp(self):
+        need_root_and_fuse()
+
+    def test_both_inodes_are_as_the_other_mount_sees_them(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        with TwoMounts() as cluster, contextlib.ExitStack() as stack:
+            # Of directories, and of files with several names, attributes are remembered for themselves; an open one is
+            # asked about without its name.
+            paths = [os.path.join(directory, "moves") for directory in ("one", "two")]
+            for path in paths:
+                os.makedirs(os.path.join(cluster.a, path))
+            opened = [os.open(os.path.join(cluster.a, path), os.O_RDONLY) for path in paths]
+            for descriptor in opened:
+                stack.callback(os.close, descriptor)
+            for number in range(4):
+                for descriptor, path in zip(opened, paths):
+                    os.stat(os.path.join(cluster.a, path))
+                    os.fstat(descriptor)
+                time.sleep(0.02)  # ctimes differ
+                first, second = (os.fsencode(os.path.join(cluster.a, path)) for path in (paths[::-1] if number % 2 else paths))
+                self.assertEqual(0, libc.renameat2(-100, first, -100, second, 2), os.strerror(ctypes.get_errno()))
+                found = {facts(descriptor) for descriptor in opened}
+                self.assertEqual({facts(os.path.join(cluster.b, path)) for path in paths}, found, f"round {number}")
+                for directory in ("one", "two"):
+                    a, b = (facts(os.path.join(top, directory)) for top in (cluster.a, cluster.b))
+                    self.assertEqual(b, a, f"{directory} in round {number}")
+
+
+def facts(path):
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return status.st_ino, status.st_mode, status.st_nlink, status.st_ctime_ns, status.st_mtime_ns
+
+
+class ServerCrashTest(unittest.TestCase):
+    """Two mounts write the same bytes, and the only copy's server is killed before anything was synced: the clients send
+    again what it had acknowledged to them."""
+
+    def setUp(self):
+        need_root_and_fuse()
+
+    def test_what_is_sent_again_replaces_nothing_newer(self):
+        with TwoMounts(chunkservers=1) as cluster:
+            for number in range(4):
+                a, b = (os.open(os.path.join(top, f"shared-{number}"), os.O_RDWR | os.O_CREAT) for top in (cluster.a, cluster.b))
+                try:
+                    os.pwrite(a, b"a" * 100_000, 0)
+                    os.pwrite(b, b"b" * 30_000, 20_000)
+                    os.pwrite(a, b"A" * 5_000, 30_000)
+                    cluster.kill_and_restart("chunkserver-1")
+                    # In either order.
+                    for descriptor in (b, a) if number % 2 else (a, b):
+                        os.fsync(descriptor)
+                    wanted = b"a" * 20_000 + b"b" * 10_000 + b"A" * 5_000 + b"b" * 15_000 + b"a" * 50_000
+                    for descriptor in (a, b):
+                        found = os.pread(descriptor, 200_000, 0)
+                        self.assertEqual(runs(wanted), runs(found), f"round {number}")
+                finally:
+                    os.close(a)
+                    os.close(b)
+
+
+def runs(data):
+    """The lengths of equal bytes in a row: short enough for a message."""
+    return [(chr(byte), len(list(group))) for byte, group in itertools.groupby(data)]
 
 
 if __name__ == "__main__":
