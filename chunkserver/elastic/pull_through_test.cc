@@ -125,7 +125,9 @@ class PullThroughTest : public testing::Test {
       } else {
         got.bytes.assign(read.payload.data(), read.payload.data() + read.payload.size());
       }
-      if (read.status.ok()) EXPECT_FALSE(FindBadPiece(call.range.offset, got.bytes, read.reply.block_sums()).has_value());
+      if (read.status.ok()) {
+        EXPECT_FALSE(FindBadPiece(call.range.offset, got.bytes, read.reply.block_sums()).has_value());
+      }
       *answer = std::move(got);
     });
     return answer;

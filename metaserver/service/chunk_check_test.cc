@@ -177,8 +177,9 @@ TEST_F(ChunkCheckTest, AFileThatIsRemovedMeanwhileIsNotNamed) {
   chunks_ = {{1, {}}, {2, {}}};
   int questions = 0;
   on_question_ = [&] {
-    if (++questions == 3)
+    if (++questions == 3) {
       EXPECT_TRUE(store_.Write({.changes = {{InodeKey(InodeId(17)), std::nullopt}}}).ok());
+    }
   };
   EXPECT_THAT(Check(File(3, 1)), IsEmpty());
 }

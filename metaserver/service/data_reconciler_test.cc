@@ -1,4 +1,6 @@
 // Reconciliation through a whole metadata server: a chunk server and clients are played by the test.
+#include "metaserver/service/metadata_server.h"
+
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -21,7 +23,6 @@
 #include "common/rpc/frame_client.h"
 #include "common/rpc/frame_server.h"
 #include "common/rpc/grpc_status.h"
-#include "metaserver/service/metadata_server.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/data.pb.h"

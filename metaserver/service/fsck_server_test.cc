@@ -1,4 +1,6 @@
 // fsck of a running metadata server, over gRPC: damage is planted into its store while it is down.
+#include "metaserver/service/metadata_server.h"
+
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -11,7 +13,6 @@
 #include <thread>
 #include <utility>
 
-#include "metaserver/service/metadata_server.h"
 #include "metaserver/state/keys.h"
 #include "metaserver/state/records.h"
 #include "metaserver/state/rocks_kv.h"

@@ -1,4 +1,6 @@
 // Placement groups of several copies through a whole metadata server: chunk servers are played by the test.
+#include "metaserver/service/metadata_server.h"
+
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -16,7 +18,6 @@
 #include "common/base/random.h"
 #include "common/rpc/frame_server.h"
 #include "common/rpc/grpc_status.h"
-#include "metaserver/service/metadata_server.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/hello.pb.h"
