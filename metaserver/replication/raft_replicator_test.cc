@@ -476,13 +476,17 @@ TEST(RaftReplicator, FailedWriteIsReported) {
   const pid_t child = fork();
   if (child == 0) {
     signal(SIGXFSZ, SIG_IGN);
-    Member member(directory);
-    if (!member.status.ok()) _exit(2);
-    member.consumer.WaitForLeadership();
-    const rlimit limit{64 << 10, 64 << 10};
-    setrlimit(RLIMIT_FSIZE, &limit);
-    for (int i = 0; i < 40; ++i) member.replicator->Propose(std::string(10'000, 'x'), [](const Status&) {});
-    _exit(member.consumer.WaitForFailure().code() == StatusCode::kFileTooLarge ? 0 : 3);
+    int exit_status = 2;
+    {  // the member's threads are joined before _exit
+      Member member(directory);
+      if (!member.status.ok()) _exit(exit_status);
+      member.consumer.WaitForLeadership();
+      const rlimit limit{64 << 10, 64 << 10};
+      setrlimit(RLIMIT_FSIZE, &limit);
+      for (int i = 0; i < 40; ++i) member.replicator->Propose(std::string(10'000, 'x'), [](const Status&) {});
+      exit_status = member.consumer.WaitForFailure().code() == StatusCode::kFileTooLarge ? 0 : 3;
+    }
+    _exit(exit_status);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
