@@ -10,10 +10,13 @@ namespace tarn::client {
 namespace {
 
 // Between two requests for a newer map that nobody has announced.
-constexpr int64_t kMapPauseNs = 200'000'000;
+constexpr int64_t kMapPauseNs = 100'000'000;
 constexpr int64_t kWatchTickMs = 100;
 // A server that leaves calls unanswered for so long while none at all is answered is taken for silent.
 constexpr int64_t kSilentNs = 300'000'000;
+// Requests of reads are small, so nothing but a network that is cut leaves them unacknowledged for so long. That one is
+// mended is then known soon, also while the other members cannot be reached.
+constexpr int64_t kReadsUnacknowledgedMsMax = 1'000;
 
 }  // namespace
 
@@ -120,15 +123,16 @@ std::shared_ptr<ChunkServer> ChunkClient::Core::ServerAt(const std::string& addr
   if (closed()) return nullptr;
   const auto [entry, is_new] = servers_.try_emplace(address);
   if (!is_new) return entry->second;
-  const auto make = [&](rpc::EventLoop* loop) {
-    const rpc::FrameClientOptions client_options{.address = address, .push_handler = {}};
+  const auto make = [&](rpc::EventLoop* loop, int64_t unacknowledged_ms_max) {
+    const rpc::FrameClientOptions client_options{
+        .address = address, .unacknowledged_ms_max = unacknowledged_ms_max, .push_handler = {}};
     return std::make_shared<ServerLink>(
         [loop, client_options, hello] { return rpc::FrameClient::Create(loop, client_options, hello); },
         clock->MonotonicNs());
   };
   const auto server = std::make_shared<ChunkServer>();
-  for (rpc::EventLoop* loop : loops) server->reads.push_back(make(loop));
-  server->writes = make(loops[(servers_.size() - 1) % loops.size()]);
+  for (rpc::EventLoop* loop : loops) server->reads.push_back(make(loop, kReadsUnacknowledgedMsMax));
+  server->writes = make(loops[(servers_.size() - 1) % loops.size()], rpc::kUnacknowledgedMsMax);
   entry->second = server;
   return server;
 }

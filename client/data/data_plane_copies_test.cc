@@ -190,6 +190,21 @@ TEST_F(DataPlaneCopiesTest, AMemberThatMayNotAnswerSendsTheReadToThePrimary) {
   EXPECT_GT(server(1).counts().reads, 0u);
 }
 
+TEST_F(DataPlaneCopiesTest, AMemberWithoutItsGrantAnswersForASlowPrimary) {
+  Start(Patient(), ThreeCopies());
+  const auto data = StoredFile(13);
+  FakeChunkServer& primary = cluster->ServerOf(cluster->metadata->Get(file), 0);
+  cluster->SetScript([](const FakeRequest& request) {
+    return IsRead(request) && !request.primary_is_silent ? FakeAction::kAskPrimary : FakeAction::kServe;
+  });
+  // It is not silent: others of its answers come.
+  primary.SetScript([](const FakeRequest& request) { return IsRead(request) ? FakeAction::kHold : FakeAction::kServe; });
+  ExpectReads(*data);
+  EXPECT_EQ(primary.counts().reads, 1u);
+  primary.SetScript(nullptr);
+  primary.Release();
+}
+
 TEST_F(DataPlaneCopiesTest, ReadsFollowTheMembersOfANewEpoch) {
   Start(Patient(), ThreeCopies());
   const auto data = StoredFile(6);

@@ -35,14 +35,23 @@ bool HedgePolicy::TakeToken() {
   return true;
 }
 
+int64_t HedgePolicy::delay_ns() const {
+  const int64_t nearly_all_ns = nearly_all_ns_.load(std::memory_order_relaxed);
+  // It may be a slow server that is met first. Should all be slow: there are few tokens.
+  if (samples_.load(std::memory_order_relaxed) < kFirstSamples) return delay_max_ns_ / kFirstDelayDivisor;
+  return std::min(nearly_all_ns, std::max(kDelayMinNs, kLateTimes * typical_ns()));
+}
+
 void HedgePolicy::NoteLatency(int64_t latency_ns) {
-  // Moves up and down in small steps, and so ends where as many samples are above as below.
+  // Moves up and down in small steps, and so ends where as many samples are above as below. The first ones are larger, for
+  // the sample that it begins with may be a bad one.
+  const uint32_t samples = samples_.fetch_add(1, std::memory_order_relaxed) + 1;
   const int64_t was_ns = typical_ns();
-  const int64_t step_ns = was_ns / 64 + 1;
+  const int64_t step_ns = was_ns / (samples <= 2 * kFirstSamples ? 4 : 64) + 1;
   typical_ns_.store(was_ns == 0 ? latency_ns : was_ns + (latency_ns > was_ns ? step_ns : -step_ns),
                     std::memory_order_relaxed);
   counts_[BucketOf(latency_ns)].fetch_add(1, std::memory_order_relaxed);
-  if ((samples_.fetch_add(1, std::memory_order_relaxed) + 1) % kSamplesPerRound == 0) Recompute();
+  if (samples % kSamplesPerRound == 0) Recompute();
 }
 
 // What comes in meanwhile may be counted in this round or lost: it is one sample in hundreds.
@@ -58,7 +67,7 @@ void HedgePolicy::Recompute() {
   uint32_t bucket = kBuckets - 1;
   while (bucket > 0 && counts[bucket] <= rest) rest -= counts[bucket--];
   const int64_t low = std::min(kDelayMinNs, delay_max_ns_);
-  delay_ns_.store(std::clamp(BucketEndNs(bucket), low, delay_max_ns_), std::memory_order_relaxed);
+  nearly_all_ns_.store(std::clamp(BucketEndNs(bucket), low, delay_max_ns_), std::memory_order_relaxed);
 }
 
 }  // namespace tarn::client

@@ -223,7 +223,6 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   });
   Call& call = calls_[calls_[0].active ? 1 : 0];
   CHECK(!call.active, "at most two members are asked at a time");
-  call.active = true;
   call.elastic = choice.elastic != nullptr;
   call.number = ++calls_made_;
   call.route = route_;
@@ -235,12 +234,22 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   call.sent_ns = now_ns;
   const MemberNotes* const notes = FindNotes(member.target);
   call.verify = notes != nullptr && notes->bad_answers >= (has_copies() ? 1 : kPlainReadsOfOnlyCopy);
-  const auto primary = choice.member == 0 ? nullptr : core_->ServerAt(group_->primary().address);
-  call.primary_is_silent = !call.elastic && primary != nullptr && primary->health.IsAvoided();
+  call.member = choice.member;
+  call.primary_is_silent = !call.elastic && choice.member != 0 && PrimaryLetsWait();
+  call.active = true;
   ++calls_in_round_;
   NoteAttempt(now_ns);
   Send(call);
   return true;
+}
+
+bool ReadOperation::PrimaryLetsWait() const {
+  const GroupMember& primary = group_->primary();
+  for (const Call& call : calls_) {
+    if (call.active && call.route.target == primary.target) return true;
+  }
+  const auto server = core_->ServerAt(primary.address);
+  return server != nullptr && server->health.IsAvoided();
 }
 
 void ReadOperation::Send(Call& call) {
@@ -433,7 +442,11 @@ void ReadOperation::OnAskPrimary(const Call& call, const Status& why) {
     return;
   }
   if (ActiveCalls() > 0) return;  // that one is slow, and so is watched
-  const auto server = primary.address.empty() || (tried_ & 1) != 0 ? nullptr : core_->ServerAt(primary.address);
+  const bool ask_primary = (tried_ & 1) == 0 && !primary.address.empty();
+  // Should the primary be slow or silent, this one is asked again, and told so. (There may have been a new map since.)
+  const bool is_known = call.member < group_->members.size() && group_->members[call.member].target == call.route.target;
+  if (ask_primary && !call.primary_is_silent && is_known) tried_ &= ~(uint64_t{1} << call.member);
+  const auto server = ask_primary ? core_->ServerAt(primary.address) : nullptr;
   if (server == nullptr || !Ask(Choice{0, nullptr, server, false}, core_->clock->MonotonicNs())) GoOn(why);
 }
 

@@ -35,7 +35,8 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
     bool active = false;
     bool elastic = false;  // not a member: any answer but a good one means that a member is asked
     bool verify = false;  // asks for a check at the source
-    bool primary_is_silent = false;  // the member is to answer without its primary
+    bool primary_is_silent = false;  // or slow: the member is to answer without its primary
+    size_t member = 0;               // of the group, as it was when it was asked
     uint32_t number = 0;  // of all calls of this operation: tells a late answer
     Route route;
     std::shared_ptr<ChunkServer> server;
@@ -74,6 +75,8 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   bool AskNext();
   void Send(Call& call);
   void Watch();
+  // It failed, is silent or slow, as others found or this operation does now.
+  bool PrimaryLetsWait() const;
   bool has_copies() const { return group_->members.size() > 1; }
   std::optional<uint32_t> ElasticIncarnation(bool elastic) const;
 

@@ -20,8 +20,10 @@ class ServerHealth {
   bool MayAsk(int64_t now_ns) {
     return MayTry(avoid_until_ns_, now_ns) && MayTry(slow_until_ns_, now_ns);
   }
-  // It failed or was silent, and has answered nobody since.
-  bool IsAvoided() const { return avoid_until_ns_.load(std::memory_order_relaxed) != 0; }
+  // It failed or was silent, and has answered nobody since; or it is slow, and has answered nobody in good time since.
+  bool IsAvoided() const {
+    return avoid_until_ns_.load(std::memory_order_relaxed) != 0 || slow_until_ns_.load(std::memory_order_relaxed) != 0;
+  }
   void NoteBad(int64_t now_ns) { avoid_until_ns_.store(now_ns + kAvoidNs, std::memory_order_relaxed); }
   void NoteGood() {
     if (avoid_until_ns_.load(std::memory_order_relaxed) != 0) avoid_until_ns_.store(0, std::memory_order_relaxed);

@@ -148,6 +148,7 @@ Status ClientConnection::StartConnecting(const SocketAddress& address) {
   connecting_ = ConnectByLocalName(address);
   if (!connecting_.valid()) {
     ASSIGN_OR_RETURN(connecting_, OpenStreamSocket(address));
+    SetUnacknowledgedMax(connecting_.get(), options_.unacknowledged_ms_max);
     const int result = connect(connecting_.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length);
     if (result != 0 && errno != EINPROGRESS) return Status::FromErrno(errno, "connect " + address.ToString());
   }

@@ -14,6 +14,7 @@
 #include "common/base/status.h"
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame.h"
+#include "common/rpc/socket_address.h"
 
 namespace google::protobuf {
 class MessageLite;
@@ -49,6 +50,7 @@ using PushHandler = std::function<void(Method method, std::span<const uint8_t> m
 struct FrameClientOptions {
   std::string address;  // HOST:PORT (names are resolved at connect, in a thread of the resolver's own) or unix:/PATH
   int64_t connect_timeout_ms = 3'000;  // until the hello is answered
+  int64_t unacknowledged_ms_max = kUnacknowledgedMsMax;  // see SetUnacknowledgedMax
   uint32_t requests_in_flight_max = 4096;
   PushHandler push_handler;  // none: pushes are dropped
 };

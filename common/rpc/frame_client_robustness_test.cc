@@ -189,6 +189,22 @@ TEST_F(FrameClientRobustness, AfterATimeOutThePayloadIsNotReadAnyMore) {
   EXPECT_TRUE(next.get().ok());
 }
 
+TEST_F(FrameClientRobustness, AConnectionWhoseBytesNobodyTakesEnds) {
+  RawListener listener;
+  FrameClientOptions options;
+  options.address = listener.address();
+  options.unacknowledged_ms_max = 50;
+  const auto client = Connect(options);
+  const std::vector<uint8_t> payload(kPayloadBytesMax, 'p');
+  std::vector<std::future<Status>> answers;
+  // More than the buffers of both ends take.
+  for (int i = 0; i < 8; ++i) answers.push_back(Start(*client, {.payload = payload, .payload_destination = {}}));
+  RawPeer server = listener.Accept();
+  ASSERT_TRUE(server.AnswerHello());
+  for (auto& answer : answers) EXPECT_EQ(answer.get().code(), StatusCode::kUnavailable);
+  EXPECT_FALSE(client->usable());
+}
+
 TEST_F(FrameClientRobustness, ClosingWhileThreadsWriteFailsEveryCallOnce) {
   for (int round = 0; round < 30; ++round) {
     RawListener listener;

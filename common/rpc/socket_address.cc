@@ -180,7 +180,14 @@ void SetConnectionOptions(int fd) {
   set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
   set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
   set(IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+  SetUnacknowledgedMax(fd, kUnacknowledgedMsMax);
   AvoidPacing(fd);
+}
+
+void SetUnacknowledgedMax(int fd, int64_t milliseconds) {
+  if (IsUnixSocket(fd)) return;
+  const auto value = static_cast<unsigned>(milliseconds);
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof(value));
 }
 
 Result<UniqueFd> ListenOn(const SocketAddress& address) {

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,8 +39,16 @@ Result<std::vector<SocketAddress>> ResolveBlocking(const Endpoint& endpoint);
 
 // A stream socket for connect(2) to `address`, with the options of SetConnectionOptions.
 Result<UniqueFd> OpenStreamSocket(const SocketAddress& address);
-// No delay of small frames; keep-alive probes, so that a vanished peer is noticed within a minute.
+// No delay of small frames; keep-alive probes, so that an idle connection to a vanished peer ends within a minute; and one
+// that is used, within kUnacknowledgedMsMax.
 void SetConnectionOptions(int fd);
+
+// Longer than a short loss of the network, or a peer that reads nothing because it has much to do.
+inline constexpr int64_t kUnacknowledgedMsMax = 5'000;
+// How long bytes that were sent (or the wish to connect) may go without a sign of the peer's kernel, or wait for room in its
+// buffer, until the connection ends (tcp(7), TCP_USER_TIMEOUT). Without it TCP tries ever more seldom: a network that was cut
+// for half a minute would be mended for its connections half a minute after it was. Nothing for a Unix socket.
+void SetUnacknowledgedMax(int fd, int64_t milliseconds);
 
 // Binds and listens. kBusy naming the address if it is taken. A Unix socket file that nobody listens on is replaced.
 Result<UniqueFd> ListenOn(const SocketAddress& address);

@@ -100,6 +100,9 @@ class CutCluster:
         self.network = Network(4)
         self.processes = []
         self.meta = f"{self.network.prefix}.254:7400"
+        # Cuts and mends at once. A child that is made while files of the mount are open closes its copies of them first, and so may wait
+        # for the very server that is to be reached again.
+        self.shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
         try:
@@ -123,6 +126,9 @@ class CutCluster:
             process.send_signal(signal.SIGKILL)
         for process in self.processes:
             process.wait()
+        self.shell.stdin.close()
+        self.shell.wait()
+        self.shell.stdout.close()
         self.network.down()
         shutil.rmtree(self.top, ignore_errors=True)
 
@@ -152,16 +158,19 @@ class CutCluster:
         drop_caches()
         self.mount()
 
-    def _neighbour(self, action, i, j):
+    def _neighbours(self, action, i, j):
+        permanent = "nud permanent" if action == "replace" else ""
         for here, there in ((i, j), (j, i)):
-            run(["ip", "-n", f"{self.network.tag}n{here}", "neigh", action, self.network.address(there), "lladdr", "02:00:00:00:00:01",
-                 "dev", f"{self.network.tag}w{here}"] + (["nud", "permanent"] if action == "replace" else []), check=action == "replace")
+            self.shell.stdin.write(f"ip -n {self.network.tag}n{here} neigh {action} {self.network.address(there)} lladdr 02:00:00:00:00:01 "
+                                   f"dev {self.network.tag}w{here} {permanent}; echo $?\n")
+        self.shell.stdin.flush()
+        return [self.shell.stdout.readline().strip() for _ in range(2)]
 
     def cut(self, i, j):
-        self._neighbour("replace", i, j)
+        assert self._neighbours("replace", i, j) == ["0", "0"]
 
     def mend(self, i, j):
-        self._neighbour("del", i, j)
+        self._neighbours("del", i, j)
 
 
 class ReplicationFaultsTest(unittest.TestCase):
@@ -237,12 +246,17 @@ class ReplicationFaultsTest(unittest.TestCase):
             for server in (1, 2, 3):
                 load.readers.longest_s = 0.0
                 cluster.cut(CutCluster.CLIENT, server)
-                load.readers.progress()
+                # As long as the client avoids a server that was silent, and tries it again.
+                mended_at = time.monotonic() + 5.0
+                wait_for(lambda: time.monotonic() >= mended_at, 60, "the cut has lasted")
                 load.readers.progress()
                 cluster.mend(CutCluster.CLIENT, server)
-                print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s", flush=True)
-                self.assertLess(load.readers.longest_s, 5.0)
+                mended_at = time.monotonic()
                 load.progress()
+                print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s; "
+                      f"mended, all goes on within {time.monotonic() - mended_at:.2f} s", flush=True)
+                self.assertLess(load.readers.longest_s, 2.0)
+                self.assertLess(time.monotonic() - mended_at, 10.0)
             for one, other in ((1, 2), (2, 3), (1, 3)):
                 load.readers.longest_s = load.writers.longest_s = 0.0
                 cluster.cut(one, other)

@@ -46,6 +46,7 @@ FakeRequest Parse(rpc::Method method, const std::string& bytes, size_t payload_b
     request.offset = message.offset_bytes();
     request.length = message.length_bytes();
     request.verify_at_source = message.verify_at_source();
+    request.primary_is_silent = message.primary_is_silent();
   } else if (method == rpc::Method::kWriteChunk) {
     proto::WriteChunkRequest message;
     CHECK(message.ParseFromString(bytes), "a write request");

@@ -56,6 +56,7 @@ struct FakeRequest {
   uint64_t length = 0;
   uint64_t sequence = 0;
   bool durable = false;
+  bool primary_is_silent = false;  // of a read
   bool verify_at_source = false;
   bool sent_again = false;            // a write that was acknowledged before,
   uint64_t acknowledged_version = 0;  // with this version
