@@ -245,18 +245,20 @@ class ReplicationFaultsTest(unittest.TestCase):
             load.progress()
             for server in (1, 2, 3):
                 load.readers.longest_s = 0.0
+                # What only the one before and this one have is to be read at once there, where TCP waits ever longer to try again.
+                if server > 1:
+                    cluster.mend(CutCluster.CLIENT, server - 1)
                 cluster.cut(CutCluster.CLIENT, server)
-                # As long as the client avoids a server that was silent, and tries it again.
-                mended_at = time.monotonic() + 5.0
-                wait_for(lambda: time.monotonic() >= mended_at, 60, "the cut has lasted")
+                over_at = time.monotonic() + 8.0
+                wait_for(lambda: time.monotonic() >= over_at, 60, "the cut has lasted")
                 load.readers.progress()
-                cluster.mend(CutCluster.CLIENT, server)
-                mended_at = time.monotonic()
-                load.progress()
-                print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s; "
-                      f"mended, all goes on within {time.monotonic() - mended_at:.2f} s", flush=True)
-                self.assertLess(load.readers.longest_s, 2.0)
-                self.assertLess(time.monotonic() - mended_at, 10.0)
+                print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s", flush=True)
+                self.assertLess(load.readers.longest_s, 3.0)
+            cluster.mend(CutCluster.CLIENT, 3)
+            mended_at = time.monotonic()
+            load.progress()
+            print(f"mended, all goes on within {time.monotonic() - mended_at:.2f} s", flush=True)
+            self.assertLess(time.monotonic() - mended_at, 10.0)
             for one, other in ((1, 2), (2, 3), (1, 3)):
                 load.readers.longest_s = load.writers.longest_s = 0.0
                 cluster.cut(one, other)
