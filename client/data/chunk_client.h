@@ -131,7 +131,7 @@ class ChunkClient {
   // thread.
   void Close();
   const Counters& counters() const;
-  // By the newest map that a request has seen.
+  // By the newest map that a request has seen; true before the first one.
   bool HasElasticTargets() const;
 
   class Core;

@@ -89,7 +89,7 @@ class ChunkClient::Core : public std::enable_shared_from_this<ChunkClient::Core>
   HedgePolicy hedges;
   std::atomic<uint32_t> source_checks_under_way{0};
   ChunkClient::Counters counters;
-  std::atomic<bool> has_elastic_targets{false};  // by the newest routes
+  std::atomic<bool> has_elastic_targets{true};  // by the newest routes; before the first read there are none, and it may be
 
   // Each touched by its loop's thread only.
   std::vector<std::shared_ptr<SlowReadWatch>> slow_reads;

@@ -180,6 +180,17 @@ TEST_F(DataPlaneElasticTest, WithoutOneOnThisNodeEachChunkHasOneHome) {
   for (const auto& [data, servers] : homes) EXPECT_EQ(servers.size(), 1u);
 }
 
+TEST_F(DataPlaneElasticTest, TheFirstReadOfAClientAsksOne) {
+  StartWithElastic(OnNode("x"), {"x"});
+  StoredFile(1);
+  plane = nullptr;
+  auto created = DataPlane::Create(OnNode("x"), cluster->LoopPointers(), cluster->metadata.get());
+  ASSERT_TRUE(created.ok()) << created.status().ToString();
+  plane = std::move(*created);
+  ExpectReads(*plane->Attach(cluster->metadata->Get(file)));
+  EXPECT_EQ(ElasticReads(), 1u);
+}
+
 TEST_F(DataPlaneElasticTest, AMemberOnThisNodeIsNearer) {
   StartWithElastic(OnNode("node-1"), {"node-1", "x"}, ThreeCopies());
   for (uint64_t i = 0; i < 10; ++i) ExpectReads(*StoredFile(i));

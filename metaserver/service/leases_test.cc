@@ -140,6 +140,19 @@ TEST_F(ServerRegistryTest, WhatAnEarlierLeaderToldIsWaitedFor) {
   EXPECT_TRUE(shorter.Facts().at(1).lease_over);
 }
 
+TEST_F(ServerRegistryTest, TellsWhenTheNextLeaseEnds) {
+  clock_.AdvanceMs(6'000);
+  EXPECT_EQ(registry_.NextLeaseEndNs(), INT64_MAX) << "over already";
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  const int64_t end_ns = registry_.NextLeaseEndNs();
+  EXPECT_EQ(end_ns, clock_.MonotonicNs() + 5'100'000'000 + 1);
+  clock_.AdvanceMs(5'100);
+  EXPECT_FALSE(registry_.Facts().at(1).lease_over);
+  clock_.AdvanceMs(1);
+  EXPECT_GE(clock_.MonotonicNs(), end_ns);
+  EXPECT_TRUE(registry_.Facts().at(1).lease_over);
+}
+
 TEST_F(ServerRegistryTest, HeartbeatsKeepATargetOnline) {
   for (int i = 0; i < 5; ++i) {
     clock_.AdvanceMs(4000);

@@ -83,7 +83,8 @@ void ReplicationKeeper::Step() {
   if (in_flight_.load(std::memory_order_acquire) || !context_->replicator->HoldsLease()) return;
   const int64_t now_ns = context_->clock->MonotonicNs();
   if (now_ns < next_plan_ns_) return;
-  next_plan_ns_ = now_ns + kPlanIntervalNs;
+  // Writes wait for the end of a lease, so it is not left to the interval.
+  next_plan_ns_ = std::min(now_ns + kPlanIntervalNs, std::max(now_ns, context_->servers->NextLeaseEndNs()));
   const auto map = context_->state->cluster_map();
   if (map->groups().empty()) return;
   std::shared_ptr<LapsedTargets> claim;

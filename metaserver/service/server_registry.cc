@@ -23,9 +23,11 @@ int64_t WithMargin(int64_t lease_ns) { return lease_ns + lease_ns / kLeaseMargin
 
 LapsedTargets::~LapsedTargets() { registry_->Release(leadership_, targets_); }
 
-bool ServerRegistry::HasLease(const Entry& entry, int64_t now_ns) const {
-  return entry.claims == 0 && (now_ns - entry.heard_ns <= WithMargin(lease_ns_) || now_ns - reset_ns_ <= WithMargin(former_lease_ns_));
+int64_t ServerRegistry::LeaseEndNs(const Entry& entry) const {
+  return std::max(entry.heard_ns + WithMargin(lease_ns_), reset_ns_ + WithMargin(former_lease_ns_));
 }
+
+bool ServerRegistry::HasLease(const Entry& entry, int64_t now_ns) const { return entry.claims == 0 && now_ns <= LeaseEndNs(entry); }
 
 void ServerRegistry::Release(uint64_t leadership, const std::vector<TargetId>& targets) {
   MutexLock lock(mutex_);
@@ -263,6 +265,16 @@ std::vector<proto::Target> ServerRegistry::StateChanges(const proto::ClusterMap&
     change.set_state(state);
   }
   return changes;
+}
+
+int64_t ServerRegistry::NextLeaseEndNs() const {
+  const int64_t now_ns = clock_->MonotonicNs();
+  int64_t next_ns = INT64_MAX;
+  MutexLock lock(mutex_);
+  for (const auto& [target, entry] : targets_) {
+    if (HasLease(entry, now_ns)) next_ns = std::min(next_ns, LeaseEndNs(entry) + 1);
+  }
+  return next_ns;
 }
 
 int64_t ServerRegistry::last_registration_ns() const {

@@ -82,6 +82,8 @@ class ServerRegistry {
   bool TakeWantedScrub(const proto::HeartbeatRequest& request);
   // What of the map's states is not so any more: updates for UpdateTargetsOp.
   std::vector<proto::Target> StateChanges(const proto::ClusterMap& map) const;
+  // When the next of the leases that run now ends if it is not renewed; INT64_MAX if none runs.
+  int64_t NextLeaseEndNs() const;
   // 0: none since Reset.
   int64_t last_registration_ns() const;
   int64_t lease_ms() const { return lease_ns_ / 1'000'000; }
@@ -105,6 +107,7 @@ class ServerRegistry {
 
   void Release(uint64_t leadership, const std::vector<TargetId>& targets);
   TargetFacts FactsOf(const Entry& entry, int64_t now_ns) const REQUIRES(mutex_);
+  int64_t LeaseEndNs(const Entry& entry) const REQUIRES(mutex_);  // it still has it then
   bool HasLease(const Entry& entry, int64_t now_ns) const REQUIRES(mutex_);
 
   Clock* const clock_;
