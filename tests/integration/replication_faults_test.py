@@ -39,6 +39,14 @@ class SmallDisk:
         os.mkdir(f"{self.mounted_at}/target")
         os.symlink(f"{self.mounted_at}/target", f"{cluster.directory}/chunkserver-1")
 
+    def leave(self, megabytes):
+        """Somebody else's file takes all but this."""
+        found = os.statvfs(self.mounted_at)
+        bytes_taken = found.f_bavail * found.f_frsize - (megabytes << 20)
+        if bytes_taken > 0:
+            with open(f"{self.mounted_at}/ballast-{megabytes}", "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, bytes_taken)
+
     def close(self):
         if self.mounted_at:
             run(["umount", "-l", self.mounted_at], check=False)
@@ -178,11 +186,13 @@ class ReplicationFaultsTest(unittest.TestCase):
         need_root_and_fuse()
 
     def test_a_full_member_refuses_early_and_others_go_on(self):
-        """ENOSPC for files of groups with the full disk, no member lost, and all is well when there is room."""
+        """ENOSPC for files of groups with the full disk, no member lost, nothing torn, and all is well when there is room."""
         disk = SmallDisk(160)
         try:
             with Cluster(chunkservers=3, replicas=2, prepare=disk.prepare, metaserver_options=("--reclaim-delay-ms", "0")) as cluster:
                 written, refused = {}, []
+                # Full before groups begin to move to where there is more room.
+                disk.leave(48)
                 for number in range(900):
                     path = f"{cluster.mount_point}/file-{number}"
                     data = content(path, 1 << 20)
@@ -197,13 +207,17 @@ class ReplicationFaultsTest(unittest.TestCase):
                 self.assertGreaterEqual(len(refused), 20, "the disk is not full")
                 late = [path for path in written if int(path.rsplit("-", 1)[1]) > int(refused[0].rsplit("-", 1)[1])]
                 self.assertGreater(len(late), 0, "groups on other disks go on")
+                # What was refused has gone again, and so there may be room.
+                disk.leave(14)
+                wait_for(lambda: {self.overwrite(path, written) for path in list(written)[:30]} == {True, False}, 60,
+                         "some of these files have a copy on the full disk, others have none")
                 # It stays in its groups: nothing has fewer copies than before.
                 status = cluster.tarn_json("status")
                 self.assertEqual(0, status["repair"]["groups_degraded"], status)
                 self.assertIn("is full", cluster.logs("chunkserver-1"))
                 cluster.remount()
                 self.check(written)
-                for path in refused + list(written)[::2]:
+                for path in refused + [path for number, path in enumerate(written) if number % 4 != 0]:
                     os.unlink(path)
                     written.pop(path, None)
                 # Every group takes writes again.
@@ -220,6 +234,27 @@ class ReplicationFaultsTest(unittest.TestCase):
         with open(path, "wb", buffering=0) as file:
             file.write(data)
             os.fsync(file.fileno())
+
+    @staticmethod
+    def overwrite(path, written):
+        """A part of a file. False: refused, and the old bytes are what must be there."""
+        data, offset = content(path + " again", 65_536), 300_001
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, data, offset)
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        finally:
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        written[path] = written[path][:offset] + data + written[path][offset + len(data):]
+        return True
 
     def can_write(self, cluster, files):
         try:
