@@ -200,7 +200,12 @@ replication::ChangeCallback Client::Changed(const OperationPtr& operation, Serve
       bench_->Trace((operation->kind == Operation::Kind::kCut ? "cut " : "write ") + std::to_string(cell.group) + "." + std::to_string(cell.chunk) + "." +
                     std::to_string(cell.slot) + " #" + std::to_string(operation->number) + " acknowledged by " + server->name() +
                     (answer.durable ? " durably" : ""));
-      if (!operation->is_shared()) world_.oracle->Acknowledged(cell, operation->number, answer.durable);
+      if (!operation->is_shared()) {
+        world_.oracle->Acknowledged(cell, operation->number, answer.durable);
+      } else if (world_.leader->group(cell.group).primary() == server->target()) {
+        const auto chunk = server->store().chunks().find(cell.chunk_id());
+        world_.oracle->CheckSharedAnswer(cell, operation->number, chunk == server->store().chunks().end() ? std::string() : chunk->second.bytes, server->name());
+      }
       ++world_.counts->writes;
       world_.check_copies(cell.group, answer.durable);
       if (operation->durable && !answer.durable) bench_->Violation("a durable change was answered as not durable");

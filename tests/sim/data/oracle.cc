@@ -132,6 +132,12 @@ void Oracle::CheckSharedRead(const CellId& cell, const SharedBegin& begin, const
   }
 }
 
+void Oracle::CheckSharedAnswer(const CellId& cell, uint64_t number, const std::string& chunk_bytes, const std::string& where) {
+  SharedBegin begin = BeginSharedRead(cell);
+  Add(shared_[cell], number, &begin.holding);
+  CheckSharedRead(cell, begin, chunk_bytes, where);
+}
+
 void Oracle::CheckSharedCopy(uint32_t group, const std::map<ChunkId, replication::testing::FakeStore::Chunk>& chunks, const std::string& where) {
   for (const auto& [id, cell] : shared_) {
     if (id.group != group) continue;

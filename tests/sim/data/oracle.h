@@ -76,6 +76,8 @@ class Oracle {
   };
   SharedBegin BeginSharedRead(const CellId& cell);
   void CheckSharedRead(const CellId& cell, const SharedBegin& begin, const std::string& chunk_bytes, const std::string& where);
+  // As the primary answers that it has the write, or what came after it.
+  void CheckSharedAnswer(const CellId& cell, uint64_t number, const std::string& chunk_bytes, const std::string& where);
   // Of the copies of a group at rest.
   void CheckSharedCopy(uint32_t group, const std::map<ChunkId, replication::testing::FakeStore::Chunk>& chunks, const std::string& where);
 
