@@ -198,7 +198,7 @@ TEST_F(FrameClientRobustness, AConnectionWhoseBytesNobodyTakesEnds) {
   const std::vector<uint8_t> payload(kPayloadBytesMax, 'p');
   std::vector<std::future<Status>> answers;
   // More than the buffers of both ends take.
-  for (int i = 0; i < 8; ++i) answers.push_back(Start(*client, {.payload = payload, .payload_destination = {}}));
+  for (int i = 0; i < 8; ++i) answers.push_back(Start(*client, {.timeout_ms = 3'000, .payload = payload, .payload_destination = {}}));
   RawPeer server = listener.Accept();
   ASSERT_TRUE(server.AnswerHello());
   for (auto& answer : answers) EXPECT_EQ(answer.get().code(), StatusCode::kUnavailable);

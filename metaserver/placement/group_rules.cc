@@ -39,7 +39,8 @@ uint64_t NextPrimary(const ClusterView& view, const std::vector<uint64_t>& candi
 void Promote(const ClusterView& view, const std::vector<proto::GroupReport>& reports, Members* members) {
   for (const uint64_t target : std::vector<uint64_t>(members->syncing)) {
     const bool equal = Reported(reports, target, proto::GroupReport::KIND_EQUAL);
-    if (!equal || !view.HasLease(target) || view.IsFailed(target) || view.IsRetired(target)) continue;
+    const bool failed_since = Reported(reports, target, proto::GroupReport::KIND_FAILED);
+    if (!equal || failed_since || !view.HasLease(target) || view.IsFailed(target) || view.IsRetired(target)) continue;
     std::erase(members->syncing, target);
     members->in_sync.push_back(target);
   }
@@ -106,7 +107,10 @@ std::optional<Members> ReplaceLost(const ClusterView& view, const proto::Placeme
       members.syncing.push_back(target);
   }
   if (members.in_sync.front() == before.in_sync.front()) Promote(view, reports, &members);
-  if (members == before) return std::nullopt;
+  // Writes wait for a syncing member that was reported as equal, as it may be in-sync at any moment. If it fails, they wait for
+  // an epoch in which it is not.
+  const bool syncing_fails = std::ranges::any_of(before.syncing, [&](uint64_t target) { return Reported(reports, target, proto::GroupReport::KIND_FAILED); });
+  if (members == before && !syncing_fails) return std::nullopt;
   return members;
 }
 

@@ -27,7 +27,8 @@ Members MembersOf(const proto::PlacementGroup& group);
 proto::ChangeGroupsOp::Change ChangeTo(const proto::PlacementGroup& group, const Members& members);
 
 // In-sync members whose lease is over, that fail or that the primary reports leave (to the syncing ones, unless their
-// disk failed), as long as one with a lease stays; syncing ones that the primary reports as equal become in-sync.
+// disk failed), as long as one with a lease stays; syncing ones that the primary reports as equal become in-sync. One that
+// it reports as failing stays syncing, in a new epoch.
 // `reports` are those of the group's present epoch by its primary. nullopt: as before.
 std::optional<Members> ReplaceLost(const ClusterView& view, const proto::PlacementGroup& group,
                                    const std::vector<proto::GroupReport>& reports);

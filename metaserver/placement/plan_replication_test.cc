@@ -136,6 +136,14 @@ TEST_F(PlanReplicationTest, EqualMemberIsPromoted) {
   EXPECT_EQ(Decide({Equal(3)}), "1|2");
 }
 
+TEST_F(PlanReplicationTest, MemberThatFailsAfterItWasEqualIsSyncingInANewEpoch) {
+  cluster_.AddGroup(3, {1, 2}, {3});
+  EXPECT_EQ(Decide({Equal(3), Failed(3)}), "1,2|3");
+  cluster_.Silence(3, 6000);
+  EXPECT_EQ(Decide({Failed(3)}), "1,2|3") << "the primary waits for it until there is a new epoch";
+  EXPECT_EQ(Decide({Failed(3, 7)}), "") << "about another epoch";
+}
+
 TEST_F(PlanReplicationTest, OneIsReportedAndAnotherIsEqual) {
   cluster_.AddGroup(2, {1, 2}, {3});
   EXPECT_EQ(Decide({Failed(2), Equal(3)}), "1,3|2");

@@ -192,7 +192,7 @@ class ReplicationFaultsTest(unittest.TestCase):
             with Cluster(chunkservers=3, replicas=2, prepare=disk.prepare, metaserver_options=("--reclaim-delay-ms", "0")) as cluster:
                 written, refused = {}, []
                 # Full before groups begin to move to where there is more room.
-                disk.leave(48)
+                disk.leave(40)
                 for number in range(900):
                     path = f"{cluster.mount_point}/file-{number}"
                     data = content(path, 1 << 20)
@@ -202,9 +202,9 @@ class ReplicationFaultsTest(unittest.TestCase):
                     except OSError as error:
                         self.assertEqual(errno.ENOSPC, error.errno, str(error))
                         refused.append(path)
-                    if len(refused) >= 20 and len(written) >= 40:
+                    if len(refused) >= 5 and len(written) >= 40:
                         break
-                self.assertGreaterEqual(len(refused), 20, "the disk is not full")
+                self.assertGreaterEqual(len(refused), 5, "the disk is not full")
                 late = [path for path in written if int(path.rsplit("-", 1)[1]) > int(refused[0].rsplit("-", 1)[1])]
                 self.assertGreater(len(late), 0, "groups on other disks go on")
                 # What was refused has gone again, and so there may be room.
@@ -217,7 +217,7 @@ class ReplicationFaultsTest(unittest.TestCase):
                 self.assertIn("is full", cluster.logs("chunkserver-1"))
                 cluster.remount()
                 self.check(written)
-                for path in refused + [path for number, path in enumerate(written) if number % 4 != 0]:
+                for path in refused + [path for number, path in enumerate(written) if number % 8 != 0]:
                     os.unlink(path)
                     written.pop(path, None)
                 # Every group takes writes again.
