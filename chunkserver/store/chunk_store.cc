@@ -32,8 +32,9 @@ uint64_t SegmentBytesFor(uint64_t capacity_bytes) {
 }
 
 // Room for the index and for tombstones, so that a full target can still be emptied; and file systems suffer when they are full to the brim.
+// More than a metadata server on the same disk needs to go on: without it nothing can be removed.
 uint64_t ReserveBytesFor(uint64_t capacity_bytes) {
-  return std::min(std::max(64 * kMiB, capacity_bytes / 50), capacity_bytes / 16);
+  return std::min(std::max(512 * kMiB, capacity_bytes / 50), capacity_bytes / 8);
 }
 
 class LogStructuredStore final : public ChunkStore {

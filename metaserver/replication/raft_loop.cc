@@ -8,7 +8,6 @@
 #include <cstring>
 #include <utility>
 
-#include "metaserver/replication/disk_reserve.h"
 #include "metaserver/replication/log_frame.h"
 #include "metaserver/replication/raft_core.h"
 #include "metaserver/replication/raft_envelope.h"
@@ -241,10 +240,11 @@ void RaftReplicator::HoldElection(int64_t now_ms) {
 }
 
 void RaftReplicator::TickSlowly() {
-  if (const Status status = CheckDiskReserve(options_.directory, options_.disk_reserve_bytes); !status.ok()) {
+  if (const Status status = reserve_.Check(tarn_raft_votes_alone(raft_)); !status.ok()) {
     Fail(status);
     return;
   }
+  NoteRoom();
   // Counted in ticks, not in time: a machine that was suspended has not stalled.
   const uint64_t oldest = writes_.empty() ? 0 : writes_.front().ticket;
   stalled_ticks_ = oldest != 0 && oldest == stalled_ticket_ ? stalled_ticks_ + 1 : 0;
@@ -252,6 +252,17 @@ void RaftReplicator::TickSlowly() {
   if (stalled_ticks_ < options_.stall_limit_s) return;
   Fail(Status(StatusCode::kTimeout, options_.directory + ": a write to the log has not ended after " +
                                         std::to_string(stalled_ticks_) + " s"));
+}
+
+void RaftReplicator::NoteRoom() {
+  const bool has_room = reserve_.AllowsGrowth();
+  if (has_room_.exchange(has_room) == has_room) return;
+  if (has_room) {
+    spdlog::info("the disk of the metadata has room again dir={}", options_.directory);
+  } else {
+    spdlog::warn("the disk of the metadata is nearly full: while this member leads, what makes the metadata grow gets ENOSPC dir={}",
+                 options_.directory);
+  }
 }
 
 // ---- The lease ----

@@ -11,7 +11,6 @@
 
 #include "common/base/check.h"
 #include "common/base/named_thread.h"
-#include "metaserver/replication/disk_reserve.h"
 #include "metaserver/replication/log_frame.h"
 #include "metaserver/replication/raft_core.h"
 #include "metaserver/replication/raft_member_io.h"
@@ -65,7 +64,7 @@ Status RaftReplicator::PrepareToJoin(const std::string& directory) {
 Result<std::unique_ptr<RaftReplicator>> RaftReplicator::Open(const RaftReplicatorOptions& options,
                                                              LogConsumer* consumer, Random* random) {
   RETURN_IF_ERROR(RefuseOldLog(options.directory));
-  RETURN_IF_ERROR(CheckDiskReserve(options.directory, options.disk_reserve_bytes));
+  RETURN_IF_ERROR(DiskReserve(options.directory, options.disk_reserve_bytes).Check(/*alone=*/true));
   std::unique_ptr<RaftReplicator> replicator(new RaftReplicator(options, consumer, random));
   RETURN_IF_ERROR(replicator->Load());
   return replicator;
@@ -76,6 +75,7 @@ RaftReplicator::RaftReplicator(const RaftReplicatorOptions& options, LogConsumer
       consumer_(consumer),
       random_(random),
       proposer_(random->NextNonZero()),
+      reserve_(options.directory, options.disk_reserve_bytes),
       clock_(options.clock != nullptr ? options.clock : &system_clock_),
       skip_through_(options.applied_entries),
       applied_(options.applied_entries) {

@@ -42,7 +42,7 @@
 // names the end of the log that it was given for, and one that obeyed without it gets no vote of the majority that has
 // it. Alone with a vote, the leader cannot be replaced, and always holds the lease.
 //
-// Failures: a write error, a full disk (less than disk_reserve_bytes left), a write that does not end, or an error of
+// Failures: a write error, a full disk (disk_reserve.h), a write that does not end, or an error of
 // the consumer ends the replicator through LogConsumer::Failed; it falls silent at once, so that the group goes on
 // without it. Nothing is retried: what an error left on the disk is unknown.
 #pragma once
@@ -61,6 +61,7 @@
 #include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/base/status.h"
+#include "metaserver/replication/disk_reserve.h"
 #include "metaserver/replication/log_writer.h"
 #include "metaserver/replication/message_transport.h"
 #include "metaserver/replication/replicator.h"
@@ -88,7 +89,7 @@ struct RaftReplicatorOptions {
   uint64_t snapshot_bytes_max = 32u << 20;
   uint32_t snapshot_trailing = 128;
   uint64_t in_flight_bytes_max = 32u << 20;
-  uint64_t disk_reserve_bytes = 64u << 20;
+  uint64_t disk_reserve_bytes = 0;  // DiskLimitsFor
   uint32_t stall_limit_s = 30;
 };
 
@@ -114,6 +115,7 @@ class RaftReplicator final : public Replicator {
 
   void Propose(std::string entry, Committed committed) override;
   bool HoldsLease() const override;
+  bool HasRoom() const override { return has_room_.load(std::memory_order_relaxed); }
   uint64_t leader_member() const override;
   uint64_t term() const override { return term_.load(std::memory_order_relaxed); }
   std::vector<GroupMember> members() const override;
@@ -238,6 +240,7 @@ class RaftReplicator final : public Replicator {
   void AnswerChange(Changed done, Status status);
   void RequestChange(Change change);
   void Fail(const Status& status);
+  void NoteRoom();
   void WakeLoop() REQUIRES(mutex_);
 
   void RunApply();
@@ -254,6 +257,7 @@ class RaftReplicator final : public Replicator {
   LogConsumer* const consumer_;
   Random* const random_;
   const uint64_t proposer_;
+  const DiskReserve reserve_;
   SystemClock system_clock_;
   Clock* const clock_;
   tarn_member_io* io_ = nullptr;  // these are set before the threads start
@@ -269,6 +273,7 @@ class RaftReplicator final : public Replicator {
   std::atomic<bool> votes_alone_{false};
   std::atomic<uint64_t> in_flight_bytes_{0};
   std::atomic<bool> failed_{false};
+  std::atomic<bool> has_room_{true};
   std::atomic<bool> stopping_{false};
 
   // ---- Whoever drives ----

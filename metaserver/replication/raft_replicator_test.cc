@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -499,6 +500,32 @@ TEST(RaftReplicator, FullDiskIsRefused) {
   options.disk_reserve_bytes = uint64_t{1} << 62;
   Member member(directory, options);
   EXPECT_EQ(member.status.code(), StatusCode::kNoSpace);
+}
+
+TEST(RaftReplicator, AMemberWithoutOthersGoesOnOnANearlyFullDisk) {
+  TempDirectory directory;
+  struct statvfs disk {};
+  ASSERT_EQ(statvfs(directory.path().c_str(), &disk), 0);
+  RaftReplicatorOptions options;
+  options.disk_reserve_bytes = uint64_t{disk.f_bavail} * disk.f_frsize * 2;
+  Member member(directory, options);
+  ASSERT_TRUE(member.status.ok()) << member.status;
+  member.consumer.WaitForLeadership();
+  for (int i = 0; i < 100 && member.replicator->HasRoom(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(member.replicator->HasRoom());
+  std::promise<Status> committed;
+  member.replicator->Propose("entry", [&](const Status& status) { committed.set_value(status); });
+  EXPECT_TRUE(committed.get_future().get().ok());
+}
+
+TEST(DiskLimits, AreOfTheDiskOrAsGiven) {
+  constexpr uint64_t kMiB = 1 << 20;
+  EXPECT_EQ(DiskLimitsFor(100'000 * kMiB, 0).growth, 256 * kMiB);
+  EXPECT_EQ(DiskLimitsFor(100'000 * kMiB, 0).member, 64 * kMiB);
+  EXPECT_EQ(DiskLimitsFor(100'000 * kMiB, 0).alone, 16 * kMiB);
+  EXPECT_EQ(DiskLimitsFor(1'024 * kMiB, 0).member, 32 * kMiB);
+  EXPECT_EQ(DiskLimitsFor(1'024 * kMiB, 8 * kMiB).member, 8 * kMiB);
+  EXPECT_EQ(DiskLimitsFor(1'024 * kMiB, uint64_t{1} << 63).growth, UINT64_MAX);
 }
 
 TEST(RaftReplicator, TooManyBytesInFlightAreRefused) {

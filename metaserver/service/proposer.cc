@@ -146,6 +146,7 @@ std::vector<Proposer::Unit> Proposer::TakeUnits() {
 std::string Proposer::BuildEntry(std::vector<Unit>& units) {
   proto::LogEntry entry;
   entry.set_version(kLogEntryVersion);
+  if (!replicator_->HasRoom()) entry.set_no_growth(true);
   const int64_t now_ns = clock_->WallNs();
   for (Unit& unit : units) {
     for (size_t i = 0; i < unit.mutations.size(); ++i) {

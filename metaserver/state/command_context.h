@@ -21,8 +21,9 @@ namespace tarn::meta {
 
 // The state as the log entry being applied leaves it so far.
 struct EntryState {
-  EntryState(const KvStore* store, proto::StateHeader entry_header, std::shared_ptr<const proto::ClusterMap> entry_map)
-      : transaction(store), header(std::move(entry_header)), map(std::move(entry_map)) {}
+  EntryState(const KvStore* store, proto::StateHeader entry_header, std::shared_ptr<const proto::ClusterMap> entry_map,
+             bool refuses_growth = false)
+      : no_growth(refuses_growth), transaction(store), header(std::move(entry_header)), map(std::move(entry_map)) {}
 
   // Before each command.
   void SetSavepoint() {
@@ -38,6 +39,7 @@ struct EntryState {
     changes.Clear();
   }
 
+  const bool no_growth;  // LogEntry.no_growth
   Transaction transaction;
   proto::StateHeader header;
   std::shared_ptr<const proto::ClusterMap> map;
@@ -60,6 +62,7 @@ class CommandContext {
   int64_t now_ns() const { return now_ns_; }
   // What loses its last name waits until those who may have it open have been asked.
   bool hold_removed() const { return command_->hold_removed(); }
+  bool no_growth() const { return state_->no_growth; }
   uint64_t random_seed() const { return command_->random_seed(); }
   const proto::Caller& caller() const { return command_->mutation().caller(); }
   SessionId session() const { return SessionId(command_->mutation().session()); }

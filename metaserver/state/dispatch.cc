@@ -55,9 +55,27 @@ Status RunNamespaceOperation(CommandContext* context, const proto::Mutation& mut
   }
 }
 
+// What frees space, ends something or keeps the cluster going is not among them.
+bool MakesStateGrow(const proto::Mutation& mutation) {
+  switch (mutation.op_case()) {
+    case proto::Mutation::kCreate:
+    case proto::Mutation::kMkdir:
+    case proto::Mutation::kSymlink:
+    case proto::Mutation::kLink:
+    case proto::Mutation::kSetXattr:
+    case proto::Mutation::kReserveDataIds:
+    case proto::Mutation::kCreateVolume:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 Status RunOperation(CommandContext* context, const proto::Mutation& mutation, proto::MutationReply* reply) {
+  if (context->no_growth() && MakesStateGrow(mutation))
+    return Status(StatusCode::kNoSpace, "the disk of the metadata server is nearly full");
   switch (mutation.op_case()) {
     case proto::Mutation::kOpenSession:
       return ops::OpenSession(context, mutation.open_session(), reply);

@@ -363,5 +363,22 @@ TEST_F(NamespaceOpsTest, InodeIdIsNeverUsedTwice) {
   EXPECT_THAT(driver_.Names(root_), ElementsAre("f"));
 }
 
+TEST_F(NamespaceOpsTest, OnAFullDiskNothingGrowsAndRemovalGoesOn) {
+  driver_.Create(root_, "old");
+  const proto::Mutation create = CreateMutation(root_, "new");
+  const auto apply = [&](const proto::Mutation& mutation) {
+    proto::LogEntry entry = driver_.Fill({mutation});
+    entry.set_no_growth(true);
+    return CodeOf(driver_.ApplyEntry(entry)[0]);
+  };
+  EXPECT_EQ(apply(create), StatusCode::kNoSpace);
+  proto::Mutation unlink;
+  unlink.mutable_unlink()->set_parent(root_);
+  unlink.mutable_unlink()->set_name("old");
+  EXPECT_EQ(apply(unlink), StatusCode::kOk);
+  EXPECT_THAT(driver_.Names(root_), ElementsAre());
+  EXPECT_EQ(CodeOf(driver_.ApplyEntry(driver_.Fill({create}))[0]), StatusCode::kOk);
+}
+
 }  // namespace
 }  // namespace tarn::meta

@@ -148,7 +148,7 @@ Result<std::vector<proto::MutationReply>> StateMachineImpl::ApplyEntry(const pro
                                                  std::to_string(entry.version()) + ", this server knows " +
                                                  std::to_string(kLogEntryVersion));
   }
-  EntryState state(&recent_, header(), cluster_map());
+  EntryState state(&recent_, header(), cluster_map(), entry.no_growth());
   std::vector<proto::MutationReply> replies;
   replies.reserve(static_cast<size_t>(entry.commands_size()));
   for (const proto::LogCommand& command : entry.commands()) {

@@ -190,13 +190,63 @@ class DamageTest(unittest.TestCase):
                 run(["mount", "--bind", small, target])
                 try:
                     cluster.up()
-                    self.fill(cluster)
+                    whole = self.fill(cluster)
+                    # Removing makes room again.
+                    for path in list(whole)[:10]:
+                        os.unlink(path)
                     cluster.down()
                 finally:
                     cluster.tarn("dev", "down", check=False)
                     run(["umount", target], check=False)
             finally:
                 run(["umount", small], check=False)
+
+    def test_a_cluster_whose_only_disk_is_full_can_be_emptied(self):
+        """Metadata and three chunk servers share one small disk."""
+        disk = None
+
+        def prepare(cluster):
+            nonlocal disk
+            image = f"{cluster.top}/image"
+            with open(image, "wb") as file:
+                file.truncate(2 << 30)
+            run(["mkfs.ext4", "-q", "-m", "0", image])
+            disk = f"{cluster.top}/disk"
+            os.mkdir(disk)
+            run(["mount", "-o", "loop", image, disk])
+            cluster.directory = f"{disk}/cluster"
+
+        try:
+            with Cluster(replicas=2, prepare=prepare) as cluster:
+                whole = self.fill(cluster)
+                with self.assertRaises(OSError) as refused:
+                    for i in range(100):
+                        with open(f"{cluster.mount_point}/more-{i}", "wb", buffering=0) as file:
+                            file.write(content(i, 8 << 20))
+                            os.fsync(file.fileno())
+                self.assertEqual(errno.ENOSPC, refused.exception.errno)
+                for path in list(whole)[10:]:
+                    os.unlink(path)
+
+                def write():
+                    try:
+                        with open(f"{cluster.mount_point}/again", "wb", buffering=0) as file:
+                            file.write(content(1, 8 << 20))
+                            os.fsync(file.fileno())
+                        return True
+                    except OSError as error:
+                        self.assertEqual(errno.ENOSPC, error.errno)
+                        return False
+                wait_for(write, 60, "room after files were removed")
+                cluster.wait_for_health()
+                cluster.remount()
+                for path, seed in list(whole.items())[:10]:
+                    with open(path, "rb") as file:
+                        self.assertEqual(content(seed, 8 << 20), file.read(), path)
+        finally:
+            if disk:
+                run(["umount", "-l", disk], check=False)
+                shutil.rmtree(os.path.dirname(disk), ignore_errors=True)
 
     def fill(self, cluster):
         whole = {}
@@ -217,9 +267,7 @@ class DamageTest(unittest.TestCase):
         for path, seed in whole.items():
             with open(path, "rb") as file:
                 self.assertEqual(content(seed, 8 << 20), file.read(), path)
-        # Removing makes room again.
-        for path in list(whole)[:10]:
-            os.unlink(path)
+        return whole
 
 
 if __name__ == "__main__":
