@@ -58,7 +58,7 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       "A client that is silent for so long has lost its cache, after six times as long its session");
   Add(app, "target-lease-ms", options.target_lease_ms,
       "A chunk server that is silent for so long is passed over: how long writes wait for a primary that is gone");
-  Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept");
+  Add(app, "reclaim-delay-ms", options.reclaim_delay_ms, "How long the data of deleted files is kept (10 s at most on a disk with less than 5 % left)");
   Add(app, "replace-delay-ms", options.replace_delay_ms,
       "A chunk server that is silent for so long has its copies made elsewhere: longer than a restart of its node takes");
   Add(app, "reconcile-interval-ms", options.reconcile_interval_ms,

@@ -509,7 +509,7 @@ TEST(RaftReplicator, AMemberWithoutOthersGoesOnOnANearlyFullDisk) {
   RaftReplicatorOptions options;
   options.disk_reserve_bytes = uint64_t{disk.f_bavail} * disk.f_frsize * 2;
   Member member(directory, options);
-  ASSERT_TRUE(member.status.ok()) << member.status;
+  ASSERT_TRUE(member.status.ok()) << member.status.ToString();
   member.consumer.WaitForLeadership();
   for (int i = 0; i < 100 && member.replicator->HasRoom(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_FALSE(member.replicator->HasRoom());

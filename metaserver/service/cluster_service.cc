@@ -18,6 +18,10 @@ namespace {
 constexpr size_t kDeadDataPerTargetMax = 4096;  // of one heartbeat
 constexpr int kReclaimedPerCommandMax = 8192;
 constexpr int64_t kProbeTimeoutMs = 1'000;
+// A target with less than this part of its disk left gets what was deleted back after ten seconds: longer than readers go
+// on for whom it is not deleted yet (their lease).
+constexpr uint64_t kShortOfRoomDivisor = 20;
+constexpr int64_t kReclaimDelayMsShort = 10'000;
 
 }  // namespace
 
@@ -125,10 +129,15 @@ Status ClusterServiceImpl::RecordReclaimed(const proto::HeartbeatRequest& reques
   return Status::Ok();
 }
 
+int64_t ClusterServiceImpl::ReclaimDelayMs(const proto::TargetReport& report) const {
+  const bool room_is_short = report.available_bytes() < report.capacity_bytes() / kShortOfRoomDivisor;
+  return room_is_short ? std::min(context_->reclaim_delay_ms, kReclaimDelayMsShort) : context_->reclaim_delay_ms;
+}
+
 Status ClusterServiceImpl::ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const {
   if (context_->state->header().reclaim_disabled()) return Status::Ok();
-  const int64_t before_ns = context_->clock->WallNs() - context_->reclaim_delay_ms * 1'000'000;
   for (const proto::TargetReport& report : request.targets()) {
+    const int64_t before_ns = context_->clock->WallNs() - ReclaimDelayMs(report) * 1'000'000;
     std::vector<DataId> data_ids;
     RETURN_IF_ERROR(context_->state->ListDeadData(TargetId(report.id()), before_ns, kDeadDataPerTargetMax, &data_ids));
     if (data_ids.empty()) continue;

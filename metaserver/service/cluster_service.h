@@ -28,6 +28,8 @@ class ClusterServiceImpl final : public proto::ClusterService::Service {
   Status CheckNotCopied(const proto::RegisterServerRequest& request) const;
   Status Beat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply);
   Status RecordReclaimed(const proto::HeartbeatRequest& request);
+  // How long the target keeps what is deleted.
+  int64_t ReclaimDelayMs(const proto::TargetReport& report) const;
   Status ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const;
 
   ServiceContext* const context_;
