@@ -190,7 +190,7 @@ class ReplicationFaultsTest(unittest.TestCase):
         disk = SmallDisk(160)
         try:
             with Cluster(chunkservers=3, replicas=2, prepare=disk.prepare, metaserver_options=("--reclaim-delay-ms", "0")) as cluster:
-                written, refused = {}, []
+                written, refused, late = {}, [], []
                 # Full before groups begin to move to where there is more room.
                 disk.leave(40)
                 for number in range(900):
@@ -199,13 +199,13 @@ class ReplicationFaultsTest(unittest.TestCase):
                     try:
                         self.write(path, data)
                         written[path] = data
+                        late += [path] if refused else []
                     except OSError as error:
                         self.assertEqual(errno.ENOSPC, error.errno, str(error))
                         refused.append(path)
-                    if len(refused) >= 5 and len(written) >= 40:
+                    if len(refused) >= 5 and len(late) >= 3:
                         break
                 self.assertGreaterEqual(len(refused), 5, "the disk is not full")
-                late = [path for path in written if int(path.rsplit("-", 1)[1]) > int(refused[0].rsplit("-", 1)[1])]
                 self.assertGreater(len(late), 0, "groups on other disks go on")
                 # What was refused has gone again, and so there may be room.
                 disk.leave(14)
