@@ -33,6 +33,11 @@ bool Leader::HasLease(TargetId target) const {
   return known.registered && known.lease_until_ns > bench_->queue.now_ns();
 }
 
+bool Leader::MayGo(const GroupView& group, TargetId member) const {
+  const auto since = epoch_versions_.find(group.id);
+  return !HasLease(member) || since == epoch_versions_.end() || targets_.at(member).map_version >= since->second;
+}
+
 void Leader::Publish() {
   auto map = std::make_shared<proto::ClusterMap>();
   map->set_version(++version_);
@@ -59,6 +64,7 @@ void Leader::Change(GroupView* group, std::vector<TargetId> in_sync, std::vector
   bench_->Trace("group " + std::to_string(group->id.value()) + " epoch " + std::to_string(group->epoch.value()) + ":" + Names(group->in_sync) + " |" +
                 Names(group->syncing) + " (" + why + ")");
   Publish();
+  epoch_versions_[group->id] = version_;
   if (on_change) on_change(*group);
 }
 
@@ -118,6 +124,7 @@ void Leader::Report(const proto::GroupReport& report) {
   const TargetId member(report.target());
   if (group.epoch != Epoch(report.epoch())) return;
   if (report.kind() == proto::GroupReport::KIND_FAILED) {
+    if (group.IsInSync(member) && !MayGo(group, member)) return;  // it is reported again
     if (group.IsInSync(member)) return RemoveFrom(&group, {member}, "failed");
     if (group.IsSyncing(member)) Change(&group, group.in_sync, group.syncing, "an equal one failed");
   } else if (group.IsSyncing(member)) {
@@ -175,7 +182,7 @@ void Leader::Tick() {
 
 // A member that is syncing and gone makes room for another target; surplus members leave.
 void Leader::ProposeMembers(GroupView* group) {
-  if (group->in_sync.size() > group->replicas && HasLease(group->in_sync.front())) {
+  if (group->in_sync.size() > group->replicas && HasLease(group->in_sync.front()) && MayGo(*group, group->in_sync[1])) {
     // Neither the primary nor the one that has just come.
     std::vector<TargetId> in_sync = group->in_sync;
     in_sync.erase(in_sync.begin() + 1);

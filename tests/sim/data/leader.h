@@ -62,6 +62,8 @@ class Leader {
   };
 
   bool HasLease(TargetId target) const;
+  // It may be removed: it has no lease, or has told that it knows the group's epoch, and so is not the primary in its own eyes.
+  bool MayGo(const replication::GroupView& group, TargetId member) const;
   void Change(replication::GroupView* group, std::vector<TargetId> in_sync, std::vector<TargetId> syncing, const char* why);
   void RemoveFrom(replication::GroupView* group, const std::set<TargetId>& members, const char* why);
   void ProposeMembers(replication::GroupView* group);
@@ -72,6 +74,7 @@ class Leader {
   bool silent_ = false;
   std::map<TargetId, Target> targets_;
   std::vector<replication::GroupView> groups_;  // by id - 1
+  std::map<GroupId, uint64_t> epoch_versions_;  // of the map in which the group's epoch came
   std::set<uint64_t> fenced_;
   std::vector<Fencing> fencings_;
   std::shared_ptr<const proto::ClusterMap> map_;
