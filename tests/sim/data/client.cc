@@ -192,7 +192,7 @@ void Client::FillChange(const OperationPtr& operation, uint64_t target, uint64_t
 }
 
 replication::ChangeCallback Client::Changed(const OperationPtr& operation, Server* server) {
-  return [this, operation, server](const replication::ChangeAnswer& answer) {
+  return [this, operation, server, attempt = operation->attempt](const replication::ChangeAnswer& answer) {
     const StatusCode code = answer.status.code();
     if (code == StatusCode::kCancelled) return;
     if (code == StatusCode::kOk) {
@@ -210,8 +210,12 @@ replication::ChangeCallback Client::Changed(const OperationPtr& operation, Serve
       world_.check_copies(cell.group, answer.durable);
       if (operation->durable && !answer.durable) bench_->Violation("a durable change was answered as not durable");
     }
-    const Acknowledgement acknowledgement{answer.outcome.stamp, server->target(), server->process(), answer.durable, !answer.superseded.empty()};
-    world_.net->Send(server->target().value(), node(), [this, operation, code, acknowledgement] {
+    const Acknowledgement acknowledgement{answer.outcome.stamp, server->target(), server->process(), answer.durable, !answer.superseded.empty(),
+                                          world_.oracle->losses_of(operation->cell.group)};
+    world_.net->Send(server->target().value(), node(), [this, operation, code, acknowledgement, attempt] {
+      // As in the client library: what has been given up and sent again is not heard of any more. Else a copy could be under way to a process
+      // that knows nothing of the answer.
+      if (operation->is_shared() && attempt != operation->attempt) return;
       if (operation->is_shared()) Keep(operation, acknowledgement, code);
       Answered(operation, code);
     });
@@ -227,7 +231,7 @@ void Client::Keep(const OperationPtr& operation, const Acknowledgement& acknowle
     kept_.erase(cell);
   }
   if (code != StatusCode::kOk) return;
-  world_.oracle->SharedAcknowledged(cell, operation->number, acknowledgement.durable);
+  world_.oracle->SharedAcknowledged(cell, operation->number, acknowledgement.durable, acknowledgement.losses);
   kept_.erase(cell);
   world_.counts->given_way += acknowledgement.was_superseded;
   if (acknowledgement.durable || acknowledgement.was_superseded) return;
@@ -362,6 +366,7 @@ void Client::Answered(const OperationPtr& operation, StatusCode code) {
       });
       return;
     case StatusCode::kStaleEpoch:
+    case StatusCode::kTimeout:  // of members
     case StatusCode::kUnavailable:
     case StatusCode::kResourceExhausted:
       FetchMap();

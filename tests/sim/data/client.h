@@ -89,6 +89,7 @@ class Client {
     uint64_t process = 0;
     bool durable = false;
     bool was_superseded = false;
+    uint64_t losses = 0;
   };
 
   bool is_reader() const { return number_ >= bench_->plan.clients; }

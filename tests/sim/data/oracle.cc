@@ -111,11 +111,11 @@ uint64_t Oracle::BeginSharedWrite(const CellId& cell) {
   return number;
 }
 
-void Oracle::SharedAcknowledged(const CellId& cell, uint64_t number, bool durable) {
+void Oracle::SharedAcknowledged(const CellId& cell, uint64_t number, bool durable, uint64_t losses) {
   SharedCell& state = shared_[cell];
   SharedWrite& write = state.writes.at(number);
   if (write.answered == 0) write.answered = ++clock_;
-  Add(state, number, &state.holding);
+  if (durable || losses == losses_[cell.group]) Add(state, number, &state.holding);
   if (durable) Add(state, number, &state.durable);
 }
 

@@ -68,8 +68,9 @@ class Oracle {
   void Committed(uint32_t group, const CommitBegin& begin);
 
   uint64_t BeginSharedWrite(const CellId& cell);
-  // Its client has heard of it, perhaps once more.
-  void SharedAcknowledged(const CellId& cell, uint64_t number, bool durable);
+  // Its client has heard of it, perhaps once more. `losses`: of the group, when the server answered.
+  void SharedAcknowledged(const CellId& cell, uint64_t number, bool durable, uint64_t losses);
+  uint64_t losses_of(uint32_t group) { return losses_[group]; }
   struct SharedBegin {
     std::set<uint64_t> holding;
     uint64_t losses = 0;
