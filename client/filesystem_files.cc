@@ -80,12 +80,15 @@ void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFil
   }
   FetchAttributes(inode, /*will_open=*/true,
                   [this, inode, flags, done = std::move(done)](const Result<Attributes>& result) {
-                    if (result.ok()) {
+                    // Its last name is gone. If the push of that came before this opening, the server has heard that the
+                    // file is not open here, and keeps it for nobody.
+                    const bool is_gone = result.ok() && result->nlink == 0 && !open_files_.IsKept(inode);
+                    if (result.ok() && !is_gone) {
                       FinishOpen(*result, {}, flags, Caller(), done);
                       EndOpening(inode);
                     } else {
                       EndOpening(inode);
-                      done(result.status());
+                      done(is_gone ? Status(StatusCode::kStaleHandle, "the file was removed by another client") : result.status());
                     }
                   });
 }

@@ -89,6 +89,11 @@ std::shared_ptr<WriteGrant> OpenFiles::BeginRelease(InodeId inode) {
   return found->second->grant->BeginRelease() ? found->second->grant : nullptr;
 }
 
+bool OpenFiles::IsKept(InodeId inode) const {
+  MutexLock lock(mutex_);
+  return inodes_.contains(inode) || reported_.contains(inode);
+}
+
 uint64_t OpenFiles::ExclusiveTerm(InodeId inode) const {
   MutexLock lock(mutex_);
   const auto found = inodes_.find(inode);

@@ -85,6 +85,8 @@ class OpenFiles final : public OpenInodes {
   // Before a commit that publishes all. The grant that ends with it, if one does.
   std::shared_ptr<WriteGrant> BeginRelease(InodeId inode);
 
+  // Of an inode that has lost its last name and is about to be opened: it is open already, or was reported as such.
+  bool IsKept(InodeId inode) const;
   // See WriteGrant; 0 also if the inode is not open.
   uint64_t ExclusiveTerm(InodeId inode) const;
 
