@@ -8,6 +8,7 @@
 #include "common/rpc/event_loop.h"
 #include "metaserver/service/chunk_check.h"
 #include "metaserver/state/records.h"
+#include "metaserver/state/unknown_data.h"
 
 namespace tarn::meta {
 
@@ -147,8 +148,24 @@ Status FsckJob::CheckChunks(const FsckOptions& options) {
   return Status::Ok();
 }
 
+Status FsckJob::NameUnknownData() {
+  const std::unique_ptr<KvView> view = context_->store->View();
+  return view->Scan(KindPrefix(KeyKind::kUnknownData), {}, [&](std::string_view, std::string_view value) {
+    proto::UnknownDataRecord record;
+    if (!record.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+      Take({.kind = "unreadable-record", .what = "of data that nobody knows", .repair = {}});
+      return true;
+    }
+    std::string what = "data id " + std::to_string(record.data_id()) + ": " + std::to_string(BytesOf(record)) + " bytes at targets";
+    for (const auto& held : record.held()) what += " " + std::to_string(held.target());
+    TakeOfChunks({.kind = "unknown-data", .what = std::move(what), .is_damage = false});
+    return listened_to_ && named_total_ <= kFindingsNamedMax;
+  });
+}
+
 Status FsckJob::Run() {
   RETURN_IF_ERROR(CheckMetadata());
+  if (request_.volume().empty()) RETURN_IF_ERROR(NameUnknownData());
   Send({}, /*end=*/true);
   return listened_to_ ? Status::Ok() : Status(StatusCode::kCancelled, "the check was ended");
 }

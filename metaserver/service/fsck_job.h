@@ -40,6 +40,8 @@ class FsckJob {
   Status CheckMetadata();
   Status CheckRound(const FsckOptions& options);
   Status CheckChunks(const FsckOptions& options);
+  // What the reconciliation of data has found so far: in quarantine, and deleted by itself when that is over.
+  Status NameUnknownData();
   void Take(FsckFinding finding);
   void TakeOfChunks(const ChunkFinding& finding);
   void RepairBatch();

@@ -120,5 +120,22 @@ TEST_F(FsckServerTest, WhatIsLostInSeveralVolumesIsFoundAgainInEach) {
   EXPECT_EQ(end.findings_total(), 0u);
 }
 
+TEST_F(FsckServerTest, DataThatNobodyKnowsIsNamedAndIsNotWrong) {
+  Start();
+  Damage([&](RocksKv* store) {
+    proto::UnknownDataRecord record;
+    record.set_data_id(77);
+    auto* held = record.add_held();
+    held->set_target(3);
+    held->set_bytes(4096);
+    ASSERT_TRUE(store->Write({.changes = {{UnknownDataKey(DataId(77)), Encode(record)}}}).ok());
+  });
+  Start();
+  proto::FsckEvent end;
+  EXPECT_EQ(Fsck(/*repair=*/true, &end), (std::map<std::string, int>{{"unknown-data", 1}}));
+  EXPECT_EQ(end.findings_total(), 0u);
+  EXPECT_EQ(end.remaining_total(), 0u);
+}
+
 }  // namespace
 }  // namespace tarn::meta
