@@ -31,14 +31,15 @@ def need_root_and_fuse():
 
 
 def wait_for(condition, seconds, what):
-    """Polls until the condition holds; a time bound of a test is generous, it only ends what would hang."""
+    """Polls until the condition holds; a time bound of a test is generous, it only ends what would hang. `what`: a text, or what makes it
+    when the time is up."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
         threading.Event().wait(0.02)
 
 
@@ -252,7 +253,10 @@ class Cluster:
         return command[command.index("--node") + 1]
 
     def wait_for_health(self, seconds=120, health="ok"):
-        return wait_for(lambda: self.status_if(health), seconds, f"health {health}: {self.tarn('status', check=False).stdout}")
+        def what():
+            return f"health {health}: {self.tarn('status', check=False).stdout}{self.tarn('group', 'list', '--unhealthy', check=False).stdout}"
+
+        return wait_for(lambda: self.status_if(health), seconds, what)
 
     def command(self, name):
         return next(server["command"] for server in self.config()["servers"] if server["name"] == name)
