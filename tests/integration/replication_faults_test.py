@@ -48,8 +48,10 @@ class SmallDisk:
                 os.posix_fallocate(file.fileno(), 0, bytes_taken)
 
     def close(self):
+        """After the cluster's own end, which cannot remove what is mounted."""
         if self.mounted_at:
             run(["umount", "-l", self.mounted_at], check=False)
+            shutil.rmtree(os.path.dirname(self.mounted_at), ignore_errors=True)
 
 
 class Churn(threading.Thread):
