@@ -24,10 +24,11 @@ function(tarn_library)
   endif()
 endfunction()
 
-# tarn_binary(NAME tarn-x SRCS ... [DEPS ...]): a program in build/<preset>/bin/
+# tarn_binary(NAME tarn-x SRCS ... [HDRS ...] [DEPS ...]): a program in build/<preset>/bin/
 function(tarn_binary)
-  cmake_parse_arguments(ARG "" "NAME" "SRCS;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME" "SRCS;HDRS;DEPS" ${ARGN})
   tarn_check_arguments()
+  tarn_verify_own_headers()
   add_executable(${ARG_NAME} ${ARG_SRCS})
   target_include_directories(${ARG_NAME} PRIVATE "${CMAKE_SOURCE_DIR}")
   target_compile_definitions(${ARG_NAME} PRIVATE TARN_VERSION="${PROJECT_VERSION}")
@@ -35,11 +36,12 @@ function(tarn_binary)
   add_dependencies(tarn_programs ${ARG_NAME})
 endfunction()
 
-# tarn_test(NAME x_test SRCS ... [DEPS ...] [TIMEOUT seconds] [LABELS ...] [SERIAL])
+# tarn_test(NAME x_test SRCS ... [HDRS ...] [DEPS ...] [TIMEOUT seconds] [LABELS ...] [SERIAL])
 # A GoogleTest program (gmock's main) that is one test of ctest. SERIAL: runs with no other test beside it.
 function(tarn_test)
-  cmake_parse_arguments(ARG "SERIAL" "NAME;TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "NAME;TIMEOUT" "SRCS;HDRS;DEPS;LABELS" ${ARGN})
   tarn_check_arguments()
+  tarn_verify_own_headers()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
@@ -77,6 +79,13 @@ endif()
 macro(tarn_find_gtest)
   if(NOT TARGET GTest::gmock_main)
     find_package(GTest REQUIRED)
+  endif()
+endmacro()
+
+# CMake compiles the headers of libraries alone, so those of a program or a test get a library of their own.
+macro(tarn_verify_own_headers)
+  if(ARG_HDRS)
+    tarn_library(NAME ${ARG_NAME}_headers HDRS ${ARG_HDRS} DEPS ${ARG_DEPS})
   endif()
 endmacro()
 
