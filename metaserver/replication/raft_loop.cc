@@ -24,6 +24,8 @@ constexpr int kRoundsMax = 4;
 // The largest entry that the writer applies itself: what is larger takes longer than to wake the apply thread.
 constexpr size_t kAppliedByWriterBytesMax = 4096;
 constexpr int64_t kSlowTickMs = 1000;
+// Should nobody have room, leadership goes round no faster than this.
+constexpr int64_t kRoomTransferPauseMs = 60'000;
 // How long a stop waits for what is in flight, and for another member to take over.
 constexpr int64_t kCloseMsMax = 5000;
 // Of a frame (log_frame.h): filled in when its turn comes.
@@ -244,7 +246,7 @@ void RaftReplicator::TickSlowly() {
     Fail(status);
     return;
   }
-  NoteRoom();
+  NoteRoom(clock_->MonotonicMs());
   // Counted in ticks, not in time: a machine that was suspended has not stalled.
   const uint64_t oldest = writes_.empty() ? 0 : writes_.front().ticket;
   stalled_ticks_ = oldest != 0 && oldest == stalled_ticket_ ? stalled_ticks_ + 1 : 0;
@@ -254,14 +256,22 @@ void RaftReplicator::TickSlowly() {
                                         std::to_string(stalled_ticks_) + " s"));
 }
 
-void RaftReplicator::NoteRoom() {
-  const bool has_room = reserve_.AllowsGrowth();
+// Others may have room: they are asked to lead first, and growth is refused only by a member that leads nevertheless.
+void RaftReplicator::NoteRoom(int64_t now_ms) {
+  const bool is_low = !reserve_.AllowsGrowth();
+  const bool leads = leading_term_.load(std::memory_order_relaxed) != 0;
+  if (is_low && leads && !transferring_ && !tarn_raft_votes_alone(raft_) && now_ms >= next_room_transfer_ms_) {
+    next_room_transfer_ms_ = now_ms + kRoomTransferPauseMs;
+    spdlog::warn("the disk of the metadata is nearly full: leadership is handed over dir={}", options_.directory);
+    ChangeOnLoop({.kind = Change::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
+    return;
+  }
+  const bool has_room = !is_low || !leads || transferring_;
   if (has_room_.exchange(has_room) == has_room) return;
   if (has_room) {
-    spdlog::info("the disk of the metadata has room again dir={}", options_.directory);
+    spdlog::info("the metadata may grow again dir={}", options_.directory);
   } else {
-    spdlog::warn("the disk of the metadata is nearly full: while this member leads, what makes the metadata grow gets ENOSPC dir={}",
-                 options_.directory);
+    spdlog::warn("the disk of the metadata is nearly full: what makes the metadata grow gets ENOSPC dir={}", options_.directory);
   }
 }
 

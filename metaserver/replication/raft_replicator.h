@@ -240,7 +240,7 @@ class RaftReplicator final : public Replicator {
   void AnswerChange(Changed done, Status status);
   void RequestChange(Change change);
   void Fail(const Status& status);
-  void NoteRoom();
+  void NoteRoom(int64_t now_ms);
   void WakeLoop() REQUIRES(mutex_);
 
   void RunApply();
@@ -299,6 +299,7 @@ class RaftReplicator final : public Replicator {
   uint64_t transfer_to_ = 0;
   bool transfer_started_ = false;  // libraft has been told, and has not given up
   int64_t transfer_deadline_ms_ = 0;
+  int64_t next_room_transfer_ms_ = 0;
   std::map<uint64_t, int64_t> heard_ns_;  // of each member, in this term
   bool told_removed_ = false;
   bool closing_ = false;

@@ -92,7 +92,7 @@ class Replicator {
   // term, and no other member can have been elected since. Cheap. A reader asks before and after reading.
   virtual bool HoldsLease() const = 0;
 
-  // False: the disk of this member's log is nearly full, and the state should not grow. At most a second old.
+  // False: the disk of this member's log is nearly full, it leads nevertheless, and the state should not grow.
   virtual bool HasRoom() const { return true; }
 
   // The member that leads as far as is known: 0 none.

@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from harness import BIN, Cluster, need_root_and_fuse, pids_of, run, wait_for, wait_for_end
+from harness import BIN, Cluster, has_ended, need_root_and_fuse, pids_of, run, wait_for, wait_for_end
 
 
 class Namespace:
@@ -253,8 +253,19 @@ class FailoverTest(unittest.TestCase):
             load.progress()
             pids = pids_of(cluster.command("metaserver-2"))
             ballast = f"{cluster.directory}/metaserver-2/ballast"
-            free = shutil.disk_usage(os.path.dirname(ballast)).free
-            run(["fallocate", "-l", str(free - (20 << 20)), ballast])
+
+            def leave(mebibytes):
+                free = shutil.disk_usage(os.path.dirname(ballast)).free
+                size = os.path.getsize(ballast) if os.path.exists(ballast) else 0
+                run(["fallocate", "-l", str(size + free - (mebibytes << 20)), ballast])
+
+            # Nearly full: it goes on, but does not lead.
+            leave(30)
+            wait_for(lambda: cluster.leader() not in (None, "metaserver-2"), 30, "another leader")
+            load.progress()
+            self.assertFalse(any(has_ended(pid) for pid in pids))
+            self.assertRegex(cluster.logs("metaserver-2"), "nearly full")
+            leave(6)
             wait_for_end(pids, "the server whose disk is full")
             load.progress()
             self.assertNotEqual("metaserver-2", cluster.leader())
