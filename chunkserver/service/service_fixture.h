@@ -1,6 +1,8 @@
 // For tests: directories of targets that go with the test, and a metadata server whose answers the test chooses.
 #pragma once
 
+#include "common/base/mutex.h"  // before gRPC, whose headers define macros of the same names
+
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
@@ -16,7 +18,6 @@
 #include "chunkserver/service/target_set.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/base/clock.h"
-#include "common/base/mutex.h"
 #include "common/base/random.h"
 #include "common/fault/fault_points.h"
 #include "common/rpc/frame_server.h"
