@@ -86,6 +86,7 @@ class MetadataServerImpl final : public MetadataServer {
   Status Join(MetaserverIdentity* identity);
   void HandOverLeadership();
   // The log's own thread, while nothing is applied.
+  Status FetchState(const CheckpointRequest& request);
   Result<uint64_t> InstallCheckpoint(const CheckpointRequest& request);
   void OnGained(uint64_t term);
   void OnLost();
@@ -301,20 +302,36 @@ Status MetadataServerImpl::OpenLog() {
   return Status::Ok();
 }
 
-Result<uint64_t> MetadataServerImpl::InstallCheckpoint(const CheckpointRequest& request) {
-  const std::string grpc_address = members_.Find(request.leader).grpc_address();
-  if (request.leader == 0 || grpc_address.empty())
-    return Status(StatusCode::kUnavailable, "it is not known where the leader is");
-  spdlog::info("fetches a checkpoint from member {} at_least_entries={}", request.leader, request.at_least_entries);
+// The leader's is the newest. But it may die while it sends, and this member be needed to elect another: any state with
+// enough entries will do, for all of them were committed.
+Status MetadataServerImpl::FetchState(const CheckpointRequest& request) {
+  std::vector<uint64_t> sources;
+  if (request.leader != 0) sources.push_back(request.leader);
+  for (const GroupMember& other : replicator_->members()) {
+    if (other.member != request.leader && other.member != context_.self.member_id) sources.push_back(other.member);
+  }
   proto::FetchCheckpointRequest fetch;
   fetch.set_cluster_id(context_.self.cluster_id);
   fetch.set_member(context_.self.member_id);
   fetch.set_at_least_entries(request.at_least_entries);
-  const Status fetched = FetchCheckpoint(peers_loop_.get(), clock_, grpc_address, fetch, directory_.incoming_path(),
-                                         [&request] { return request.cancelled && request.cancelled(); });
-  // Damaged on the way, not on this disk.
-  if (fetched.code() == StatusCode::kCorruption) return Status(StatusCode::kUnavailable, fetched.message());
-  RETURN_IF_ERROR(fetched);
+  const auto cancelled = [&request] { return request.cancelled && request.cancelled(); };
+  Status fetched(StatusCode::kUnavailable, "it is not known where the other members are");
+  for (const uint64_t source : sources) {
+    const std::string grpc_address = members_.Find(source).grpc_address();
+    if (grpc_address.empty()) continue;
+    spdlog::info("fetches a checkpoint from member {} at_least_entries={}", source, request.at_least_entries);
+    fetched = FetchCheckpoint(peers_loop_.get(), clock_, grpc_address, fetch, directory_.incoming_path(), cancelled);
+    // Damaged on the way, not on this disk.
+    if (fetched.code() == StatusCode::kCorruption) fetched = Status(StatusCode::kUnavailable, fetched.message());
+    if (fetched.code() != StatusCode::kUnavailable && fetched.code() != StatusCode::kTimeout) break;
+    if (cancelled()) break;
+    spdlog::warn("no checkpoint from member {}: {}", source, fetched.message());
+  }
+  return fetched;
+}
+
+Result<uint64_t> MetadataServerImpl::InstallCheckpoint(const CheckpointRequest& request) {
+  RETURN_IF_ERROR(FetchState(request));
   RETURN_IF_ERROR(directory_.MarkIncomingReady());
   RETURN_IF_ERROR(store_->Replace([this] { return directory_.PutReadyState(); }));
   RETURN_IF_ERROR(state_->Reload());

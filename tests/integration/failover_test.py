@@ -183,6 +183,35 @@ class FailoverTest(unittest.TestCase):
             load.__exit__()
             load.verify(self)
 
+    def test_leader_dies_while_it_sends_a_checkpoint(self):
+        """The one who needs the checkpoint is needed to elect another leader: it fetches it from the third."""
+        with Cluster(metaservers=3) as cluster, Load(cluster, clients=6) as load:
+            leader = cluster.leader()
+            behind = next(name for name in ("metaserver-1", "metaserver-2") if name != leader)
+            cluster.kill(behind)
+            # So many changes that the log is trimmed meanwhile.
+            before = sum(client.acknowledged for client in load.clients)
+            wait_for(lambda: sum(client.acknowledged for client in load.clients) > before + 18_000, 180, "enough changes")
+            log = f"{cluster.directory}/log/{behind}.log"
+            size = os.path.getsize(log)
+
+            def fetches():
+                with open(log) as file:
+                    file.seek(size)
+                    return "fetches a checkpoint" in file.read()
+
+            cluster.start(behind)
+            deadline = time.monotonic() + 30
+            while not fetches():
+                self.assertLess(time.monotonic(), deadline, "no checkpoint is fetched")
+                time.sleep(0.002)
+            cluster.kill(leader)
+            load.progress(15)
+            cluster.start(leader)
+            cluster.wait_for_group(voters=3)
+            load.__exit__()
+            load.verify(self)
+
     def test_member_is_added_and_removed(self):
         with Cluster(metaservers=3) as cluster, Load(cluster, clients=2) as load:
             load.progress()
