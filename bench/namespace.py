@@ -2,7 +2,7 @@
 """Memory and disk of a metadata server per million inodes, and the listing of a huge directory; see --help.
 
 Starts a cluster of its own, fills it through the bulk path with files that have no bytes, and prints one JSON object per
-step. The server runs under --memory-limit: `rss_peak_bytes` (VmHWM) is to stay below it.
+step; before and after that the rates of eight sessions. The server runs under --memory-limit: `rss_peak_bytes` (VmHWM) is to stay below it.
 """
 
 import argparse
@@ -98,15 +98,24 @@ def restart_with_limit(options, config):
     return process, address, command[command.index("--dir") + 1]
 
 
+def rates(options, address, name):
+    """Of sessions of the client library, in directories of their own."""
+    output = run([f"{options.bin}/tarn-bench-sessions", "--meta", address, "--sessions", "8", "--files-per-session", "1000", "--prefix", name])
+    phases = [json.loads(line) for line in output.splitlines()]
+    return {"phase": f"rates, {name}", **{phase["phase"]: phase["operations_per_second"] for phase in phases}}
+
+
 def measure(options, top, config):
     process, address, directory = restart_with_limit(options, config)
     try:
         bench = [f"{options.bin}/tarn-bench-namespace", "--meta", address]
         step = int(options.millions * 250_000)
+        print(json.dumps(rates(options, address, "empty")), flush=True)
         for i in range(4):
             result = json.loads(run([*bench, "--files", str(step), "--name", f"part{i}"]))
             result.update(memory_of(process.pid), disk_bytes=disk_of(f"{directory}/state"), files_so_far=step * (i + 1))
             print(json.dumps(result), flush=True)
+        print(json.dumps(rates(options, address, "filled")), flush=True)
         if options.one_directory:
             count = str(options.one_directory)
             run([*bench, "--files", count, "--files-per-directory", count, "--name", "huge"])
