@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "common/base/posix_io.h"
@@ -17,6 +18,12 @@ constexpr uint64_t kRecordsBetweenClosing = 1'024;
 RecordSequence SequenceOf(const ScannedRecord& record) { return RecordSequence(record.header.sequence); }
 
 ChunkId ChunkOf(const ScannedRecord& record) { return ChunkId{DataId(record.header.data_id), record.header.chunk_index}; }
+
+// `present`: its ExistingBlocks.
+bool IsWhole(const ScannedRecord& record, const std::vector<Extent>& present) {
+  const RecordPlace place = PlaceOf(record.segment, record.header);
+  return place.record_blocks == 0 || (present.size() == 1 && present.front().block_count == place.record_blocks);
+}
 
 }  // namespace
 
@@ -160,7 +167,29 @@ Status Recovery::VerifyTails() {
     // What was durable is kept even if it is damaged by now: a read of it then says so.
     if (SequenceOf(record) <= durable_) continue;
     ASSIGN_OR_RETURN(const bool is_whole, VerifyData(*segment, record));
-    if (!is_whole) torn_.insert(SequenceOf(record));
+    if (!is_whole) {
+      torn_.insert(SequenceOf(record));
+    } else {
+      RETURN_IF_ERROR(StoreZeros(*segment, record));
+    }
+  }
+  return Status::Ok();
+}
+
+// Zeros that never reached the disk have the right sum as well, but are a hole: a rebuild of the index would take them for dead.
+Status Recovery::StoreZeros(const Segment& segment, const ScannedRecord& record) {
+  ASSIGN_OR_RETURN(const std::vector<Extent> present, ExistingBlocks(segment, record));
+  if (IsWhole(record, present)) return Status::Ok();
+  const RecordPlace place = PlaceOf(record.segment, record.header);
+  const uint64_t data_block = uint64_t{place.header_block} + place.header_blocks;
+  std::string zeros(kBlockBytes, '\0');
+  const iovec part{zeros.data(), zeros.size()};
+  for (uint32_t i = 0; i < place.record_blocks; ++i) {
+    const uint32_t block = record.header.first_block + i;
+    const bool is_present = std::any_of(present.begin(), present.end(), [block](const Extent& extent) {
+      return block >= extent.first_block && block < extent.end_block();
+    });
+    if (!is_present) RETURN_IF_ERROR(segment.file->Write({&part, 1}, (data_block + i) * kBlockBytes));
   }
   return Status::Ok();
 }
@@ -239,9 +268,8 @@ Status Recovery::ApplyRecord(const std::shared_ptr<Chunk>& chunk, const ScannedR
 Status Recovery::ApplyPresentBlocks(const std::shared_ptr<Chunk>& chunk, const ScannedRecord& record) {
   const std::shared_ptr<Segment> segment = parts_.segments->Find(record.segment);
   ASSIGN_OR_RETURN(const std::vector<Extent> present, ExistingBlocks(*segment, record));
+  if (IsWhole(record, present)) return ApplyRecord(chunk, record);
   const RecordPlace place = PlaceOf(record.segment, record.header);
-  const bool is_whole = place.record_blocks == 0 || (present.size() == 1 && present.front().block_count == place.record_blocks);
-  if (is_whole) return ApplyRecord(chunk, record);
   if (record.header.kind == RecordKind::kTruncate || present.empty()) {
     // All of its data is dead. A cut counts all the same.
     ScannedRecord rest = record;

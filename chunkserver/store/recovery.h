@@ -79,6 +79,7 @@ class Recovery {
   Status Scan();
   Status CheckNothingDurableIsMissing() const;
   Status VerifyTails();
+  Status StoreZeros(const Segment& segment, const ScannedRecord& record);
   Status Replay();
   Status ReplayChange(const ScannedRecord& record);
   Result<Verdict> Judge(const ScannedRecord& record, const ChunkHead& head);

@@ -18,6 +18,7 @@ class StoreModelTest : public StoreFixture, public testing::WithParamInterface<i
 
   // Other seeds than the usual ones: --gtest_shuffle --gtest_random_seed=N.
   static uint64_t Seed() {
+    if (GetParam() > 1'000) return static_cast<uint64_t>(GetParam());
     return static_cast<uint64_t>(GetParam()) + 1'000 * static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
   }
 
@@ -139,6 +140,8 @@ TEST_P(StoreModelTest, ShowsWhatTheModelShows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, StoreModelTest, testing::Range(1, 7));
+// Seeds that once failed: a power cut left the header of a cut and lost its zeros, which a rebuild then took for dead.
+INSTANTIATE_TEST_SUITE_P(Found, StoreModelTest, ::testing::Values(68'500'001, 40'897'001, 76'561'001));
 
 }  // namespace
 }  // namespace tarn::store
