@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 #include <thread>
 
@@ -373,11 +372,8 @@ TEST_F(CoherenceTest, OpenFilesAreReportedWhenTheirLastNameGoes) {
   EXPECT_THAT(server_.PushAndWait({first, second}).open_inodes(), ElementsAre(open_file.value()));
   filesystem_->Release(opened->handle);
   // Nobody waits for what a release sends.
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!server_.mutations().back().has_release_orphan() && std::chrono::steady_clock::now() < until) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  EXPECT_EQ(server_.mutations().back().release_orphan().inode(), open_file.value());
+  const auto released = server_.WaitForMutation([](const proto::Mutation& mutation) { return mutation.has_release_orphan(); });
+  EXPECT_EQ(released.release_orphan().inode(), open_file.value());
 }
 
 TEST_F(CoherenceTest, ADroppedDirectoryLeavesItsOpenFilesCovered) {

@@ -69,6 +69,15 @@ std::vector<proto::Mutation> MemoryMetadataServer::mutations() const {
   return mutations_;
 }
 
+proto::Mutation MemoryMetadataServer::WaitForMutation(const std::function<bool(const proto::Mutation&)>& matches) {
+  MutexLock lock(mutex_);
+  while (true) {
+    const auto found = std::find_if(mutations_.begin(), mutations_.end(), matches);
+    if (found != mutations_.end()) return *found;
+    mutated_.Wait(lock);
+  }
+}
+
 void MemoryMetadataServer::FailNext(std::function<bool(const proto::Mutation&)> matches, Status status) {
   MutexLock lock(mutex_);
   failures_.emplace_back(std::move(matches), std::move(status));
@@ -387,6 +396,7 @@ Status MemoryMetadataServer::Apply(const proto::Mutation& mutation, proto::Mutat
     return status;
   }
   mutations_.push_back(mutation);
+  mutated_.NotifyAll();
   switch (mutation.op_case()) {
     case proto::Mutation::kOpenSession:
       reply->set_session(77 + sessions_);

@@ -38,6 +38,8 @@ class MemoryMetadataServer {
   bool IsOrphan(uint64_t inode) const;
   // Every mutation that was applied, in order.
   std::vector<proto::Mutation> mutations() const;
+  // Until one was applied for which this is true; it is returned. For what a client sends without waiting for it.
+  proto::Mutation WaitForMutation(const std::function<bool(const proto::Mutation&)>& matches);
   // From now on reads of sessions get grants (docs/coherence.md), as if nobody else used anything; pushes are the
   // test's business.
   void GrantInTerm(uint64_t term, uint32_t lease_ms = 600'000);
@@ -95,6 +97,7 @@ class MemoryMetadataServer {
 
   mutable Mutex mutex_;
   CondVar acknowledged_;
+  CondVar mutated_;
   bool push_to_all_ GUARDED_BY(mutex_) = false;
   bool shares_writes_ GUARDED_BY(mutex_) = false;
   std::vector<proto::AcquireWriteRequest> acquires_ GUARDED_BY(mutex_);

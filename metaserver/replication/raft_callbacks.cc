@@ -272,6 +272,8 @@ void RaftReplicator::OnLeadership(bool leads, uint64_t new_term, uint64_t leader
   if (!leads || (led && !led_other_term)) return;
   heard_ns_.clear();
   leading_term_.store(new_term, std::memory_order_release);
+  // Nobody else could lead: known before the first change. Else a tick decides.
+  if (tarn_raft_votes_alone(raft_)) NoteRoom(clock_->MonotonicMs());
   SubmitBarrier();
 }
 
