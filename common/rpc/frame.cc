@@ -61,6 +61,7 @@ constexpr std::array kMethods = {
     MethodRow{Method::kTruncateChunk, "kTruncateChunk"},
     MethodRow{Method::kStatData, "kStatData"},
     MethodRow{Method::kListData, "kListData"},
+    MethodRow{Method::kRelay, "kRelay"},
     MethodRow{Method::kReplicate, "kReplicate"},
     MethodRow{Method::kReconcile, "kReconcile"},
     MethodRow{Method::kInventory, "kInventory"},

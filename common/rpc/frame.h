@@ -64,6 +64,7 @@ enum class Method : uint16_t {
   kTruncateChunk = 43,
   kStatData = 44,
   kListData = 45,
+  kRelay = 46,  // RelayRequest: one of the above, through another chunk server
   // Between chunk servers.
   kReplicate = 50,
   kReconcile = 51,

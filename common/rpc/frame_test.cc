@@ -92,7 +92,7 @@ TEST(Method, NumbersAreFixed) {
       {23, "kAckPush"},     {24, "kForget"},        {25, "kAcquireWrite"}, {26, "kReleaseWrite"},  {27, "kTestLock"},
       {28, "kLockWaits"},   {30, "kInvalidate"},    {31, "kLocksGranted"},
       {40, "kReadChunk"},   {41, "kWriteChunk"},    {42, "kCommitTarget"}, {43, "kTruncateChunk"}, {44, "kStatData"},
-      {45, "kListData"},
+      {45, "kListData"},  {46, "kRelay"},
       {50, "kReplicate"},   {51, "kReconcile"},     {52, "kInventory"},    {53, "kChunkSums"},     {54, "kInstallChunk"},
       {55, "kInstallWindows"}, {56, "kReadGrant"}, {57, "kConfirmChanges"}, {60, "kRaftMessage"},
   };
