@@ -73,6 +73,39 @@ void BM_Create(benchmark::State& state) {
 }
 BENCHMARK(BM_Create)->ArgName("batch")->Arg(1)->Arg(64);
 
+// One create of each of many sessions, each in a directory of its own, to an entry: what a busy server gets.
+void BM_CreateOfSessions(benchmark::State& state) {
+  RocksState rocks;
+  struct Client {
+    uint64_t session = 0;
+    uint64_t directory = 0;
+    uint64_t sequence = 1;
+  };
+  std::vector<Client> clients(static_cast<size_t>(state.range(0)));
+  for (size_t i = 0; i < clients.size(); ++i) {
+    proto::Mutation open;
+    open.mutable_open_session()->set_nonce(1000 + i);
+    clients[i].session = rocks.driver->RunAsLeader(open).session();
+    clients[i].directory = rocks.driver->Mkdir(rocks.driver->root(), "d" + std::to_string(i)).attributes().inode();
+  }
+  int64_t made = 0;
+  for (auto unused : state) {
+    std::vector<proto::Mutation> mutations;
+    for (Client& client : clients) {
+      proto::Mutation mutation = CreateMutation(client.directory, made++);
+      mutation.set_session(client.session);
+      mutation.set_sequence(client.sequence);
+      mutation.set_acked_through(client.sequence - 1);
+      ++client.sequence;
+      mutations.push_back(std::move(mutation));
+    }
+    const auto replies = rocks.driver->machine().Apply(rocks.driver->Fill(mutations));
+    CHECK(replies.ok() && replies->back().status() == 0, "creates succeed");
+  }
+  state.SetItemsProcessed(made);
+}
+BENCHMARK(BM_CreateOfSessions)->ArgName("sessions")->Arg(8)->Arg(64);
+
 // A tree with many files, made once for all read benchmarks of the same size.
 struct Tree {
   explicit Tree(int64_t files) {
