@@ -3,6 +3,10 @@
 // servers and their disks. Phases in this order: create, stat, ls, rename, unlink; a stat is a look-up by name that no
 // cache answers.
 //
+// With --work readers or --work caching-readers instead: all sessions look up the same files in one directory (made by a
+// session of its own), each session every file once. Phases: first (the server answers, and remembers which caching
+// session knows it), again (what a session caches is answered from its memory).
+//
 // Prints one JSON object per phase: {"phase": ..., "operations_per_second": ..., "seconds": ..., "operations": ...}; of an
 // ls, an operation is an entry.
 
@@ -36,19 +40,28 @@ void Die(const std::string& what, const Status& status) {
   std::_Exit(1);
 }
 
+void PrintPhase(const char* name, int64_t operations, int64_t took_ns) {
+  const double seconds = static_cast<double>(took_ns) / 1e9;
+  std::printf("{\"phase\": \"%s\", \"operations_per_second\": %.1f, \"seconds\": %.5f, \"operations\": %lld}\n", name,
+              static_cast<double>(operations) / seconds, seconds, static_cast<long long>(operations));
+  std::fflush(stdout);
+}
+
 // One session and its chain of operations: each answer begins the next one, on the loop's thread.
 class Session {
  public:
+  // In a new directory of this name.
   Session(const client::FilesystemOptions& options, const std::string& directory) {
-    auto opened = Filesystem::Open(options);
-    if (!opened.ok()) Die("open a session", opened.status());
-    filesystem_ = std::move(*opened);
+    Open(options);
     const Result<Attributes> made =
         client::Wait<Attributes>([&](auto done) { filesystem_->MakeDirectory(filesystem_->root(), directory, 0755, {}, std::move(done)); });
     if (!made.ok()) Die("mkdir " + directory, made.status());
     name_ = directory;
     directory_ = made->inode;
   }
+  // In a directory that is there.
+  Session(const client::FilesystemOptions& options, InodeId directory) : directory_(directory) { Open(options); }
+  InodeId directory() const { return directory_; }
 
   using Operation = void (Session::*)(int64_t index, StatusCallback done);
   void Create(int64_t index, StatusCallback done) {
@@ -75,6 +88,11 @@ class Session {
   }
 
  private:
+  void Open(const client::FilesystemOptions& options) {
+    auto opened = Filesystem::Open(options);
+    if (!opened.ok()) Die("open a session", opened.status());
+    filesystem_ = std::move(*opened);
+  }
   static std::string Name(const char* prefix, int64_t index) { return prefix + std::to_string(index); }
   static client::Callback<Attributes> DropValue(StatusCallback done) {
     return [done = std::move(done)](const Result<Attributes>& result) { done(result.ok() ? Status::Ok() : result.status()); };
@@ -133,10 +151,7 @@ class Phases {
     const int64_t started_ns = clock_.MonotonicNs();
     begin(&ended);
     ended.wait();
-    const double seconds = static_cast<double>(clock_.MonotonicNs() - started_ns) / 1e9;
-    std::printf("{\"phase\": \"%s\", \"operations_per_second\": %.1f, \"seconds\": %.5f, \"operations\": %lld}\n", name,
-                static_cast<double>(Total()) / seconds, seconds, static_cast<long long>(Total()));
-    std::fflush(stdout);
+    PrintPhase(name, Total(), clock_.MonotonicNs() - started_ns);
   }
 
   std::vector<std::unique_ptr<Session>>* const sessions_;
@@ -144,21 +159,8 @@ class Phases {
   SystemClock clock_;
 };
 
-int Main(int argc, char** argv) {
-  const CommandLine options(argc, argv, "tarn-bench-sessions --meta HOST:PORT[,...] [OPTION VALUE]...",
-                            {{"meta", ""}, {"volume", "default"}, {"sessions", "1"}, {"files-per-session", "2000"}, {"prefix", "sessions"}});
-  if (options.Text("meta").empty()) {
-    std::fprintf(stderr, "--meta is needed; see --help\n");
-    return 2;
-  }
-  auto loop = rpc::EventLoop::Start("bench");
-  if (!loop.ok()) Die("start", loop.status());
-  client::FilesystemOptions session_options;
-  std::istringstream addresses(options.Text("meta"));
-  for (std::string address; std::getline(addresses, address, ',');) session_options.metaservers.push_back(address);
-  session_options.volume = options.Text("volume");
-  session_options.memory_limit_bytes = 64 << 20;
-  session_options.loops = {loop->get()};
+// What is measured when each session works in a directory of its own.
+void MeasureOwnDirectories(const CommandLine& options, const client::FilesystemOptions& session_options) {
   std::vector<std::unique_ptr<Session>> sessions;
   for (int64_t i = 0; i < options.Number("sessions"); ++i) {
     sessions.push_back(std::make_unique<Session>(session_options, options.Text("prefix") + "-" + std::to_string(i)));
@@ -170,7 +172,55 @@ int Main(int argc, char** argv) {
   phases.Run("rename", &Session::Rename);
   phases.Run("unlink", &Session::Unlink);
   for (const auto& session : sessions) session->RemoveDirectory();
-  sessions.clear();  // before the loop that they run on
+}
+
+// What is measured when all sessions read one directory.
+void MeasureReaders(const CommandLine& options, client::FilesystemOptions session_options) {
+  const int64_t files = options.Number("files-per-session");
+  std::vector<std::unique_ptr<Session>> maker;
+  maker.push_back(std::make_unique<Session>(session_options, options.Text("prefix")));
+  std::latch made(1);
+  maker.front()->Run(&Session::Create, files, &made);
+  made.wait();
+  const InodeId directory = maker.front()->directory();
+  maker.clear();
+  session_options.cache_metadata = options.Text("work") == "caching-readers";
+  std::vector<std::unique_ptr<Session>> sessions;
+  const SystemClock clock;
+  const int64_t started_ns = clock.MonotonicNs();
+  for (int64_t i = 0; i < options.Number("sessions"); ++i) sessions.push_back(std::make_unique<Session>(session_options, directory));
+  PrintPhase("open", options.Number("sessions"), clock.MonotonicNs() - started_ns);
+  Phases phases(&sessions, files);
+  phases.Run("first", &Session::Stat);
+  phases.Run("again", &Session::Stat);
+}
+
+int Main(int argc, char** argv) {
+  const CommandLine options(argc, argv, "tarn-bench-sessions --meta HOST:PORT[,...] [OPTION VALUE]...",
+                            {{"meta", ""}, {"volume", "default"}, {"sessions", "1"}, {"files-per-session", "2000"}, {"prefix", "sessions"},
+                             {"work", "own"}});
+  if (options.Text("meta").empty()) {
+    std::fprintf(stderr, "--meta is needed; see --help\n");
+    return 2;
+  }
+  const std::string& work = options.Text("work");
+  if (work != "own" && work != "readers" && work != "caching-readers") {
+    std::fprintf(stderr, "--work is own, readers or caching-readers, not %s\n", work.c_str());
+    return 2;
+  }
+  auto loop = rpc::EventLoop::Start("bench");
+  if (!loop.ok()) Die("start", loop.status());
+  client::FilesystemOptions session_options;
+  std::istringstream addresses(options.Text("meta"));
+  for (std::string address; std::getline(addresses, address, ',');) session_options.metaservers.push_back(address);
+  session_options.volume = options.Text("volume");
+  session_options.memory_limit_bytes = 64 << 20;
+  session_options.loops = {loop->get()};
+  if (work == "own") {
+    MeasureOwnDirectories(options, session_options);
+  } else {
+    MeasureReaders(options, session_options);
+  }
   return 0;
 }
 
