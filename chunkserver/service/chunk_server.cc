@@ -60,6 +60,15 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const ChunkServerOptions
                                                                     .incarnation = server->incarnation_.value(),
                                                                     // Faults are those of the threads' way.
                                                                     .may_use_io_uring = options.may_use_io_uring && !environment.faults->armed()});
+  server->relay_ = std::make_unique<RelayService>(RelayServiceParts{
+      .targets = server->targets_.get(),
+      .network = server->network_.get(),
+      .buffers = server->buffers_.get(),
+      .clock = environment.clock,
+      .incarnation = server->incarnation_,
+      .serve = [service = server->service_.get()](rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
+        service->Handle(std::move(request), std::move(responder));
+      }});
   server->serving_ = true;
   server->link_->Start();
   return server;
@@ -95,7 +104,9 @@ void ChunkServer::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> r
   if (environment_.faults->Fires(kFaultDelayAnswer)) {
     responder = std::make_unique<DelayedResponder>(std::move(responder), link_loop_.get(), options_.fault_delay_ms);
   }
-  if (PeerService::Serves(request)) {
+  if (request.method == rpc::Method::kRelay) {
+    relay_->Handle(std::move(request), std::move(responder));
+  } else if (PeerService::Serves(request)) {
     peer_service_->Handle(std::move(request), std::move(responder));
   } else {
     service_->Handle(std::move(request), std::move(responder));

@@ -14,6 +14,7 @@
 #include "chunkserver/service/metadata_link.h"
 #include "chunkserver/service/peer_network.h"
 #include "chunkserver/service/peer_service.h"
+#include "chunkserver/service/relay_service.h"
 #include "chunkserver/service/target_set.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/rpc/event_loop.h"
@@ -82,6 +83,7 @@ class ChunkServer {
   std::unique_ptr<FramePeerNetwork> network_;
   std::unique_ptr<PeerService> peer_service_;
   std::unique_ptr<DataService> service_;
+  std::unique_ptr<RelayService> relay_;
 };
 
 }  // namespace tarn::chunk

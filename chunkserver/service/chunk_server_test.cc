@@ -12,6 +12,7 @@
 #include "common/checksum/block_sums.h"
 #include "common/rpc/frame_client.h"
 #include "proto/data.pb.h"
+#include "proto/hello.pb.h"
 
 namespace tarn::chunk {
 namespace {
@@ -105,6 +106,34 @@ class ChunkServerTest : public TargetDirectories {
     *bytes = reply.chunk_bytes();
     return status;
   }
+  // Through `relay`; the payload of the reply, or what went wrong on the way or at the server.
+  Result<std::string> CallThrough(const ChunkServer& relay, rpc::Method method, const google::protobuf::MessageLite& request, const std::string& payload,
+                                  uint64_t incarnation) {
+    proto::RelayRequest wrapped;
+    wrapped.set_target(kPrimary);
+    wrapped.set_incarnation(incarnation);
+    wrapped.set_method(static_cast<uint32_t>(method));
+    wrapped.set_message(request.SerializeAsString());
+    wrapped.set_reply_bytes_max(4096);
+    wrapped.set_timeout_ms(5'000);
+    rpc::CallOptions options;
+    options.payload = {reinterpret_cast<const uint8_t*>(payload.data()), payload.size()};
+    std::promise<Result<std::string>> done;
+    const auto client = Connect(relay);
+    client->Call(rpc::Method::kRelay, wrapped, options, [&](const rpc::Reply& reply) {
+      proto::RelayReply unwrapped;
+      const Status came = rpc::ParseReply(reply, &unwrapped);
+      if (!came.ok()) return done.set_value(came);
+      if (unwrapped.status() != 0) return done.set_value(Status(static_cast<StatusCode>(unwrapped.status()), "at the server"));
+      done.set_value(std::string(reply.payload.begin(), reply.payload.end()));
+    });
+    return done.get_future().get();
+  }
+  uint64_t IncarnationOf(const ChunkServer& server) {
+    const auto client = Connect(server);
+    EXPECT_TRUE(client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr).ok());
+    return client->hello_reply().incarnation();
+  }
   template <typename Attempt>
   Status UntilOk(Attempt attempt) const {
     const int64_t give_up_ms = clock_.MonotonicMs() + 10'000;
@@ -134,6 +163,35 @@ TEST_F(ChunkServerTest, AWriteIsOnBothCopiesAndEitherIsRead) {
   EXPECT_TRUE(read.ok()) << read.ToString();
   EXPECT_EQ(bytes, 5u);
   EXPECT_EQ(Read(*second_, kPrimary, 5, &bytes).code(), StatusCode::kWrongIncarnation) << "that is on the other server";
+}
+
+TEST_F(ChunkServerTest, AClientMayReachThePrimaryThroughAnotherServer) {
+  ASSERT_TRUE(UntilOk([&] { return Write("hello", 1, 5); }).ok());
+  const uint64_t incarnation = IncarnationOf(*first_);
+  const std::string text = "through";
+  proto::WriteChunkRequest write;
+  *write.mutable_chunk() = Address(kPrimary, 5);
+  write.set_session(1);
+  write.set_sequence(2);
+  write.set_piece_sums(ComputePieceSums(0, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  const Result<std::string> written = CallThrough(*second_, rpc::Method::kWriteChunk, write, text, incarnation);
+  ASSERT_TRUE(written.ok()) << written.status().ToString();
+  // The direct one was stuck, and is answered as what it is.
+  ASSERT_TRUE(Write("later!!", 3, 5).ok());
+  ASSERT_TRUE(Write("through", 2, 5).ok());
+
+  proto::ReadChunkRequest read;
+  *read.mutable_chunk() = Address(kPrimary, 5);
+  read.set_length_bytes(4096);
+  EXPECT_EQ(*CallThrough(*second_, rpc::Method::kReadChunk, read, "", incarnation), "later!!");
+  EXPECT_EQ(*CallThrough(*first_, rpc::Method::kReadChunk, read, "", incarnation), "later!!") << "it may be asked itself";
+  read.mutable_chunk()->set_epoch(4);
+  EXPECT_EQ(CallThrough(*second_, rpc::Method::kReadChunk, read, "", incarnation).status().code(), StatusCode::kStaleEpoch);
+  proto::CommitTargetRequest commit;
+  commit.set_target(kPrimary);
+  commit.add_groups(kGroup);
+  EXPECT_TRUE(CallThrough(*second_, rpc::Method::kCommitTarget, commit, "", incarnation).ok());
+  EXPECT_EQ(CallThrough(*second_, rpc::Method::kCommitTarget, commit, "", incarnation + 1).status().code(), StatusCode::kUnavailable);
 }
 
 TEST_F(ChunkServerTest, AMemberThatIsGoneIsReportedAndTheWriteGoesOnWithoutIt) {

@@ -25,6 +25,7 @@ FramePeerNetwork::Lane FramePeerNetwork::LaneOf(rpc::Method method) {
     case rpc::Method::kChunkSums:
     case rpc::Method::kInventory:
     case rpc::Method::kReadChunk: return Lane::kData;
+    case rpc::Method::kRelay: return Lane::kRelayed;
     default: return Lane::kControl;
   }
 }

@@ -1,7 +1,8 @@
 // Connections to the chunk servers of other targets, at the addresses of the cluster map.
 //
-// Two for each server: one for what carries data, one for the rest, so that a read grant does not wait behind megabytes. A connection that
-// broke is made anew by the next call, but not more often than every kRemakePauseMs.
+// Up to three for each server: one for what carries data, one for what is passed on for clients, so that it is not before what members wait for,
+// and one for the rest, so that a read grant does not wait behind megabytes. A connection that broke is made anew by the next call, but not more
+// often than every kRemakePauseMs.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,7 @@ class FramePeerNetwork final : public replication::PeerNetwork {
   void Close();
 
  private:
-  enum class Lane { kControl, kData };
+  enum class Lane { kControl, kData, kRelayed };
   using Key = std::pair<std::string, Lane>;
   struct Connection {
     std::shared_ptr<rpc::FrameClient> client;
