@@ -98,6 +98,7 @@ class ChunkClient {
     std::atomic<uint64_t> bytes_read{0};
     std::atomic<uint64_t> bytes_written{0};
     std::atomic<uint64_t> checksum_failures{0};
+    std::atomic<uint64_t> relayed_requests{0};  // answered through another server
     std::atomic<uint64_t> second_reads{0};  // asked for at another member while one was slow
     std::atomic<uint64_t> elastic_reads{0};
     std::atomic<uint64_t> elastic_fallbacks{0};

@@ -122,8 +122,8 @@ void UnaryOperation::Attempt() {
   const auto server = core_->ServerAt(route_.address);
   if (server == nullptr) return FailClosed();
   server_ = server;
-  link_ = server->writes;
   const int64_t now_ns = core_->clock->MonotonicNs();
+  link_ = ChunkClient::Core::LinksTo(*server, now_ns).writes;
   ServerLink::Connection connection = link_->Get(now_ns);
   if (connection.client == nullptr) {
     core_->WantNewerMap();
@@ -152,8 +152,12 @@ void UnaryOperation::OnReply(const rpc::Reply& reply) {
   const bool answered =
       code != StatusCode::kTimeout && code != StatusCode::kUnavailable && code != StatusCode::kCancelled;
   link_->NoteOver(core_->clock->MonotonicNs(), answered);
+  const bool is_direct = link_ == server_->direct.writes;
   if (answered) server_->health.NoteGood();  // for reads, which may not have asked it for long
+  if (answered && is_direct) core_->NoteDirectAnswer(*server_);
+  may_be_under_way_ |= !answered;
   if (code == StatusCode::kTimeout) link_->NoteTimeout(client_, sent_ns_);
+  if (is_direct && (code == StatusCode::kTimeout || !client_->usable())) core_->DoubtServer(server_);
   client_ = nullptr;
   if (core_->closed()) return FailClosed();
   if (reply.status.ok()) {

@@ -82,6 +82,8 @@ class UnaryOperation : public ChunkOperation {
   virtual bool RetryAfterRefusal(const Status&) { return false; }
 
   rpc::ReplyCallback MakeReplyCallback();
+  // An attempt ended without an answer: a copy of the request may reach the server yet.
+  bool may_be_under_way() const { return may_be_under_way_; }
 
  private:
   void OnReply(const rpc::Reply& reply);
@@ -89,6 +91,7 @@ class UnaryOperation : public ChunkOperation {
   std::shared_ptr<ChunkServer> server_;
   std::shared_ptr<rpc::FrameClient> client_;
   int64_t sent_ns_ = 0;
+  bool may_be_under_way_ = false;
 };
 
 // Worth another attempt whatever was asked.

@@ -151,6 +151,7 @@ class DataPlane {
     uint64_t bytes_read = 0;
     uint64_t bytes_written = 0;
     uint64_t checksum_failures = 0;
+    uint64_t relayed_requests = 0;  // answered through another server than the one that was meant
     uint64_t second_reads = 0;  // asked for at another copy because one was slow
     uint64_t elastic_reads = 0;      // answered by elastic targets
     uint64_t elastic_fallbacks = 0;  // asked for at an in-sync copy because an elastic target did not give the bytes

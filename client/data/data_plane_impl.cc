@@ -87,6 +87,7 @@ class DataPlaneImpl final : public DataPlane {
                     .bytes_read = counters.bytes_read.load(),
                     .bytes_written = counters.bytes_written.load(),
                     .checksum_failures = counters.checksum_failures.load(),
+                    .relayed_requests = counters.relayed_requests.load(),
                     .second_reads = counters.second_reads.load(),
                     .elastic_reads = counters.elastic_reads.load(),
                     .elastic_fallbacks = counters.elastic_fallbacks.load(),

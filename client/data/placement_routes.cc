@@ -1,6 +1,9 @@
 #include "client/data/placement_routes.h"
 
 #include <algorithm>
+#include <functional>
+#include <unordered_set>
+#include <utility>
 
 #include "common/layout/elastic_home.h"
 #include "proto/cluster.pb.h"
@@ -10,6 +13,18 @@ namespace {
 
 Status Lacking(const std::string& what, uint64_t map_version) {
   return Status(StatusCode::kUnavailable, "cluster map " + std::to_string(map_version) + " has no " + what);
+}
+
+bool MayRelay(const proto::Target& target) {
+  if (target.target_class() != proto::TARGET_CLASS_DURABLE || target.address().empty()) return false;
+  switch (target.state()) {
+    case proto::TARGET_STATE_OFFLINE:
+    case proto::TARGET_STATE_RETIRED:
+    case proto::TARGET_STATE_FAILED:
+      return false;
+    default:
+      return true;
+  }
 }
 
 }  // namespace
@@ -25,12 +40,16 @@ PlacementRoutes::PlacementRoutes(const proto::ClusterMap& map)
   for (const proto::Target& target : map.targets()) {
     targets[TargetId(target.id())] = &target;
     addresses_[TargetId(target.id())] = target.address();
+    incarnations_[TargetId(target.id())] = Incarnation(target.incarnation());
+    if (MayRelay(target)) durable_addresses_.push_back(target.address());
     const bool elastic = target.target_class() == proto::TARGET_CLASS_ELASTIC;
     if (!elastic || target.state() != proto::TARGET_STATE_ONLINE || target.address().empty()) continue;
     elastic_of_node_[target.node()].push_back(elastic_.size());
     elastic_.push_back({.target = TargetId(target.id()), .address = target.address(), .node = target.node()});
     elastic_ids_.emplace_back(target.id());
   }
+  std::sort(durable_addresses_.begin(), durable_addresses_.end());
+  durable_addresses_.erase(std::unique(durable_addresses_.begin(), durable_addresses_.end()), durable_addresses_.end());
   for (const proto::PlacementGroup& group : map.groups()) {
     if (group.targets_size() == 0) continue;
     GroupRoute& route = groups_[GroupId(group.id())];
@@ -79,6 +98,26 @@ Result<Route> PlacementRoutes::OfTarget(TargetId target) const {
 bool PlacementRoutes::IsPrimary(TargetId target, GroupId group) const {
   const auto found = groups_.find(group);
   return found != groups_.end() && found->second.primary().target == target;
+}
+
+std::optional<Incarnation> PlacementRoutes::IncarnationOf(TargetId target) const {
+  const auto found = incarnations_.find(target);
+  return found == incarnations_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<std::string> PlacementRoutes::RelaysTo(const std::string& address, uint64_t spread) const {
+  std::unordered_set<std::string> partners;
+  for (const auto& [id, group] : groups_) {
+    const bool is_member = std::ranges::any_of(group.members, [&](const GroupMember& each) { return each.address == address; });
+    if (!is_member) continue;
+    for (const GroupMember& member : group.members) partners.insert(member.address);
+  }
+  std::vector<std::string> relays = durable_addresses_;
+  std::erase(relays, address);
+  std::ranges::sort(relays, {}, [&](const std::string& relay) {
+    return std::pair(!partners.contains(relay), std::hash<std::string>()(relay + std::to_string(spread)));
+  });
+  return relays;
 }
 
 const GroupMember* PlacementRoutes::ElasticFor(ChunkId chunk, const std::string& node) const {

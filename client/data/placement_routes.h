@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -59,6 +60,11 @@ class PlacementRoutes {
   Result<Route> OfTarget(TargetId target) const;
   // False also for a group that the map does not name.
   bool IsPrimary(TargetId target, GroupId group) const;
+  // The process that serves a target; nullopt if the map does not name the target.
+  std::optional<Incarnation> IncarnationOf(TargetId target) const;
+  // Servers of durable targets that may pass a request on to the one at this address, the likeliest first: those that
+  // are in a group with it must reach it themselves. Else in an order that spreads clients (`spread`).
+  std::vector<std::string> RelaysTo(const std::string& address, uint64_t spread) const;
 
   bool has_elastic() const { return !elastic_.empty(); }
   // The elastic target to be asked for a chunk: the one on this node, else the chunk's home. Null: there is none. The
@@ -75,6 +81,8 @@ class PlacementRoutes {
   std::unordered_map<GroupSetVersion, std::vector<GroupId>> group_sets_;
   std::unordered_map<GroupId, GroupRoute> groups_;
   std::unordered_map<TargetId, std::string> addresses_;
+  std::unordered_map<TargetId, Incarnation> incarnations_;
+  std::vector<std::string> durable_addresses_;  // of servers that are not known to be gone; each once, in order
   std::vector<GroupMember> elastic_;  // those online
   std::vector<TargetId> elastic_ids_;
   std::unordered_map<std::string, std::vector<size_t>> elastic_of_node_;

@@ -82,6 +82,37 @@ TEST(PlacementRoutes, TellsWhichPrimariesWereLeft) {
   EXPECT_THAT(before.AddressesLeftBy(PlacementRoutes(map)), testing::ElementsAre("127.0.0.1:7001", "127.0.0.1:7002"));
 }
 
+TEST(PlacementRoutes, PassesRequestsOnThroughDurableServersThatAreThere) {
+  proto::ClusterMap map = ExampleMap();
+  map.mutable_groups(0)->add_targets(103);  // with 101
+  map.mutable_targets(0)->set_incarnation(55);
+  const std::vector<std::pair<proto::TargetClass, proto::TargetState>> more = {
+      {proto::TARGET_CLASS_ELASTIC, proto::TARGET_STATE_ONLINE}, {proto::TARGET_CLASS_DURABLE, proto::TARGET_STATE_OFFLINE},
+      {proto::TARGET_CLASS_DURABLE, proto::TARGET_STATE_RETIRED}, {proto::TARGET_CLASS_DURABLE, proto::TARGET_STATE_FAILED},
+      {proto::TARGET_CLASS_DURABLE, proto::TARGET_STATE_DRAINING}};
+  for (const auto& [target_class, state] : more) {
+    auto* target = map.add_targets();
+    target->set_id(100 + static_cast<uint64_t>(map.targets_size()));
+    target->set_address("127.0.0.1:" + std::to_string(7000 + map.targets_size()));
+    target->set_target_class(target_class);
+    target->set_state(state);
+  }
+  // A second target of a server.
+  *map.add_targets() = map.targets(1);
+  map.mutable_targets(map.targets_size() - 1)->set_id(120);
+  const PlacementRoutes routes(map);
+  EXPECT_EQ(routes.IncarnationOf(TargetId(101)), Incarnation(55));
+  EXPECT_EQ(routes.IncarnationOf(TargetId(999)), std::nullopt);
+  bool differs = false;
+  for (uint64_t spread = 0; spread < 20; ++spread) {
+    const auto relays = routes.RelaysTo("127.0.0.1:7001", spread);
+    EXPECT_THAT(relays, testing::UnorderedElementsAre("127.0.0.1:7002", "127.0.0.1:7003", "127.0.0.1:7008"));
+    EXPECT_EQ(relays.front(), "127.0.0.1:7003") << "is in a group with it";
+    differs |= relays != routes.RelaysTo("127.0.0.1:7001", 0);
+  }
+  EXPECT_TRUE(differs) << "not all clients choose the same";
+}
+
 TEST(GroupSequences, AckedThroughStopsBeforeTheFirstOpenNumber) {
   GroupSequences sequences;
   EXPECT_EQ(sequences.Begin(), 1u);

@@ -54,7 +54,7 @@ void StartSourceCheck(const std::shared_ptr<ChunkClient::Core>& core, size_t loo
   const auto server = core->ServerAt(route.address);
   if (server == nullptr) return;
   const int64_t now_ns = core->clock->MonotonicNs();
-  const std::shared_ptr<ServerLink> link = server->reads[loop_index];
+  const std::shared_ptr<ServerLink> link = ChunkClient::Core::LinksTo(*server, now_ns).reads[loop_index];
   const ServerLink::Connection connection = link->Get(now_ns);
   if (connection.client == nullptr) return;
   if (core->source_checks_under_way.fetch_add(1) >= kSourceChecksMax) {
@@ -155,7 +155,7 @@ ReadOperation::Choice ReadOperation::Choose(int64_t now_ns) {
     if (notes != nullptr && notes->given_up) return false;
     *choice = Choice{index, nullptr, core_->ServerAt(member.address), false};
     if (choice->server == nullptr) return false;  // closed
-    if (count == 1 || choice->server->health.MayAsk(now_ns)) return true;
+    if (count == 1 || (IsReached(*choice->server) && choice->server->health.MayAsk(now_ns))) return true;
     if (avoided.server == nullptr) avoided = Choice{index, nullptr, choice->server, /*avoided=*/true};
     return false;
   };
@@ -178,6 +178,12 @@ ReadOperation::Choice ReadOperation::Choose(int64_t now_ns) {
   return avoided;
 }
 
+bool ReadOperation::IsReached(const ChunkServer& server) const {
+  if (!server.reach.is_down()) return true;
+  core_->WatchServers();  // so that it is found when it is reached again
+  return false;
+}
+
 std::optional<uint32_t> ReadOperation::ElasticIncarnation(bool elastic) const {
   return elastic ? std::optional(routes_->map_incarnation()) : std::nullopt;
 }
@@ -190,7 +196,7 @@ ReadOperation::Choice ReadOperation::ChooseElastic(int64_t now_ns) {
       has_copies() || !is_here ? routes_->ElasticFor({chunk_.data, chunk_.chunk_index}, core_->options.node) : nullptr;
   if (target == nullptr) return {};
   Choice choice{.member = 0, .elastic = target, .server = core_->ServerAt(target->address), .avoided = false};
-  if (choice.server != nullptr && !choice.server->health.MayAsk(now_ns)) choice.server = nullptr;
+  if (choice.server != nullptr && !(IsReached(*choice.server) && choice.server->health.MayAsk(now_ns))) choice.server = nullptr;
   return choice;
 }
 
@@ -210,7 +216,7 @@ bool ReadOperation::Ask(const Choice& choice, int64_t now_ns) {
   const GroupMember& member = choice.elastic != nullptr ? *choice.elastic : group_->members[choice.member];
   if (choice.elastic == nullptr) tried_ |= uint64_t{1} << choice.member;
   route_ = Route{.group = group_->group, .epoch = group_->epoch, .target = member.target, .address = member.address};
-  link_ = choice.server->reads[loop_index_];
+  link_ = ChunkClient::Core::LinksTo(*choice.server, now_ns).reads[loop_index_];
   ServerLink::Connection connection = link_->Get(now_ns);
   if (connection.client == nullptr) {
     if (connection_wait_ms_ == 0 || connection.wait_ms < connection_wait_ms_) connection_wait_ms_ = connection.wait_ms;
@@ -266,6 +272,7 @@ void ReadOperation::Send(Call& call) {
   const bool on_loop = loop()->InLoopThread();
   const bool watch = has_copies() || call.elastic;
   if (watch && on_loop) Watch();
+  if (!has_copies()) core_->WatchServers();  // nobody else can be asked while it is silent
   // From here on the answer may come at any time, on the loop's thread, and end the operation.
   const std::shared_ptr<rpc::FrameClient> client = call.client;
   client->Call(rpc::Method::kReadChunk, *request, options,
@@ -300,7 +307,9 @@ void ReadOperation::CheckSlow(int64_t now_ns) {
   if (age_ns < core_->hedges.delay_ns() || (active == calls_.size() && !silent)) return;
   if (silent) {
     for (const Call& call : calls_) {
-      if (call.active) call.server->health.NoteBad(now_ns);
+      if (!call.active) continue;
+      call.server->health.NoteBad(now_ns);
+      core_->DoubtServer(call.server);
     }
     core_->WantNewerMap();
   }
@@ -310,7 +319,7 @@ void ReadOperation::CheckSlow(int64_t now_ns) {
   // From a server that answers nobody a request goes to one that answers: that is no more work for anybody. Otherwise
   // it is work done twice, which is bounded.
   const bool moves =
-      silent && !next.avoided && next.server->reads[loop_index_]->AnswersWithin(now_ns, core_->hedges.delay_max_ns());
+      silent && !next.avoided && next.server->direct.reads[loop_index_]->AnswersWithin(now_ns, core_->hedges.delay_max_ns());
   if (!moves && !core_->hedges.TakeToken()) return;
   if (active == calls_.size()) Withdraw(calls_[0].sent_ns < calls_[1].sent_ns ? calls_[0] : calls_[1]);
   core_->counters.second_reads.fetch_add(1, std::memory_order_relaxed);
@@ -327,6 +336,10 @@ void ReadOperation::OnReply(size_t index, uint32_t number, const rpc::Reply& rep
   link_ = call.link;
   const std::shared_ptr<rpc::FrameClient> client = std::move(call.client);
   if (reply.status.code() == StatusCode::kTimeout) call.link->NoteTimeout(client, call.sent_ns);
+  if (call.link == call.server->direct.reads[loop_index_]) {
+    if (reply.status.ok()) core_->NoteDirectAnswer(*call.server);
+    if (!client->usable()) core_->DoubtServer(call.server);
+  }
   if (core_->closed()) {
     if (ActiveCalls() == 0) FailClosed();
     return;

@@ -70,6 +70,8 @@ class ReadOperation final : public ChunkOperation, public SlowRead {
   bool BeginRound();
   Choice Choose(int64_t now_ns);
   Choice ChooseElastic(int64_t now_ns);
+  // Directly; else another one is asked first.
+  bool IsReached(const ChunkServer& server) const;
   // True: the request is under way (or already answered: nothing of this object may be touched any more).
   bool Ask(const Choice& choice, int64_t now_ns);
   bool AskNext();

@@ -14,6 +14,7 @@ ServerLink::Connection ServerLink::Get(int64_t now_ns) {
   client_ = make_client_();
   not_before_ns_ = now_ns + backoff_ms_ * 1'000'000;
   backoff_ms_ = std::min(backoff_ms_ * 2, kBackoffMaxMs);
+  if (client_ == nullptr) return {nullptr, (not_before_ns_ - now_ns) / 1'000'000 + 1};
   return {client_, 0};
 }
 
@@ -56,6 +57,11 @@ int64_t ServerLink::SilentNs(int64_t now_ns) const {
 bool ServerLink::AnswersWithin(int64_t now_ns, int64_t limit_ns) const {
   MutexLock lock(mutex_);
   return calls_under_way_ == 0 || now_ns - last_answer_ns_ < limit_ns;
+}
+
+std::string ServerLink::peer_address() const {
+  MutexLock lock(mutex_);
+  return client_ == nullptr ? std::string() : client_->address();
 }
 
 void ServerLink::BreakIfWaitingSince(int64_t since_ns) {

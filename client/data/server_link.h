@@ -17,6 +17,7 @@ namespace tarn::client {
 
 class ServerLink {
  public:
+  // Null: there is no way just now.
   using MakeClient = std::function<std::shared_ptr<rpc::FrameClient>()>;
 
   ServerLink(MakeClient make_client, int64_t now_ns) : make_client_(std::move(make_client)), last_answer_ns_(now_ns) {}
@@ -41,6 +42,8 @@ class ServerLink {
   int64_t SilentNs(int64_t now_ns) const;
   // It has answered within this time, or nothing was asked of it.
   bool AnswersWithin(int64_t now_ns, int64_t limit_ns) const;
+  // Of the server at the other end of the connection; empty: there is none.
+  std::string peer_address() const;
   // Ends the connection, so that its calls can go elsewhere, if calls that were waiting at `since_ns` already still
   // are.
   void BreakIfWaitingSince(int64_t since_ns);

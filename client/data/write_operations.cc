@@ -31,9 +31,23 @@ uint64_t NumberedOperation::Sequence() {
   return sequence_;
 }
 
+// After a failure the caller may write something else in the place. What was given up must not come later.
 void NumberedOperation::Finish(const Status& status) {
-  if (sequence_ != 0) core_->EndSequence(numbered_in_, sequence_);
   OnFinished();
+  if (sequence_ == 0) return Tell(status);
+  if (status.ok() || !may_be_under_way()) {
+    core_->EndSequence(numbered_in_, sequence_);
+    return Tell(status);
+  }
+  core_->OperationBegins();  // for as long as the caller waits
+  core_->EndUncertainSequence(numbered_in_, sequence_,
+                              [self = std::static_pointer_cast<NumberedOperation>(shared_from_this()), status] {
+                                self->Tell(status);
+                                self->core_->OperationOver();
+                              });
+}
+
+void NumberedOperation::Tell(const Status& status) {
   auto done = std::exchange(done_, nullptr);
   if (status.ok()) {
     done(ack_);

@@ -29,6 +29,8 @@ class NumberedOperation : public UnaryOperation {
   GroupId numbered_in_;
 
  private:
+  void Tell(const Status& status);
+
   Callback<WriteAck> done_;
   uint64_t sequence_ = 0;  // 0: none yet
 };

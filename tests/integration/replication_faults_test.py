@@ -103,8 +103,9 @@ class CutCluster:
 
     CLIENT = 4
 
-    def __init__(self):
+    def __init__(self, replicas=2):
         self.top = tempfile.mkdtemp(prefix="tarn-test-")
+        self.replicas = replicas
         self.mount_point = os.path.join(self.top, "mnt")
         os.mkdir(self.mount_point)
         self.network = Network(4)
@@ -122,7 +123,7 @@ class CutCluster:
                 self.spawn(self.inside(i, [f"{BIN}/tarn-chunkserver", "--dir", f"{self.top}/chunk-{i}", "--listen", f"{self.network.address(i)}:7410",
                                            "--node", f"n{i}", "--meta", self.meta, "--log-file", f"{self.top}/chunk-{i}.log"]))
             wait_for(lambda: len([row for row in self.status().get("chunkservers", []) if row["state"] == "online"]) == 3, 60, "all chunk servers")
-            self.tarn("volume", "create", "default", "--replicas", "2")
+            self.tarn("volume", "create", "default", "--replicas", str(self.replicas))
             self.mount()
         except BaseException:
             self.__exit__()
@@ -161,7 +162,11 @@ class CutCluster:
         return __import__("json").loads(done.stdout) if done.stdout else {}
 
     def mount(self):
-        run(self.inside(self.CLIENT, [f"{BIN}/tarn", "mount", f"default@{self.meta}", self.mount_point]))
+        run(self.inside(self.CLIENT, [f"{BIN}/tarn", "mount", f"default@{self.meta}", self.mount_point, "--log-file", f"{self.top}/mount.log"]))
+
+    def mount_log(self):
+        with open(f"{self.top}/mount.log", encoding="utf-8", errors="replace") as log:
+            return log.read()
 
     def remount(self):
         run(self.inside(self.CLIENT, [f"{BIN}/tarn", "umount", self.mount_point]))
@@ -273,11 +278,14 @@ class ReplicationFaultsTest(unittest.TestCase):
             with open(path, "rb") as file:
                 self.assertEqual(data, file.read(), path)
 
-    def test_machines_are_cut_off_from_each_other(self):
-        """First the client from each replica, then replicas from each other: pauses only, and short ones where something can be done."""
+    def need_namespaces(self):
         if shutil.which("ip") is None or run(["ip", "netns", "add", f"probe{os.getpid()}"], check=False).returncode != 0:
             self.skipTest("needs network namespaces (ip netns)")
         run(["ip", "netns", "del", f"probe{os.getpid()}"])
+
+    def test_machines_are_cut_off_from_each_other(self):
+        """First the client from each replica, then replicas from each other: pauses only, and short ones where something can be done."""
+        self.need_namespaces()
         with CutCluster() as cluster, Load(cluster) as load:
             load.progress()
             for server in (1, 2, 3):
@@ -291,6 +299,7 @@ class ReplicationFaultsTest(unittest.TestCase):
                 load.readers.progress()
                 print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s", flush=True)
                 self.assertLess(load.readers.longest_s, 3.0)
+                self.assertEqual([], load.writers.errors)
             cluster.mend(CutCluster.CLIENT, 3)
             mended_at = time.monotonic()
             load.progress()
@@ -309,6 +318,34 @@ class ReplicationFaultsTest(unittest.TestCase):
                 cluster.wait_for_health()
             load.__exit__()
             load.verify(self)
+
+    def test_the_client_alone_is_cut_off_from_each_server(self):
+        """Everybody else reaches the server, so nobody takes its place, and it may have the only copy: requests go through another server. The
+        cut lasts for longer than requests are tried again (30 s)."""
+        self.need_namespaces()
+        cut_s = float(os.environ.get("TARN_CUT_S", "40"))
+        for replicas in (1, 2):
+            with CutCluster(replicas) as cluster, Load(cluster) as load:
+                load.progress()
+                for server in (1, 2, 3):
+                    load.readers.longest_s = load.writers.longest_s = 0.0
+                    reads, syncs = load.readers.reads, load.writers.syncs
+                    cluster.cut(CutCluster.CLIENT, server)
+                    over_at = time.monotonic() + cut_s
+                    wait_for(lambda: time.monotonic() >= over_at or load.readers.errors or load.writers.errors, cut_s + 60, "the cut has lasted")
+                    load.progress()
+                    print(f"{replicas} copies, the client is cut off from server {server} for {cut_s:.0f} s: {load.readers.reads - reads} files read, "
+                          f"longest {load.readers.longest_s:.2f} s; {load.writers.syncs - syncs} fsyncs, longest {load.writers.longest_s:.2f} s", flush=True)
+                    self.assertEqual([], load.readers.errors + load.writers.errors)
+                    self.assertLess(load.readers.longest_s, 10.0)
+                    self.assertLess(load.writers.longest_s, 10.0)
+                    self.assertIn(f"requests go through another one server={cluster.network.address(server)}:", cluster.mount_log())
+                    cluster.mend(CutCluster.CLIENT, server)
+                    again = f"is reached directly again server={cluster.network.address(server)}:"
+                    wait_for(lambda: again in cluster.mount_log(), 30, "requests go directly again")
+                    load.progress()
+                load.__exit__()
+                load.verify(self)
 
     def test_a_slow_replica(self):
         """One of three servers takes a hundred times as long for each answer. Readers go elsewhere; what is written stays right."""

@@ -13,6 +13,7 @@
 #include "client/data/data_plane.h"
 #include "client/data/testing/fake_chunk_server.h"
 #include "client/data/testing/fake_metadata.h"
+#include "client/data/testing/network_cut.h"
 #include "common/rpc/event_loop.h"
 
 namespace tarn::client {
@@ -40,6 +41,7 @@ struct FakeClusterOptions {
                     .chunk_size_bytes = 256 << 10};
   uint32_t server_loop_threads = 1;
   bool forgets_at_restart = true;
+  bool can_be_cut = false;  // from the client, each for itself; servers pass requests on to each other then
 };
 
 // Group i + 1 lies on server i, its primary, and on the `replicas` - 1 servers after it. Server i is on node "node-i".
@@ -57,6 +59,10 @@ class FakeCluster {
                                                                      .forgets_at_restart = options.forgets_at_restart,
                                                                      .loop_threads = options.server_loop_threads}));
     }
+    for (const auto& server : servers) {
+      if (options.can_be_cut) ways.push_back(std::make_unique<NetworkCut>(server->address()));
+    }
+    if (options.can_be_cut) SetRelays(/*know_how=*/true);
     for (size_t i = 0; i < options.servers; ++i) groups_.push_back(FakeGroup{.epoch = 1, .members = HomeOf(i)});
     metadata = std::make_unique<FakeMetadata>(loops[0].get(), options.layout);
     metadata->SetMap(MakeMap());
@@ -75,7 +81,8 @@ class FakeCluster {
     for (size_t i = 0; i < servers.size(); ++i) {
       auto* target = map.add_targets();
       target->set_id(servers[i]->target().value());
-      target->set_address(servers[i]->address());
+      target->set_address(ways.empty() ? servers[i]->address() : ways[i]->address());
+      target->set_incarnation(servers[i]->incarnation().value());
       target->set_node("node-" + std::to_string(i));
       auto* group = map.add_groups();
       group->set_id(GroupAt(i).value());
@@ -115,6 +122,17 @@ class FakeCluster {
       members.push_back(&server);
       ChangeMembers(i, members);
     }
+  }
+
+  void SetRelays(bool know_how) {
+    std::vector<FakeChunkServer*> all;
+    for (const auto& server : servers) all.push_back(server.get());
+    for (const auto& server : servers) server->SetRelaysTo(know_how ? all : std::vector<FakeChunkServer*>());
+  }
+  // What clients are told of servers and groups has changed otherwise.
+  void PublishMap() {
+    ++map_version_;
+    metadata->SetNewerMap(MakeMap());
   }
 
   std::vector<rpc::EventLoop*> LoopPointers() const {
@@ -169,6 +187,7 @@ class FakeCluster {
   const FileLayout layout;
   std::vector<std::unique_ptr<rpc::EventLoop>> loops;
   std::vector<std::unique_ptr<FakeChunkServer>> servers;
+  std::vector<std::unique_ptr<NetworkCut>> ways;  // from the client to the servers, if they can be cut
   std::unique_ptr<FakeMetadata> metadata;
 
  private:

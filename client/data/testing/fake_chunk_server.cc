@@ -37,6 +37,35 @@ void Describe(const Message& message, FakeRequest* request) {
   request->target = TargetId(message.chunk().target());
 }
 
+// Wraps what the server says.
+class RelayedResponder final : public rpc::Responder {
+ public:
+  explicit RelayedResponder(std::unique_ptr<rpc::Responder> responder) : responder_(std::move(responder)) {}
+  void Reply(const google::protobuf::MessageLite& message) override {
+    responder_->Reply(Wrap(StatusCode::kOk, message));
+  }
+  void Reply(const google::protobuf::MessageLite& message, Buffer payload) override {
+    responder_->Reply(Wrap(StatusCode::kOk, message), std::move(payload));
+  }
+  void ReplyFile(const google::protobuf::MessageLite&, std::vector<rpc::FilePayload>) override {
+    CHECK(false, "the fake has no files");
+  }
+  void Fail(const Status& status) override { Fail(status, proto::ErrorDetail()); }
+  void Fail(const Status& status, proto::ErrorDetail detail) override {
+    detail.set_message(status.message());
+    responder_->Reply(Wrap(status.code(), detail));
+  }
+
+ private:
+  static proto::RelayReply Wrap(StatusCode code, const google::protobuf::MessageLite& message) {
+    proto::RelayReply reply;
+    reply.set_status(static_cast<uint32_t>(code));
+    reply.set_message(message.SerializeAsString());
+    return reply;
+  }
+  const std::unique_ptr<rpc::Responder> responder_;
+};
+
 FakeRequest Parse(rpc::Method method, const std::string& bytes, size_t payload_bytes) {
   FakeRequest request{.method = method, .target = {}, .data = {}};
   if (method == rpc::Method::kReadChunk) {
@@ -125,6 +154,16 @@ void FakeChunkServer::SetLaterWrites(std::function<std::vector<ByteRange>(const 
   later_writes_ = std::move(later);
 }
 
+void FakeChunkServer::SetRelaysTo(std::vector<FakeChunkServer*> others) {
+  MutexLock lock(mutex_);
+  relays_to_ = std::move(others);
+}
+
+Incarnation FakeChunkServer::incarnation() const {
+  MutexLock lock(mutex_);
+  return Incarnation(incarnation_);
+}
+
 void FakeChunkServer::SetScript(FakeScript script) {
   MutexLock lock(mutex_);
   script_ = std::move(script);
@@ -183,8 +222,38 @@ std::vector<uint8_t> FakeChunkServer::ChunkBytes(ChunkId chunk, bool after_resta
 // ---- Requests ----
 
 void FakeChunkServer::OnRequest(rpc::Request request, std::unique_ptr<rpc::Responder> responder) {
-  Held held{request.method, std::string(reinterpret_cast<const char*>(request.message.data()), request.message.size()),
-            std::move(request.payload), std::move(responder)};
+  if (request.method == rpc::Method::kRelay) {
+    const Status relayed = Relay(request, request.payload, responder);
+    if (!relayed.ok()) responder->Fail(relayed);
+    return;
+  }
+  Take({request.method, std::string(reinterpret_cast<const char*>(request.message.data()), request.message.size()),
+        std::move(request.payload), std::move(responder)},
+       /*relayed=*/false);
+}
+
+Status FakeChunkServer::Relay(const rpc::Request& request, Buffer& payload, std::unique_ptr<rpc::Responder>& responder) {
+  proto::RelayRequest message;
+  RETURN_IF_ERROR(rpc::ParseRequest(request, &message));
+  FakeChunkServer* to = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (relays_to_.empty()) return Status(StatusCode::kNotSupported, "an older server");
+    for (FakeChunkServer* other : relays_to_) {
+      if (other->target().value() == message.target()) to = other;
+    }
+    ++counts_.passed_on;
+  }
+  if (to == nullptr || to == this || !to->running_) return Status(StatusCode::kUnavailable, "no such server is reached");
+  if (to->incarnation().value() != message.incarnation())
+    return Status(StatusCode::kUnavailable, "meant for another process");
+  to->Take({static_cast<rpc::Method>(message.method()), message.message(), std::move(payload),
+            std::make_unique<RelayedResponder>(std::move(responder))},
+           /*relayed=*/true);
+  return Status::Ok();
+}
+
+void FakeChunkServer::Take(Held held, bool relayed) {
   FakeAction action = FakeAction::kServe;
   {
     MutexLock lock(mutex_);
@@ -192,8 +261,10 @@ void FakeChunkServer::OnRequest(rpc::Request request, std::unique_ptr<rpc::Respo
     counts_.writes += held.method == rpc::Method::kWriteChunk;
     counts_.commits += held.method == rpc::Method::kCommitTarget;
     counts_.truncates += held.method == rpc::Method::kTruncateChunk;
+    counts_.relayed += relayed;
     changed_.NotifyAll();
-    const FakeRequest parsed = Parse(held.method, held.message, held.payload.size());
+    FakeRequest parsed = Parse(held.method, held.message, held.payload.size());
+    parsed.relayed = relayed;
     counts_.source_checks += parsed.verify_at_source;
     if (script_) action = script_(parsed);
     if (action == FakeAction::kHold) {

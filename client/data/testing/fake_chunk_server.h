@@ -56,6 +56,7 @@ struct FakeRequest {
   uint64_t length = 0;
   uint64_t sequence = 0;
   bool durable = false;
+  bool relayed = false;            // came through another server
   bool primary_is_silent = false;  // of a read
   bool verify_at_source = false;
   bool sent_again = false;            // a write that was acknowledged before,
@@ -87,6 +88,8 @@ class FakeChunkServer {
     uint64_t commits = 0;
     uint64_t truncates = 0;
     uint64_t bytes_written = 0;
+    uint64_t relayed = 0;    // of all that came in, through other servers
+    uint64_t passed_on = 0;  // to other servers
   };
 
   explicit FakeChunkServer(const Options& options);
@@ -102,6 +105,10 @@ class FakeChunkServer {
   void SetGroup(GroupId id, const FakeGroup& group, uint64_t map_version);
   // This primary gives `follower` all it has of the group, stable, and every write from now on.
   void BringUpToDate(GroupId id, FakeChunkServer& follower);
+  // Passes requests on to these, as long as they run. Without any it is a server that does not know how.
+  void SetRelaysTo(std::vector<FakeChunkServer*> others);
+  // Changes with every start.
+  Incarnation incarnation() const;
   // Asked, on the server's thread, for every request. Null: everything is served.
   void SetScript(FakeScript script);
   // Asked for every write that says it was acknowledged before: where later bytes lie. Null: nowhere.
@@ -148,6 +155,9 @@ class FakeChunkServer {
 
   void Listen();
   void OnRequest(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
+  // Serves what is wrapped, or passes it on; an error: neither. The responder is taken only if it is ok.
+  Status Relay(const rpc::Request& request, Buffer& payload, std::unique_ptr<rpc::Responder>& responder);
+  void Take(Held request, bool relayed);
   void Serve(Held request, FakeAction action);
   Status Read(Held& request, FakeAction action);
   Status Write(Held& request, FakeAction action);
@@ -186,6 +196,7 @@ class FakeChunkServer {
   std::atomic<bool> running_{false};
   uint64_t incarnation_ GUARDED_BY(mutex_) = 1000;
   uint64_t map_version_ GUARDED_BY(mutex_) = 1;
+  std::vector<FakeChunkServer*> relays_to_ GUARDED_BY(mutex_);
   FakeScript script_ GUARDED_BY(mutex_);
   std::function<std::vector<ByteRange>(const FakeRequest&)> later_writes_ GUARDED_BY(mutex_);
   Counts counts_ GUARDED_BY(mutex_);
