@@ -23,11 +23,10 @@ struct HeadValue {
   uint64_t truncate_generation;
   uint64_t tail_sum;
   uint32_t unit_end;
-  uint32_t group;  // 0 in values of version 1
-  uint64_t epoch;  // not in values of version 1
+  uint32_t group;
+  uint64_t epoch;
 };
 static_assert(sizeof(HeadValue) == 56);
-constexpr size_t kHeadBytesOfVersion1 = offsetof(HeadValue, epoch);
 
 constexpr uint8_t kScrubVersion = 1;
 struct ScrubBytes {
@@ -111,15 +110,10 @@ uint64_t LoadBigEndian(std::string_view bytes) {
   return value;
 }
 
-bool IsKnownIndexVersion(uint8_t version) { return version == 1 || version == kIndexVersion; }
-
 // Takes the head of a chunk off the front of `bytes`.
-bool TakeHead(uint8_t version, std::string_view* bytes, ChunkHead* head) {
-  const size_t length = version == 1 ? kHeadBytesOfVersion1 : sizeof(HeadValue);
-  if (bytes->size() < length) return false;
-  HeadValue stored{};
-  std::memcpy(&stored, bytes->data(), length);
-  bytes->remove_prefix(length);
+bool TakeHead(std::string_view* bytes, ChunkHead* head) {
+  HeadValue stored;
+  if (!TakeStruct(bytes, &stored)) return false;
   *head = ChunkHead{.bytes = stored.bytes,
                     .version = stored.version,
                     .record_number = stored.record_number,
@@ -328,12 +322,12 @@ std::string EncodeUnit(uint32_t unit, const UnitValue& value, const ChunkHead* h
 
 Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, ChunkHead* head) {
   UnitValueHeader header;
-  if (!TakeStruct(&bytes, &header) || !IsKnownIndexVersion(header.version) || (header.has_head != 0) != (unit == 0)) {
+  if (!TakeStruct(&bytes, &header) || header.version != kIndexVersion || (header.has_head != 0) != (unit == 0)) {
     return BadIndexValue("a unit of a chunk");
   }
   if (header.has_head != 0) {
     ChunkHead stored;
-    if (!TakeHead(header.version, &bytes, &stored)) return BadIndexValue("the head of a chunk");
+    if (!TakeHead(&bytes, &stored)) return BadIndexValue("the head of a chunk");
     if (head != nullptr) *head = stored;
   }
   value->extents.clear();
@@ -359,8 +353,8 @@ Status DecodeUnit(std::string_view bytes, uint32_t unit, UnitValue* value, Chunk
 Result<ChunkHead> DecodeHead(std::string_view bytes) {
   UnitValueHeader header;
   ChunkHead head;
-  const bool is_head = TakeStruct(&bytes, &header) && IsKnownIndexVersion(header.version) && header.has_head != 0 &&
-                       TakeHead(header.version, &bytes, &head);
+  const bool is_head = TakeStruct(&bytes, &header) && header.version == kIndexVersion && header.has_head != 0 &&
+                       TakeHead(&bytes, &head);
   if (!is_head) return BadIndexValue("the head of a chunk");
   return head;
 }
@@ -447,7 +441,7 @@ std::string EncodeCheckpoint(const CheckpointValue& value) {
 Result<CheckpointValue> DecodeCheckpoint(std::string_view bytes) {
   CheckpointBytes stored;
   if (!TakeStruct(&bytes, &stored) || !bytes.empty()) return BadIndexValue("the checkpoint");
-  if (!IsKnownIndexVersion(stored.version)) {
+  if (stored.version != kIndexVersion) {
     return Status(StatusCode::kNotSupported, "index format version " + std::to_string(stored.version) + ", this program reads " +
                                                  std::to_string(kIndexVersion));
   }

@@ -99,7 +99,7 @@ struct RecordHeader {
   uint64_t cut_bytes = 0;  // kTruncate: the chunk's length after it
   uint64_t tail_sum = 0;   // sum of the last, partly filled block as far as it is filled; 0 if there is none
   uint32_t entry_count = 0;  // 8-byte entries behind the header: sums of the data's blocks, each padded with zeros; kDeleteData: data ids
-  uint32_t group = 0;        // of the chunk; 0: not known
+  uint32_t group = 0;        // of the chunk; 0: kDeleteData and others that are of no chunk
   uint64_t epoch = 0;        // in which the change was ordered; with chunk_version the chunk's stamp. 0: no epoch's
   uint64_t reserved_word = 0;
   uint64_t header_sum = 0;  // XXH3-64 of the header (this field 0) and its entries
@@ -206,7 +206,7 @@ struct SegmentValue {
   uint32_t scan_from_block = 1;  // records with a sequence above the checkpoint's lie from here on
 };
 
-// Values of version 1 have heads without group and epoch. They are still read.
+// Others are refused. Version 1, of no release, did not say to which group a chunk belongs.
 inline constexpr uint8_t kIndexVersion = 2;
 
 std::string UnitKey(ChunkId chunk, uint32_t unit);
