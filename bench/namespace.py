@@ -2,7 +2,7 @@
 """Memory and disk of a metadata server per million inodes, and the listing of a huge directory; see --help.
 
 Starts a cluster of its own, fills it through the bulk path with files that have no bytes, and prints one JSON object per
-step; before and after that the rates of eight sessions. The server runs under --memory-limit: `rss_peak_bytes` (VmHWM) is to stay below it.
+step; before and after that the rates of eight sessions; at the end it removes the huge directory. The server runs under --memory-limit: `rss_peak_bytes` (VmHWM) is to stay below it.
 """
 
 import argparse
@@ -105,6 +105,18 @@ def rates(options, address, name):
     return {"phase": f"rates, {name}", **{phase["phase"]: phase["operations_per_second"] for phase in phases}}
 
 
+def remove_huge(options, address):
+    """The request, and how long it takes until all of the directory's inodes are gone from the volume's count."""
+    tarn = [f"{options.bin}/tarn", "--meta", address]
+    inodes = lambda: json.loads(run([*tarn, "volume", "info", "default", "--json"]))["used_inodes"]  # noqa: E731
+    before, start = inodes(), time.monotonic()
+    run([*tarn, "rm", "-r", "default:/huge"])
+    answered = time.monotonic() - start
+    while inodes() > before - options.one_directory:
+        time.sleep(0.1)
+    return {"phase": "rm -r", "files": options.one_directory, "request_seconds": round(answered, 3), "reclaimed_seconds": round(time.monotonic() - start, 1)}
+
+
 def measure(options, top, config):
     process, address, directory = restart_with_limit(options, config)
     try:
@@ -130,6 +142,8 @@ def measure(options, top, config):
             if client.stdout.split():
                 result["client"] = memory_of(int(client.stdout.split()[0]))
             print(json.dumps(result), flush=True)
+        if options.one_directory:
+            print(json.dumps({**remove_huge(options, address), **memory_of(process.pid)}), flush=True)
     finally:
         process.terminate()
         process.wait()

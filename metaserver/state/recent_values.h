@@ -3,6 +3,9 @@
 //
 // A store in front of the real one, for the one thread that writes. It gives exactly what the store would: every value
 // it remembers was written through it. Bounded: a full memory is forgotten as a whole, and what is large is not kept.
+//
+// It also remembers where the keys of a queue begin. A queue is taken from the front, and what was taken lies there as
+// deletions until the store cleans up: a scan from the start would pass over all of them each time.
 #pragma once
 
 #include <functional>
@@ -22,17 +25,21 @@ class RecentValues final : public KvStore {
   // `store` outlives it and is written through it only.
   explicit RecentValues(KvStore* store) : store_(store) {}
 
-  std::unique_ptr<KvView> View() const override { return store_->View(); }
+  // A view is used before the next write.
+  std::unique_ptr<KvView> View() const override;
   Result<std::optional<std::string>> Get(std::string_view key) const override;
   Status Write(const KvBatch& batch) override;
   Status Flush() override { return store_->Flush(); }
   Status Checkpoint(const std::string& directory) override { return store_->Checkpoint(directory); }
 
   // The store was replaced under it.
-  void Forget() { values_.clear(); }
+  void Forget();
 
  private:
+  class QueueView;
+
   static constexpr size_t kValuesMax = 4096;
+  static constexpr size_t kStartsMax = 256;
   static constexpr size_t kValueBytesMax = 1024;
 
   struct Hash {
@@ -40,8 +47,14 @@ class RecentValues final : public KvStore {
     size_t operator()(std::string_view key) const { return std::hash<std::string_view>()(key); }
   };
 
+  void Remember(const KvBatch::Change& change);
+  // Before a key is written: its queue begins there at the latest.
+  void LowerStart(std::string_view key);
+
   KvStore* const store_;
   std::unordered_map<std::string, std::optional<std::string>, Hash, std::equal_to<>> values_;
+  // By the prefix of a queue: no key of it lies before this one; nullopt: there is none.
+  mutable std::unordered_map<std::string, std::optional<std::string>, Hash, std::equal_to<>> starts_;
 };
 
 }  // namespace tarn::meta

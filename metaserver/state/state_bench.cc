@@ -106,6 +106,34 @@ void BM_CreateOfSessions(benchmark::State& state) {
 }
 BENCHMARK(BM_CreateOfSessions)->ArgName("sessions")->Arg(8)->Arg(64);
 
+// A tree of directories of `files` each that has lost its name, removed in the portions that a leader uses.
+void BM_Purge(benchmark::State& state) {
+  constexpr uint32_t kSteps = 256;
+  for (auto unused : state) {
+    state.PauseTiming();
+    RocksState rocks;
+    const uint64_t top = rocks.driver->Mkdir(rocks.driver->root(), "d").attributes().inode();
+    for (int64_t i = 0; i < state.range(0); ++i) {
+      const uint64_t directory = rocks.driver->Mkdir(top, "d" + std::to_string(i)).attributes().inode();
+      CreateMany(rocks.driver.get(), directory, 0, state.range(1), 64);
+    }
+    proto::Mutation remove;
+    remove.mutable_remove_tree()->set_parent(rocks.driver->root());
+    remove.mutable_remove_tree()->set_name("d");
+    CHECK(rocks.driver->Run(remove).status() == 0, "the tree loses its name");
+    state.ResumeTiming();
+    while (rocks.driver->machine().header().purge_directories() > 0) {
+      proto::Mutation purge;
+      purge.mutable_purge()->set_volume(rocks.driver->volume());
+      purge.mutable_purge()->set_steps_max(kSteps);
+      const auto replies = rocks.driver->machine().Apply(rocks.driver->Fill({purge}));
+      CHECK(replies.ok() && replies->back().status() == 0, "purges succeed");
+    }
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0) * (1 + state.range(1)));
+}
+BENCHMARK(BM_Purge)->ArgNames({"directories", "files"})->Iterations(1)->Args({1, 10'000})->Args({1, 100'000})->Args({5'000, 1})->Args({50'000, 1});
+
 // A tree with many files, made once for all read benchmarks of the same size.
 struct Tree {
   explicit Tree(int64_t files) {

@@ -122,6 +122,7 @@ class StateMachineImpl final : public StateMachine {
   mutable Mutex mutex_;
   proto::StateHeader header_ GUARDED_BY(mutex_);
   std::shared_ptr<const proto::ClusterMap> map_ GUARDED_BY(mutex_);
+  mutable std::string last_purge_key_ GUARDED_BY(mutex_);
 };
 
 Status StateMachineImpl::Reload() {
@@ -237,10 +238,23 @@ Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t
 Result<std::optional<VolumeId>> StateMachineImpl::NextVolumeToPurge() const {
   std::optional<VolumeId> volume;
   const std::unique_ptr<KvView> view = store_->View();
-  RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), {}, [&](std::string_view key, std::string_view) {
+  // Goes on where the last call found something: what lies before has been removed since, and would be passed over.
+  std::string found;
+  {
+    MutexLock lock(mutex_);
+    if (header_.purge_directories() != 0) found = last_purge_key_.empty() ? KindPrefix(KeyKind::kPurge) : last_purge_key_;
+  }
+  const auto visit = [&](std::string_view key, std::string_view) {
     volume = VolumeOfPurgeKey(key);
+    found = key;
     return false;
-  }));
+  };
+  if (!found.empty()) {
+    RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), std::string(found), visit));
+    if (!volume) RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), {}, visit));
+    MutexLock lock(mutex_);
+    last_purge_key_ = volume ? found : std::string();
+  }
   if (volume) return volume;
   // A deleted one of which only the record is left.
   RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kVolume), {}, [&](std::string_view, std::string_view value) {
