@@ -6,6 +6,7 @@ No application may read a wrong byte. What else it may see is said by each test.
 
 import errno
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -110,8 +111,10 @@ class CutCluster:
         os.mkdir(self.mount_point)
         self.network = Network(4)
         self.processes = []
+        self.chunkservers = {}
+        self.restarted = []
         self.meta = f"{self.network.prefix}.254:7400"
-        # Cuts and mends at once. A child that is made while files of the mount are open closes its copies of them first, and so may wait
+        # Cuts, mends and starts at once. A child that is made while files of the mount are open closes its copies of them first, and so may wait
         # for the very server that is to be reached again.
         self.shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -120,8 +123,7 @@ class CutCluster:
             self.network.up()
             self.spawn([f"{BIN}/tarn-metaserver", "--dir", f"{self.top}/meta", "--listen", self.meta, "--log-file", f"{self.top}/meta.log"])
             for i in (1, 2, 3):
-                self.spawn(self.inside(i, [f"{BIN}/tarn-chunkserver", "--dir", f"{self.top}/chunk-{i}", "--listen", f"{self.network.address(i)}:7410",
-                                           "--node", f"n{i}", "--meta", self.meta, "--log-file", f"{self.top}/chunk-{i}.log"]))
+                self.chunkservers[i] = self.spawn(self.chunkserver(i))
             wait_for(lambda: len([row for row in self.status().get("chunkservers", []) if row["state"] == "online"]) == 3, 60, "all chunk servers")
             self.tarn("volume", "create", "default", "--replicas", str(self.replicas))
             self.mount()
@@ -135,6 +137,8 @@ class CutCluster:
         run(["umount", "-l", self.mount_point], check=False)
         for process in self.processes:
             process.send_signal(signal.SIGKILL)
+        for pid in self.restarted:
+            os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.wait()
         self.shell.stdin.close()
@@ -149,6 +153,20 @@ class CutCluster:
 
     def spawn(self, command):
         self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return self.processes[-1]
+
+    def chunkserver(self, i):
+        return self.inside(i, [f"{BIN}/tarn-chunkserver", "--dir", f"{self.top}/chunk-{i}", "--listen", f"{self.network.address(i)}:7410",
+                               "--node", f"n{i}", "--meta", self.meta, "--log-file", f"{self.top}/chunk-{i}.log"])
+
+    def restart_chunkserver(self, i):
+        """Shut down in order, and started again; once for each."""
+        process = self.chunkservers.pop(i)
+        process.terminate()
+        process.wait(60)
+        self.shell.stdin.write(f"{shlex.join(self.chunkserver(i))} > /dev/null 2>&1 & echo $!\n")
+        self.shell.stdin.flush()
+        self.restarted.append(int(self.shell.stdout.readline()))
 
     def tarn(self, *arguments, check=True):
         return run([f"{BIN}/tarn", *arguments, "--meta", self.meta], check=check)
@@ -346,6 +364,28 @@ class ReplicationFaultsTest(unittest.TestCase):
                     load.progress()
                 load.__exit__()
                 load.verify(self)
+
+    def test_a_server_that_the_client_does_not_reach_is_restarted(self):
+        """Another process has the only copies then, in the same epoch: it takes nothing that was meant for the one before."""
+        self.need_namespaces()
+        with CutCluster(replicas=1) as cluster, Load(cluster) as load:
+            load.progress()
+            for server in (1, 2, 3):
+                load.readers.longest_s = load.writers.longest_s = 0.0
+                cluster.cut(CutCluster.CLIENT, server)
+                load.progress()
+                cluster.restart_chunkserver(server)
+                load.progress()
+                load.progress()
+                print(f"server {server} is restarted while the client is cut off from it: longest read {load.readers.longest_s:.2f} s, "
+                      f"longest fsync {load.writers.longest_s:.2f} s", flush=True)
+                self.assertEqual([], load.readers.errors + load.writers.errors)
+                self.assertLess(load.readers.longest_s, 15.0)
+                self.assertLess(load.writers.longest_s, 15.0)
+                cluster.mend(CutCluster.CLIENT, server)
+            load.progress()
+            load.__exit__()
+            load.verify(self)
 
     def test_a_slow_replica(self):
         """One of three servers takes a hundred times as long for each answer. Readers go elsewhere; what is written stays right."""
