@@ -1,5 +1,6 @@
 #include "metaserver/service/state_applier.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,9 @@ Status StateApplier::Apply(std::string_view bytes, uint64_t number) {
     return Status(StatusCode::kCorruption, name + ": the state counts " + std::to_string(state_->applied_entries()) +
                                                " entries: log and state do not belong together");
   }
+  // Where the members are must be known before anything can be committed: a crash of all of them must not take it back.
+  const auto moves_members = [](const proto::LogCommand& command) { return command.mutation().has_set_metaservers(); };
+  if (std::ranges::any_of(entry_.commands(), moves_members)) RETURN_IF_ERROR(store_->Flush());
   replies_ = std::move(*replies);
   listener_.applied(entry_, replies_, changes_);
   return Status::Ok();
