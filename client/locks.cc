@@ -149,7 +149,8 @@ void Locks::OnGranted(const RequestPtr& request, SessionId session) {
     }
     unwanted = request->answered;
   }
-  if (unwanted) SendUnlock(request->key, request->lock, [](const Status&) {});
+  // What the owner does not know to have it would never give back.
+  if (unwanted || lost) SendUnlock(request->key, request->lock, /*lets_go=*/false, [](const Status&) {});
   Finish(request, lost ? LockLost() : Status::Ok());
 }
 
@@ -364,10 +365,10 @@ void Locks::Unlock(const std::shared_ptr<FileHandle>& handle, const FileLock& ra
       return done(answer);
     }
   }
-  SendUnlock(key, range, std::move(done));
+  SendUnlock(key, range, IsWhole(range), std::move(done));
 }
 
-void Locks::SendUnlock(const Key& key, const FileLock& range, StatusCallback done) {
+void Locks::SendUnlock(const Key& key, const FileLock& range, bool lets_go, StatusCallback done) {
   uint64_t changes = 0;
   bool counted = false;
   {
@@ -381,7 +382,7 @@ void Locks::SendUnlock(const Key& key, const FileLock& range, StatusCallback don
   }
   proto::Mutation mutation = MutationFor(key.inode, range);
   mutation.mutable_lock()->set_unlock(true);
-  metadata_->Mutate(std::move(mutation), [self = shared_from_this(), key, changes, counted, done = std::move(done)](
+  metadata_->Mutate(std::move(mutation), [self = shared_from_this(), key, changes, counted, lets_go, done = std::move(done)](
                                              const Result<proto::MutationReply>& reply) {
     Status status = reply.status();
     {
@@ -394,7 +395,9 @@ void Locks::SendUnlock(const Key& key, const FileLock& range, StatusCallback don
             !owner.session.valid() || (reply.ok() && SessionId(reply->lock().session()) == owner.session);
         if (reply.ok() && !same_session) status = LockLost();
         const bool is_done = reply.ok() && reply->lock().owner_is_done() && same_session;
-        if (is_done && owner.changes == changes && owner.pending == 0) self->Erase(found);
+        // Its locks went with their session while it gave them all back: it hears of that now, and not again.
+        const bool is_over = lets_go && self->IsLost(owner);
+        if ((is_done || is_over) && owner.changes == changes && owner.pending == 0) self->Erase(found);
       }
     }
     done(status);
@@ -436,7 +439,7 @@ void Locks::SendRelease(const Key& key, StatusCallback done) {
   FileLock whole;
   whole.space = key.space;
   whole.owner = key.owner;
-  SendUnlock(key, whole, [self = shared_from_this(), key, done = std::move(done)](const Status& status) {
+  SendUnlock(key, whole, /*lets_go=*/true, [self = shared_from_this(), key, done = std::move(done)](const Status& status) {
     // close(2) is not the place to complain of it; and it ends with the session at the latest.
     done(Status::Ok());
     if (status.ok() || status.code() == StatusCode::kIoError || status.code() == StatusCode::kCancelled) return;

@@ -99,7 +99,8 @@ class Locks : public std::enable_shared_from_this<Locks> {
   void Finish(const RequestPtr& request, const Status& status);
   void SendCancel(const RequestPtr& request);
   void OnCancelled(const RequestPtr& request, const Result<proto::MutationReply>& reply);
-  void SendUnlock(const Key& key, const FileLock& range, StatusCallback done);
+  // `lets_go`: all of its owner's, who wants to hear of none of them any more.
+  void SendUnlock(const Key& key, const FileLock& range, bool lets_go, StatusCallback done);
   // Unlocks all of the owner's, again and again until the server has heard of it.
   void SendRelease(const Key& key, StatusCallback done);
   void OnPush(SessionId session, std::span<const uint64_t> waits);
