@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/posix_io.h"
@@ -20,9 +21,9 @@
 #include "common/fault/fault_points.h"
 #include "common/obs/logging.h"
 #include "metaserver/options.h"
-#include "metaserver/service/fault_names.h"
 #include "metaserver/service/memory_budget.h"
 #include "metaserver/service/metadata_server.h"
+#include "metaserver/service/reply_faults.h"
 #include "metaserver/service/restore.h"
 
 namespace {
@@ -97,7 +98,10 @@ tarn::Status Run(const tarn::meta::Options& options) {
   RETURN_IF_ERROR(tarn::meta::ValidateOptions(options));
   RETURN_IF_ERROR(
       tarn::obs::SetUpLogging({.program = "tarn-metaserver", .level = options.log_level, .file = options.log_file}));
-  ASSIGN_OR_RETURN(const auto faults, tarn::fault::FaultPoints::Parse(options.fault, tarn::meta::kFaultNames));
+  const std::vector<std::string> fault_names = tarn::meta::ReplyFaults::Names();
+  std::vector<tarn::fault::FaultPointName> known_faults;
+  for (const std::string& name : fault_names) known_faults.push_back({name});
+  ASSIGN_OR_RETURN(const auto faults, tarn::fault::FaultPoints::Parse(options.fault, known_faults));
 
   if (!options.restore.empty()) return Restore(options);
 
@@ -130,6 +134,7 @@ tarn::Status Run(const tarn::meta::Options& options) {
   server_options.orphan_quarantine_ms = options.orphan_quarantine_ms;
   server_options.software_version = TARN_VERSION;
   server_options.faults = faults.get();
+  server_options.fault_delay_ms = options.fault_delay_ms;
   server_options.on_failure = EndAfterFailure;
   server_options.cancelled = [] {
     // Blocked above, for the sigwait below: a start that takes long looks for itself.

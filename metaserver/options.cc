@@ -65,7 +65,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
       "How often the data ids on chunk servers are compared with the metadata, also some minutes after one registers");
   Add(app, "orphan-quarantine-ms", options.orphan_quarantine_ms,
       "How long data that no file, reservation or deletion knows is kept before it is deleted");
-  Add(app, "fault", options.fault, "Fault points for tests, for example meta.lose_reply=once");
+  Add(app, "fault", options.fault, "Fault points for tests, for example meta.drop_reply/rename=once");
+  Add(app, "fault-delay-ms", options.fault_delay_ms, "How late replies are, for the fault points that delay or repeat them");
   app.add_flag("--allow-faults", options.allow_faults, "Lets --fault be used");
   try {
     app.parse(argc, argv);
@@ -102,6 +103,7 @@ Status ValidateOptions(const Options& options) {
   if (options.replace_delay_ms < 0) return refuse("--replace-delay-ms is negative");
   if (options.reconcile_interval_ms < 100) return refuse("--reconcile-interval-ms is below 100");
   if (options.orphan_quarantine_ms < 0) return refuse("--orphan-quarantine-ms is negative");
+  if (options.fault_delay_ms < 0) return refuse("--fault-delay-ms is negative");
   if (!options.fault.empty() && !options.allow_faults) return refuse("--fault is for tests: it needs --allow-faults");
   return Status::Ok();
 }

@@ -31,6 +31,7 @@ struct Options {
   int64_t reconcile_interval_ms = 86'400'000;
   int64_t orphan_quarantine_ms = 86'400'000;
   std::string fault;
+  int64_t fault_delay_ms = 1'000;
   bool allow_faults = false;
 };
 

@@ -15,6 +15,7 @@
 
 #include "client/blocking.h"
 #include "client/meta/convert.h"
+#include "client/meta/metadata_client.h"
 #include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/rpc/event_loop.h"
@@ -32,6 +33,7 @@ constexpr int64_t kRetryPauseMs = 100;
 constexpr int64_t kAttemptTimeoutMs = 5'000;
 constexpr int64_t kQuestionTimeoutMs = 1'500;  // where there are other servers to ask
 constexpr int kRedirectsMax = 4;
+constexpr uint64_t kVolumeChangeSequence = 2;  // 1 is that of the session's end
 
 std::string Hexadecimal(std::string_view bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -237,7 +239,7 @@ class GrpcAdminClient final : public AdminClient {
     if (quota_bytes) message.set_quota_bytes(*quota_bytes);
     if (quota_inodes) message.set_quota_inodes(*quota_inodes);
     proto::VolumeReply reply;
-    RETURN_IF_ERROR(Change(&proto::AdminService::Stub::ResizeVolume, message, &reply));
+    RETURN_IF_ERROR(ChangeVolume(&proto::AdminService::Stub::ResizeVolume, message, &reply));
     return VolumeFromProto(reply.volume());
   }
   Status Fsck(const FsckOptions& options, const std::function<void(const FsckEvent&)>& on_event) override;
@@ -253,7 +255,7 @@ class GrpcAdminClient final : public AdminClient {
     message.set_name(name);
     message.set_recursive(recursive);
     proto::VolumeReply reply;
-    return Change(&proto::AdminService::Stub::DeleteVolume, message, &reply);
+    return ChangeVolume(&proto::AdminService::Stub::DeleteVolume, message, &reply);
   }
   Result<MetaserverGroup> ListMetaservers() override;
   Status RemoveMetaserver(uint64_t id) override {
@@ -349,18 +351,28 @@ class GrpcAdminClient final : public AdminClient {
   template <typename Request, typename Reply>
   using Method = grpc::Status (proto::AdminService::Stub::*)(grpc::ClientContext*, const Request&, Reply*);
 
-  // A question may be asked again; a change only if the server certainly did not carry it out.
+  // A question may be asked again, and what says how things shall be.
   template <typename Request, typename Reply>
   Status Ask(Method<Request, Reply> method, const Request& request, Reply* reply) {
     return Call(/*repeatable=*/true, [&](Stubs& stubs, grpc::ClientContext* context) {
       return ((*stubs.admin).*method)(context, request, reply);
     });
   }
+  // Under a session of its own a change of volumes may be repeated as well: it is done once.
   template <typename Request, typename Reply>
-  Status Change(Method<Request, Reply> method, const Request& request, Reply* reply) {
-    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
-      return ((*stubs.admin).*method)(context, request, reply);
-    });
+  Status ChangeVolume(Method<Request, Reply> method, Request request, Reply* reply) {
+    MetadataChannelOptions options;
+    options.addresses = metaservers_;
+    options.client_name = "admin:" + std::to_string(getpid());
+    options.retry_deadline_ms = timeout_ms_;
+    if (metaservers_.size() > 1) options.call_timeout_ms = kQuestionTimeoutMs;
+    MetadataClient session(loop_.get(), &clock_, &random_, options);
+    RETURN_IF_ERROR(WaitStatus([&](StatusCallback done) { session.OpenSession(VolumeId(), std::move(done)); }));
+    request.set_session(session.session().value());
+    request.set_sequence(kVolumeChangeSequence);
+    const Status status = Ask(method, request, reply);
+    session.Shutdown(kAttemptTimeoutMs);
+    return status;
   }
   using Attempt = std::function<grpc::Status(Stubs&, grpc::ClientContext*)>;
   Status Call(bool repeatable, const Attempt& attempt);
@@ -534,7 +546,7 @@ Result<VolumeInfo> GrpcAdminClient::CreateVolume(const VolumeRequest& request) {
   volume->set_stripe_width(request.stripe_width.value_or(0));
   volume->set_chunk_size_bytes(request.chunk_size_bytes.value_or(0));
   proto::VolumeReply reply;
-  RETURN_IF_ERROR(Change(&proto::AdminService::Stub::CreateVolume, message, &reply));
+  RETURN_IF_ERROR(ChangeVolume(&proto::AdminService::Stub::CreateVolume, message, &reply));
   return VolumeFromProto(reply.volume());
 }
 

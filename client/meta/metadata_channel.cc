@@ -70,6 +70,7 @@ void MetadataChannel::Send(const OperationPtr& operation) {
       client = CurrentClient(&made);
       ++requests_;
       if (unanswered_++ == 0) silent_since_ns_ = clock_->MonotonicNs();
+      operation->sent_ns = clock_->MonotonicNs();
       begin_watch = BeginWatch();
     }
   }
@@ -237,6 +238,13 @@ std::shared_ptr<rpc::FrameClient> MetadataChannel::PlanRetry(const OperationPtr&
     case StatusCode::kResourceExhausted:
       *delay_ms = BackoffMs(operation->attempts, options_.backoff_max_ms);
       break;
+    case StatusCode::kTimeout:
+      // The server answers others: it is this answer that is late or lost.
+      if (is_current && silent_since_ns_ > operation->sent_ns) {
+        operation->in_doubt = true;
+        break;
+      }
+      [[fallthrough]];
     default:  // the connection, or the server behind it, is of no use
       operation->in_doubt = true;
       if (is_current) {

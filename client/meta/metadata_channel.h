@@ -5,6 +5,8 @@
 // and for mutations because they carry session and sequence number (client/meta/metadata_client.h). Host names are
 // resolved anew by every connection.
 //
+// A time-out alone ends no connection over which other requests were answered meanwhile: only this request is sent again.
+//
 // A server that has died is noticed by its connection. One that is stopped, or behind a cut network, is not: when the
 // present server has been silent for `silence_ms` although requests wait, the others are asked who leads
 // (client/meta/leader_probe.h), again and again, and the first that leads takes over all requests. A leader that is
@@ -80,6 +82,7 @@ class MetadataChannel : public std::enable_shared_from_this<MetadataChannel> {
     Done done;
     int64_t deadline_ns = 0;
     int64_t deadline_ms = 0;  // as asked for, for the error text
+    int64_t sent_ns = 0;      // of the last attempt
     uint32_t attempts = 0;
     uint32_t redirects = 0;
     bool in_doubt = false;

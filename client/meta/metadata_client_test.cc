@@ -216,6 +216,26 @@ TEST_F(MetadataClientTest, AServerThatDoesNotAnswerIsAskedAgainOnANewConnection)
   EXPECT_TRUE(answer.get().ok());
 }
 
+TEST_F(MetadataClientTest, ALateAnswerEndsNoConnectionThatServesOthers) {
+  ScriptedMetadataServer server;
+  Connect({server.address()}, /*deadline_ms=*/20'000, /*call_timeout_ms=*/100);
+  auto late = GetAttributes(42);
+  ReceivedRequest first = server.Next();
+  auto other = GetAttributes(43);
+  AnswerGetAttr(server.Next());
+  EXPECT_TRUE(other.get().ok());
+  ReceivedRequest again = server.Next();
+  EXPECT_EQ(again.As<proto::GetAttrRequest>().inode(), 42u);
+  EXPECT_EQ(again.peer, first.peer);
+  // Both answers come; the first one finds nobody any more.
+  AnswerGetAttr(std::move(first));
+  AnswerGetAttr(std::move(again));
+  EXPECT_EQ(late.get()->inode, InodeId(42));
+  auto next = GetAttributes(44);
+  AnswerGetAttr(server.Next());
+  EXPECT_EQ(next.get()->inode, InodeId(44));
+}
+
 TEST_F(MetadataClientTest, BusyServersAreAskedAgain) {
   ScriptedMetadataServer server;
   ConnectWithSession(server);

@@ -20,6 +20,7 @@ ScriptedMetadataServer::ScriptedMetadataServer(const std::string& listen) {
         ReceivedRequest received;
         received.method = request.method;
         received.message.assign(reinterpret_cast<const char*>(request.message.data()), request.message.size());
+        received.peer = request.peer;
         received.responder = std::move(responder);
         MutexLock lock(mutex_);
         received_.push_back(std::move(received));

@@ -18,6 +18,7 @@ namespace tarn::client::testing {
 struct ReceivedRequest {
   rpc::Method method = rpc::Method::kPing;
   std::string message;
+  std::shared_ptr<rpc::Peer> peer;
   std::unique_ptr<rpc::Responder> responder;
 
   template <typename Message>

@@ -47,6 +47,12 @@ void ConnectionResponder::Fail(const Status& status, proto::ErrorDetail detail) 
   std::exchange(connection_, nullptr)->Answer(std::move(*frame));
 }
 
+std::unique_ptr<Responder> ConnectionResponder::Twin() {
+  CHECK(connection_ != nullptr, "the first answer is still to come");
+  connection_->ExpectTwin();
+  return std::make_unique<ConnectionResponder>(connection_, request_, 0);
+}
+
 void ConnectionResponder::Send(const google::protobuf::MessageLite* message, Buffer payload,
                                std::vector<FilePayload> files) {
   CHECK(connection_ != nullptr, "a request is answered once");

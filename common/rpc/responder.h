@@ -28,6 +28,8 @@ class ConnectionResponder final : public Responder {
   void ReplyFile(const google::protobuf::MessageLite& message, std::vector<FilePayload> parts) override;
   void Fail(const Status& status) override;
   void Fail(const Status& status, proto::ErrorDetail detail) override;
+  // For fault points: a second answer to the same request, which the peer is to ignore. Before the first one.
+  std::unique_ptr<Responder> Twin();
 
  private:
   // A frame that cannot be made (too long) becomes a failure.

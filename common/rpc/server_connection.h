@@ -48,6 +48,8 @@ class ServerConnection final : public Peer, public FrameSink, public std::enable
 
   // Thread-safe. Queues an answer; `frame.charge_bytes` is what its request was charged.
   void Answer(OutgoingFrame frame);
+  // A request that is not yet answered will be once more than it was asked.
+  void ExpectTwin() { unanswered_requests_.fetch_add(1); }
 
  private:
   enum class Phase { kNew, kHello, kOpen, kRefused, kClosed };

@@ -66,7 +66,9 @@ void AdminServiceImpl::FillSpace(const proto::ClusterMap& map, proto::SpaceProgr
 
 grpc::Status AdminServiceImpl::ChangeVolume(proto::Mutation mutation, proto::VolumeReply* reply) {
   if (const tarn::Status status = context_->CheckLease(); !status.ok()) return GrpcAnswer(*context_, status);
-  auto applied = context_->proposer->SubmitAndWait(std::move(mutation));
+  // A session that only waits for this answer is as alive as one that sends frames.
+  if (mutation.session() != 0) context_->sessions->Touch(SessionId(mutation.session()));
+  auto applied = context_->SubmitForAnswer(std::move(mutation));
   if (!applied.ok()) return GrpcAnswer(*context_, applied.status());
   *reply->mutable_volume() = std::move(*applied->mutable_volume());
   return grpc::Status::OK;
@@ -135,6 +137,8 @@ grpc::Status AdminServiceImpl::CreateVolume(grpc::ServerContext* /*call*/, const
   if (const tarn::Status made = nodes_.MakeGroupsFor(request->volume().replicas()); !made.ok())
     return GrpcAnswer(*context_, made);
   proto::Mutation mutation;
+  mutation.set_session(request->session());
+  mutation.set_sequence(request->sequence());
   *mutation.mutable_create_volume()->mutable_volume() = request->volume();
   grpc::Status status = ChangeVolume(std::move(mutation), reply);
   if (status.ok()) spdlog::info("volume created name={} id={}", reply->volume().name(), reply->volume().id());
@@ -144,6 +148,8 @@ grpc::Status AdminServiceImpl::CreateVolume(grpc::ServerContext* /*call*/, const
 grpc::Status AdminServiceImpl::DeleteVolume(grpc::ServerContext* /*call*/, const proto::DeleteVolumeRequest* request,
                                             proto::VolumeReply* reply) {
   proto::Mutation mutation;
+  mutation.set_session(request->session());
+  mutation.set_sequence(request->sequence());
   mutation.mutable_delete_volume()->set_name(request->name());
   mutation.mutable_delete_volume()->set_recursive(request->recursive());
   grpc::Status status = ChangeVolume(std::move(mutation), reply);
@@ -154,6 +160,8 @@ grpc::Status AdminServiceImpl::DeleteVolume(grpc::ServerContext* /*call*/, const
 grpc::Status AdminServiceImpl::ResizeVolume(grpc::ServerContext* /*call*/, const proto::ResizeVolumeRequest* request,
                                             proto::VolumeReply* reply) {
   proto::Mutation mutation;
+  mutation.set_session(request->session());
+  mutation.set_sequence(request->sequence());
   proto::ResizeVolumeOp* op = mutation.mutable_resize_volume();
   op->set_name(request->name());
   if (request->has_quota_bytes()) op->set_quota_bytes(request->quota_bytes());

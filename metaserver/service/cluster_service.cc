@@ -85,7 +85,7 @@ Status ClusterServiceImpl::Register(const proto::RegisterServerRequest& request,
   RETURN_IF_ERROR(CheckNotCopied(request));
   proto::Mutation mutation;
   *mutation.mutable_register_server()->mutable_request() = request;
-  ASSIGN_OR_RETURN(proto::MutationReply applied, context_->proposer->SubmitAndWait(std::move(mutation)));
+  ASSIGN_OR_RETURN(proto::MutationReply applied, context_->SubmitForAnswer(std::move(mutation)));
   *reply = std::move(*applied.mutable_registered());
   std::vector<TargetId> targets;
   for (const uint64_t id : reply->target_ids()) targets.emplace_back(id);

@@ -84,7 +84,7 @@ Status MemberServiceImpl::Join(const proto::JoinGroupRequest& request, proto::Jo
   member->set_grpc_address(request.grpc_address());
   member->set_nonce(request.nonce());
   member->set_replaces(request.replaces());
-  ASSIGN_OR_RETURN(const proto::MutationReply applied, context_->proposer->SubmitAndWait(std::move(mutation)));
+  ASSIGN_OR_RETURN(const proto::MutationReply applied, context_->SubmitForAnswer(std::move(mutation)));
   spdlog::info("metadata server joins member={} address={} replaces={}", applied.member(), request.address(),
                request.replaces());
   reply->set_cluster_id(context_->self.cluster_id);

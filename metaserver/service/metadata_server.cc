@@ -29,6 +29,7 @@
 #include "metaserver/service/peer_transport.h"
 #include "metaserver/service/proposer.h"
 #include "metaserver/service/replication_keeper.h"
+#include "metaserver/service/reply_faults.h"
 #include "metaserver/service/server_registry.h"
 #include "metaserver/service/service_context.h"
 #include "metaserver/service/session_keeper.h"
@@ -105,7 +106,6 @@ class MetadataServerImpl final : public MetadataServer {
   Clock* const clock_;
   Random* const random_;
   SeededRandom seeds_;  // the proposer's
-  fault::FaultPoints no_faults_;
   uint64_t steps_without_leader_ = 0;  // maintenance loop
 
   // Apply thread: this member leads, and has applied nothing since.
@@ -122,6 +122,7 @@ class MetadataServerImpl final : public MetadataServer {
   LockNotifier locks_;
   ServerRegistry servers_;
   MemberTable members_;
+  std::unique_ptr<ReplyFaults> reply_faults_;
   ServiceContext context_;
   std::unique_ptr<rpc::EventLoop> peers_loop_;
   std::unique_ptr<PeerTransport> transport_;
@@ -271,7 +272,10 @@ Status MetadataServerImpl::OpenLog() {
     SettleOrphan(inode, holders, std::move(done));
   });
   context_.servers = &servers_;
-  context_.faults = options_.faults != nullptr ? options_.faults : &no_faults_;
+  if (options_.faults != nullptr) {
+    reply_faults_ = std::make_unique<ReplyFaults>(options_.faults, options_.fault_delay_ms);
+    context_.reply_faults = reply_faults_.get();
+  }
   context_.receive_message = [this](uint64_t from, std::string message) {
     replicator_->Receive(from, MemberName(from), std::move(message));
   };

@@ -39,6 +39,7 @@ struct MetadataServerOptions {
   int64_t orphan_quarantine_ms = 86'400'000;   // of data that nobody knows
   std::string software_version = "0";
   fault::FaultPoints* faults = nullptr;  // null: none; outlives the server
+  int64_t fault_delay_ms = 1'000;        // fault_names.h
   // Any thread, once: the log or the state failed. The process must end without waiting for anything.
   std::function<void(const Status&)> on_failure;
   // Any thread: Start is to give up (kCancelled). Null: never.

@@ -14,7 +14,6 @@
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
 #include "common/rpc/grpc_status.h"
-#include "metaserver/service/fault_names.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/hello.pb.h"
@@ -247,7 +246,8 @@ TEST_F(MetadataServerTest, RepeatedSequenceGetsTheFirstAnswer) {
 }
 
 TEST_F(MetadataServerTest, LostAnswerIsFoundByTheRetry) {
-  faults_ = std::move(fault::FaultPoints::Parse("meta.lose_reply=nth:2", kFaultNames)).value();
+  const fault::FaultPointName known[] = {{"meta.lose_reply/mkdir"}};
+  faults_ = std::move(fault::FaultPoints::Parse("meta.lose_reply/mkdir=always", known)).value();
   StartServer();
   OpenSession();
   const uint64_t root = CreateVolume("data");

@@ -9,10 +9,10 @@
 
 #include "metaserver/placement/cluster_view.h"
 #include "metaserver/placement/usable_space.h"
-#include "metaserver/service/fault_names.h"
 #include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
 #include "metaserver/service/recalls.h"
+#include "metaserver/service/reply_faults.h"
 #include "metaserver/state/ops/mark_writing.h"
 #include "proto/locks.pb.h"
 #include "proto/member.pb.h"
@@ -332,12 +332,12 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
   SetSettles(&mutations[0]);
   std::set<WrittenInode> held = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
-  if (held.empty()) return Submit(std::move(mutations[0]), std::move(responder));
+  if (held.empty()) return Submit(std::move(mutations[0]), std::move(responder), request.loop);
   RecallAll(context_->coherence, held,
-            [this, mutation = std::move(mutations[0]),
-             answer = std::shared_ptr<rpc::Responder>(std::move(responder))](const Status& status) {
+            [this, mutation = std::move(mutations[0]), answer = std::shared_ptr<rpc::Responder>(std::move(responder)),
+             loop = request.loop](const Status& status) {
               if (!status.ok()) return Fail(*answer, status);
-              Submit(mutation, answer);
+              Submit(mutation, answer, loop);
             });
 }
 
@@ -373,23 +373,32 @@ void MetadataService::ReleaseWrite(SessionId session, InodeId inode) {
   context_->coherence->ReleaseWrite(session, inode);
 }
 
-void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer) {
+MetadataService::ReplyGate MetadataService::GateFor(std::span<const proto::Mutation> mutations, rpc::EventLoop* loop) const {
+  std::vector<ReplyFaults::Subject> subjects;
+  if (context_->reply_faults != nullptr) subjects = context_->reply_faults->Note(mutations);
+  if (subjects.empty()) return nullptr;
+  return [faults = context_->reply_faults, subjects = std::move(subjects), loop](std::shared_ptr<rpc::Responder> answer) {
+    return faults->Meddle(subjects, std::move(answer), loop);
+  };
+}
+
+void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer, rpc::EventLoop* loop) {
   std::vector<proto::Mutation> mutations;
   mutations.push_back(std::move(mutation));
   const auto op = mutations[0].op_case();
   const SessionId closed(mutations[0].close_session().session());
   const PushCoordinator::MutationId id(mutations[0].session(), mutations[0].sequence());
   const PushCoordinator::Removal removal = PrepareRemoval(mutations[0]);
+  ReplyGate gate = GateFor(mutations, loop);
   context_->proposer->Submit(
       std::move(mutations),
-      [this, op, closed, id, pending = removal.pending, answer = std::move(answer)](
+      [this, op, closed, id, pending = removal.pending, gate = std::move(gate), answer = std::move(answer)](
           const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return Fail(*answer, status);
         Remember(op, closed, &replies[0]);
-        if (context_->faults->Fires(kLoseReply))
-          return Fail(*answer, Status(StatusCode::kUnavailable, "planted: the answer is lost"));
-        if (const Status result = StatusOf(replies[0]); !result.ok()) return Fail(*answer, result);
-        AnswerMutation(answer, id, std::move(replies[0]));
+        const std::shared_ptr<rpc::Responder> open = gate ? gate(answer) : answer;
+        if (const Status result = StatusOf(replies[0]); !result.ok()) return Fail(*open, result);
+        AnswerMutation(open, id, std::move(replies[0]));
       },
       removal.hold ? std::vector<bool>{true} : std::vector<bool>{});
 }
@@ -495,14 +504,15 @@ void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr resp
   if (mutations.empty()) return responder->Reply(proto::MutateBatchReply());
   const std::shared_ptr<rpc::Responder> answer = std::move(responder);
   const std::set<WrittenInode> written = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
-  if (written.empty()) return SubmitBatch(std::move(mutations), answer);
-  RecallAll(context_->coherence, written, [this, mutations = std::move(mutations), answer](const Status& status) {
+  if (written.empty()) return SubmitBatch(std::move(mutations), answer, request.loop);
+  RecallAll(context_->coherence, written, [this, mutations = std::move(mutations), answer, loop = request.loop](const Status& status) {
     if (!status.ok()) return Fail(*answer, status);
-    SubmitBatch(mutations, answer);
+    SubmitBatch(mutations, answer, loop);
   });
 }
 
-void MetadataService::SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer) {
+void MetadataService::SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer,
+                                  rpc::EventLoop* loop) {
   std::vector<PushCoordinator::MutationId> ids;
   std::vector<PushCoordinator::Removal> removals;
   std::vector<bool> held;
@@ -511,14 +521,15 @@ void MetadataService::SubmitBatch(std::vector<proto::Mutation> mutations, std::s
     removals.push_back(PrepareRemoval(mutation));
     held.push_back(removals.back().hold);
   }
+  ReplyGate gate = GateFor(mutations, loop);
   context_->proposer->Submit(
       std::move(mutations),
-      [this, ids = std::move(ids), removals = std::move(removals), answer = std::move(answer)](
+      [this, ids = std::move(ids), removals = std::move(removals), gate = std::move(gate), answer = std::move(answer)](
           const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return Fail(*answer, status);
         proto::MutateBatchReply reply;
         for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
-        AnswerBatch(answer, ids, std::move(reply));
+        AnswerBatch(gate ? gate(answer) : answer, ids, std::move(reply));
       },
       std::move(held));
 }

@@ -46,7 +46,8 @@ class MetadataService {
   Status ReadClusterMap(const proto::GetClusterMapRequest& request, proto::GetClusterMapReply* reply) const;
   Status KeepAlive(const proto::KeepAliveRequest& request, proto::KeepAliveReply* reply);
   void Mutate(const rpc::Request& request, ResponderPtr responder);
-  void Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer);
+  // `loop`: of the request's connection.
+  void Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer, rpc::EventLoop* loop);
   void AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
                       proto::MutationReply reply);
   // A file that the session has just created may come with its write grant.
@@ -58,8 +59,11 @@ class MetadataService {
   void MarkWriting(InodeId inode, bool writing, std::function<void(const Status&)> done);
   bool IsEmpty(InodeId inode) const;
   void ReleaseWrite(SessionId session, InodeId inode);
+  // For tests, what becomes of the reply of what is about to be proposed: to be asked when it is committed.
+  using ReplyGate = std::function<std::shared_ptr<rpc::Responder>(std::shared_ptr<rpc::Responder> answer)>;
+  ReplyGate GateFor(std::span<const proto::Mutation> mutations, rpc::EventLoop* loop) const;
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
-  void SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer);
+  void SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer, rpc::EventLoop* loop);
   void AnswerBatch(std::shared_ptr<rpc::Responder> answer, const std::vector<PushCoordinator::MutationId>& ids,
                    proto::MutateBatchReply reply);
   // Refuses what no client may send; notes that its session is alive, and where.

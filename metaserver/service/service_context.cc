@@ -1,6 +1,10 @@
 #include "metaserver/service/service_context.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "metaserver/service/reply_faults.h"
 
 namespace tarn::meta {
 namespace {
@@ -12,6 +16,15 @@ constexpr int64_t kSilentMsMax = 3'000;
 Status ServiceContext::CheckLease() const {
   if (serving.load(std::memory_order_acquire) && replicator->HoldsLease()) return Status::Ok();
   return Status(StatusCode::kNotLeader, "this metadata server does not lead (yet)");
+}
+
+Result<proto::MutationReply> ServiceContext::SubmitForAnswer(proto::Mutation mutation) const {
+  std::vector<ReplyFaults::Subject> subjects;
+  if (reply_faults != nullptr) subjects = reply_faults->Note({&mutation, 1});
+  Result<proto::MutationReply> reply = proposer->SubmitAndWait(std::move(mutation));
+  // A refusal is committed, too, but nobody can tell it from what never came so far.
+  if (reply.ok() && !subjects.empty()) RETURN_IF_ERROR(reply_faults->MeddleBlocking(subjects));
+  return reply;
 }
 
 proto::MetaserverMember ServiceContext::Leader() const {

@@ -8,7 +8,6 @@
 
 #include "common/base/clock.h"
 #include "common/base/status.h"
-#include "common/fault/fault_points.h"
 #include "metaserver/replication/replicator.h"
 #include "metaserver/service/lock_notifier.h"
 #include "metaserver/service/member_table.h"
@@ -25,6 +24,7 @@ namespace tarn::meta {
 
 class DataReconciler;
 class ReplicationKeeper;
+class ReplyFaults;
 
 struct SelfDescription {
   std::string cluster_id;
@@ -51,7 +51,7 @@ struct ServiceContext {
   ServerRegistry* servers = nullptr;
   ReplicationKeeper* replication = nullptr;
   DataReconciler* reconciler = nullptr;
-  fault::FaultPoints* faults = nullptr;
+  ReplyFaults* reply_faults = nullptr;  // null: none
   // Gives the log a message of another member.
   std::function<void(uint64_t from, std::string message)> receive_message;
   SelfDescription self;  // immutable once `serving` is set; not to be read before
@@ -61,6 +61,8 @@ struct ServiceContext {
 
   // kNotLeader unless this member may answer from its state.
   Status CheckLease() const;
+  // Proposer::SubmitAndWait, for what a gRPC call asked for and is answered: here fault points may lose the answer.
+  Result<proto::MutationReply> SubmitForAnswer(proto::Mutation mutation) const;
   // The member to ask, as far as this one knows; addresses are empty if it knows none.
   proto::MetaserverMember Leader() const;
   // The members of the group with their roles and, on the leader, how far they are.

@@ -153,7 +153,6 @@ struct Member::Process final : public meta::LogConsumer {
   meta::ServerRegistry servers;
   meta::MemberTable members;
   meta::LockNotifier locks;
-  fault::FaultPoints faults;
   uint64_t number_applied = 0;
   std::unique_ptr<meta::StateMachine> state;
   std::unique_ptr<meta::StateApplier> applier;
@@ -205,7 +204,6 @@ void Member::Process::Open() {
   });
   context.servers = &servers;
   context.locks = &locks;
-  context.faults = &faults;
   context.self.cluster_id = "simulated";
   context.self.member_id = member->id_;
   context.self.address = AddressOf(member->id_);
