@@ -273,6 +273,7 @@ void ChunkClient::Core::OnProbed(const std::shared_ptr<ChunkServer>& server, int
     case ServerReach::Change::kWentDown:
       // What waits goes the other way.
       for (const auto& link : server->direct.all()) link->BreakIfWaitingSince(now_ns);
+      WantNewerMap();  // another may have taken over
       return;
     case ServerReach::Change::kCameBack:
       return LogOutage(*server);
@@ -324,13 +325,15 @@ ChunkClient::Core::Look ChunkClient::Core::LookAtServer(const std::shared_ptr<Ch
   for (const auto& link : server->direct.all()) {
     look.busy |= link->busy();
     if (link->SilentNs(now_ns) < kSilentNs) continue;
-    look.silent = doubtful = true;
+    doubtful = true;
+    // Reads may wait for a disk, and need no newer map for that.
+    look.silent |= link == server->direct.writes;
     link->BreakIfWaitingSince(is_down ? now_ns : server->left_at_ns.load());
   }
   for (const auto& link : server->relayed.all()) {
     look.busy |= link->busy();
     if (link->SilentNs(now_ns) < kSilentNs) continue;
-    look.silent = true;
+    look.silent |= link == server->relayed.writes;
     // It may be the other server that is silent.
     const std::string relay = link->peer_address();
     const auto through = relay.empty() ? nullptr : ServerAt(relay);
