@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::array kFaultNames = {tarn::store::kFaultSkipSync,  tarn::store::kFaultSyncError,       tarn::store::kFaultWriteError,
                                     tarn::store::kFaultReadError, tarn::store::kFaultCrashAfterData,  tarn::chunk::kFaultDelayAnswer,
-                                    tarn::chunk::kFaultDropReplicateAck};
+                                    tarn::chunk::kFaultDropReplicateAck, tarn::chunk::kFaultForgetFirstChange, tarn::chunk::kFaultForgetLaterChange};
 
 int Complain(const tarn::Status& status) {
   std::fprintf(stderr, "tarn-chunkserver: %s\n", status.message().c_str());

@@ -392,7 +392,8 @@ void DataService::StatData(HostedTarget& target, const proto::StatDataRequest& r
     proto::StatDataReply::Chunk* row = reply.add_chunks();
     row->set_index(chunk.index);
     row->set_bytes(chunk.bytes);
-    row->set_version(chunk.version);
+    row->set_version(chunk.stamp.version);
+    row->set_epoch(chunk.stamp.epoch.value());
   }
   responder->Reply(reply);
 }

@@ -121,11 +121,23 @@ void PeerService::Handle(rpc::Request request, std::unique_ptr<rpc::Responder> r
     if (parsed && survey_->IsRemoving(*receiver, GroupId(inventory.member().group())))
       return responder->Fail(Status(StatusCode::kUnavailable, "an earlier copy of the group is being removed"));
   }
+  if (request.method == rpc::Method::kReplicate && faults_->armed() && Forgets(request, target, responder.get())) return;
   auto share = budget_->Admit(request.payload.size());
   if (share == nullptr) return responder->Fail(Status(StatusCode::kResourceExhausted, "too many bytes of changes wait for the disk"));
   auto payload = std::make_shared<PeerPayload>(std::move(share), std::move(request.payload));
   const std::span<const uint8_t> bytes = payload->bytes.span();
   replica->HandlePeer(request.method, request.message, bytes, std::move(payload), ResponderFor(request.method, std::move(responder)));
+}
+
+bool PeerService::Forgets(const rpc::Request& request, HostedTarget* target, rpc::Responder* responder) {
+  proto::ReplicateRequest change;
+  if (!rpc::ParseRequest(request, &change).ok()) return false;
+  if (!faults_->Fires(change.base().version() == 0 ? kFaultForgetFirstChange : kFaultForgetLaterChange)) return false;
+  proto::ReplicateReply reply;
+  reply.set_durable(true);
+  reply.set_available_bytes(target->store()->AvailableBytes());
+  responder->Reply(reply);
+  return true;
 }
 
 std::shared_ptr<replication::PeerResponder> PeerService::ResponderFor(rpc::Method method, std::shared_ptr<rpc::Responder> responder) {

@@ -20,6 +20,10 @@ namespace tarn::chunk {
 // A change was taken, and its acknowledgement never comes.
 inline constexpr fault::FaultPointName kFaultDropReplicateAck{"service.drop_replicate_ack"};
 
+// A change is acknowledged and not made: the member is not what the others take it for. A chunk's first change, and a later one.
+inline constexpr fault::FaultPointName kFaultForgetFirstChange{"service.forget_first_change"};
+inline constexpr fault::FaultPointName kFaultForgetLaterChange{"service.forget_later_change"};
+
 // The receiver that a peer's message names; nullopt: it is no such message.
 std::optional<TargetId> ReceiverOf(rpc::Method method, std::span<const uint8_t> message);
 
@@ -39,6 +43,8 @@ class PeerService {
   void Handle(rpc::Request request, std::unique_ptr<rpc::Responder> responder);
 
  private:
+  // True: a fault point has answered it.
+  bool Forgets(const rpc::Request& request, HostedTarget* target, rpc::Responder* responder);
   std::shared_ptr<replication::PeerResponder> ResponderFor(rpc::Method method, std::shared_ptr<rpc::Responder> responder);
 
   TargetSet* const targets_;

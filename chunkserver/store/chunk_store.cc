@@ -380,7 +380,7 @@ Result<std::vector<ChunkInfo>> LogStructuredStore::StatData(DataId data) {
   std::vector<ChunkInfo> infos;
   for (const auto& chunk : chunks) {
     MutexLock lock(chunk->map_mutex);
-    if (chunk->head.exists()) infos.push_back(ChunkInfo{chunk->id.index, chunk->head.bytes, chunk->head.version});
+    if (chunk->head.exists()) infos.push_back(ChunkInfo{chunk->id.index, chunk->head.bytes, {chunk->head.epoch, chunk->head.version}});
   }
   return infos;
 }

@@ -69,7 +69,7 @@ struct SpaceReport {
 struct ChunkInfo {
   uint32_t index = 0;
   uint64_t bytes = 0;
-  uint64_t version = 0;
+  ChunkStamp stamp;
 };
 
 struct WriteOutcome {

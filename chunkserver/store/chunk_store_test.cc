@@ -130,7 +130,9 @@ TEST_F(ChunkStoreTest, VersionAndLengthAreReported) {
   const std::vector<ChunkInfo> infos = *store_->StatData(DataId(1));
   ASSERT_EQ(infos.size(), 2u);
   EXPECT_EQ(infos[0].bytes, 13u);
+  EXPECT_EQ(infos[0].stamp.version, 2u);
   EXPECT_EQ(infos[1].index, 7u);
+  EXPECT_EQ(infos[1].stamp.version, 1u);
 }
 
 TEST_F(ChunkStoreTest, ATruncationCutsOnceForEachGeneration) {

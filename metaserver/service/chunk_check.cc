@@ -51,8 +51,9 @@ struct ChunkCheck::Problems {
   uint64_t unknown = 0;                             // nobody has it, but not everybody answered
   std::vector<uint32_t> missing;                    // nobody has it
   std::map<uint64_t, std::vector<uint32_t>> lacks;  // by in-sync target: what others have
+  std::map<uint64_t, std::vector<uint32_t>> stale;  // the same: what others have newer
   bool last_is_missing = false;
-  bool empty() const { return missing.empty() && lacks.empty(); }
+  bool empty() const { return missing.empty() && lacks.empty() && stale.empty(); }
 };
 
 ChunkCheck::ChunkCheck(const KvStore* store, rpc::EventLoop* loop, Options options)
@@ -69,9 +70,13 @@ void ChunkCheck::AdoptMap() {
   groups_.clear();
   group_sets_.clear();
   addresses_.clear();
+  retired_.clear();
   for (const proto::PlacementGroup& group : map_.groups()) groups_[group.id()] = &group;
   for (const proto::GroupSet& group_set : map_.group_sets()) group_sets_[group_set.version()] = &group_set;
-  for (const proto::Target& target : map_.targets()) addresses_[target.id()] = target.address();
+  for (const proto::Target& target : map_.targets()) {
+    addresses_[target.id()] = target.address();
+    if (target.state() == proto::TARGET_STATE_RETIRED) retired_.insert(target.id());
+  }
 }
 
 const proto::PlacementGroup* ChunkCheck::GroupOf(const proto::Layout& layout, uint32_t column) const {
@@ -133,8 +138,8 @@ void ChunkCheck::AskTarget(const std::shared_ptr<Asked>& asked, uint64_t target,
     proto::StatDataReply chunks;
     if (rpc::ParseReply(reply, &chunks).ok()) {
       MutexLock lock(asked->mutex);
-      std::set<uint32_t>& indexes = asked->chunks[target];
-      for (const auto& chunk : chunks.chunks()) indexes.insert(chunk.index());
+      std::map<uint32_t, Stamp>& stamps = asked->chunks[target];
+      for (const auto& chunk : chunks.chunks()) stamps[chunk.index()] = {chunk.epoch(), chunk.version()};
     }
     done->set_value();
   });
@@ -166,7 +171,7 @@ void ChunkCheck::JudgeChunk(const proto::Layout& layout, const ChunksByTarget& c
     const auto answer = chunks.find(target);
     const bool answered = answer != chunks.end();
     const bool has_it = answered && answer->second.contains(index);
-    all_answered = all_answered && answered;
+    all_answered = all_answered && (answered || retired_.contains(target));
     somebody_has_it = somebody_has_it || has_it;
     if (answered && !has_it && in_sync) lacking.push_back(target);
   };
@@ -174,11 +179,42 @@ void ChunkCheck::JudgeChunk(const proto::Layout& layout, const ChunksByTarget& c
   for (const uint64_t target : group->syncing_targets()) look(target, false);
   if (somebody_has_it) {
     for (const uint64_t target : lacking) problems->lacks[target].push_back(index);
+    JudgeStamps(*group, chunks, index, problems);
   } else if (!all_answered) {
     ++problems->unknown;
   } else {
     problems->missing.push_back(index);
   }
+}
+
+void ChunkCheck::JudgeStamps(const proto::PlacementGroup& group, const ChunksByTarget& chunks, uint32_t index, Problems* problems) {
+  std::map<uint64_t, Stamp> stamps;
+  Stamp newest;
+  for (const uint64_t target : group.targets()) {
+    const auto answer = chunks.find(target);
+    if (answer == chunks.end() || !answer->second.contains(index)) continue;
+    const Stamp& stamp = stamps[target] = answer->second.at(index);
+    if (stamp.first == 0) return;  // stamps without an epoch say nothing
+    newest = std::max(newest, stamp);
+  }
+  for (const auto& [target, stamp] : stamps) {
+    if (stamp != newest) problems->stale[target].push_back(index);
+  }
+}
+
+void ChunkCheck::KeepSettled(const Suspect& first, const ChunksByTarget& now, Problems* problems) {
+  const auto has_moved = [&](uint32_t index) {
+    return std::ranges::any_of(now, [&](const auto& answer) {
+      const auto stamp = answer.second.find(index);
+      if (stamp == answer.second.end()) return false;
+      const auto before = first.chunks.find(answer.first);
+      if (before == first.chunks.end()) return true;
+      const auto stamp_before = before->second.find(index);
+      return stamp_before == before->second.end() || stamp_before->second != stamp->second;
+    });
+  };
+  for (auto& [target, indexes] : problems->stale) std::erase_if(indexes, has_moved);
+  std::erase_if(problems->stale, [](const auto& entry) { return entry.second.empty(); });
 }
 
 ChunkCheck::Problems ChunkCheck::Judge(Asked& asked) const {
@@ -203,9 +239,11 @@ Status ChunkCheck::FirstLook() {
     chunks_checked_ += problems.expected;
     for (const uint64_t target : TargetsOf(asked->file.layout())) {
       MutexLock lock(asked->mutex);
-      if (!asked->chunks.contains(target)) ++unanswered_[target];
+      if (!asked->chunks.contains(target) && !retired_.contains(target)) ++unanswered_[target];
     }
-    if (!problems.empty()) suspects_.emplace_back(asked->file.inode());
+    if (problems.empty()) continue;
+    MutexLock lock(asked->mutex);
+    suspects_.push_back({InodeId(asked->file.inode()), asked->file.data_id(), std::move(asked->chunks)});
   }
   return suspects_.size() < kFilesPerRound ? Status::Ok() : SecondLook();
 }
@@ -215,14 +253,21 @@ Status ChunkCheck::SecondLook() {
   std::this_thread::sleep_for(std::chrono::milliseconds(options_.second_look_ms));
   AdoptMap();
   std::vector<proto::Attributes> files;
-  for (const InodeId inode : suspects_) {
-    ASSIGN_OR_RETURN(auto now, ReadInode(LatestView(store_), inode));
-    if (now && HasData(*now)) files.push_back(std::move(*now));
+  std::map<uint64_t, Suspect> suspects;  // by data id
+  for (Suspect& suspect : suspects_) {
+    ASSIGN_OR_RETURN(auto now, ReadInode(LatestView(store_), suspect.inode));
+    if (!now || !HasData(*now)) continue;
+    files.push_back(std::move(*now));
+    suspects[suspect.data_id] = std::move(suspect);
   }
   suspects_.clear();
   for (const auto& asked : AskAbout(&files)) {
-    const Problems problems = Judge(*asked);
+    Problems problems = Judge(*asked);
     const proto::Attributes& file = asked->file;
+    {
+      MutexLock lock(asked->mutex);
+      KeepSettled(suspects[file.data_id()], asked->chunks, &problems);
+    }
     // Removed, replaced or cut while it was asked about: its chunks go.
     ASSIGN_OR_RETURN(const auto now, ReadInode(LatestView(store_), InodeId(file.inode())));
     if (!now || now->data_id() != file.data_id() || now->truncate_generation() != file.truncate_generation()) continue;
@@ -241,27 +286,36 @@ void ChunkCheck::Report(const proto::Attributes& file, const Problems& problems)
     for (size_t i = 0; i < std::min(indexes.size(), kChunksNamedMax); ++i) text += " " + std::to_string(indexes[i]);
     return text;
   };
-  for (const auto& [target, indexes] : problems.lacks) {
-    options_.found({"missing-copy", name + "target " + std::to_string(target) + " lacks " + some(indexes), true});
-  }
+  for (const auto& [target, indexes] : problems.lacks)
+    ReportBehind(file, "missing-copy", name + "target " + std::to_string(target) + " lacks " + some(indexes), target, indexes);
+  for (const auto& [target, indexes] : problems.stale)
+    ReportBehind(file, "stale-copy", name + "target " + std::to_string(target) + " has an older state of " + some(indexes), target, indexes);
   if (problems.missing.empty()) return;
+  const std::string lost = "; there is no copy to repair it from";
   if (problems.missing.size() == problems.expected) {
-    options_.found({"missing-data", name + "no chunk server has any of it", true});
+    options_.found({.kind = "missing-data", .what = name + "no chunk server has any of it" + lost, .is_damage = true});
   } else if (WrittenInOneGo(file) && problems.last_is_missing) {
-    options_.found({"missing-chunk", name + some(problems.missing), true});
+    options_.found({.kind = "missing-chunk", .what = name + some(problems.missing) + lost, .is_damage = true});
   } else {
-    options_.found({"hole-or-lost", name + some(problems.missing), false});
+    options_.found({.kind = "hole-or-lost", .what = name + some(problems.missing), .is_damage = false});
   }
+}
+
+void ChunkCheck::ReportBehind(const proto::Attributes& file, const char* kind, const std::string& what, uint64_t target,
+                              const std::vector<uint32_t>& indexes) {
+  ChunkFinding finding{.kind = kind, .what = what, .is_damage = true, .inode = InodeId(file.inode()), .target = target};
+  for (const uint32_t index : indexes) finding.groups.insert(GroupOf(file.layout(), ColumnOfChunk(FromProto(file.layout()), index))->id());
+  options_.found(std::move(finding));
 }
 
 Status ChunkCheck::Finish() {
   RETURN_IF_ERROR(FirstLook());
   RETURN_IF_ERROR(SecondLook());
   for (const auto& [target, files] : unanswered_) {
-    options_.found({"unreachable-target",
-                    "target " + std::to_string(target) + " did not answer: " + std::to_string(files) +
-                        " files could not be checked there",
-                    true});
+    options_.found({.kind = "unreachable-target",
+                    .what = "target " + std::to_string(target) + " did not answer: " + std::to_string(files) +
+                            " files could not be checked there",
+                    .is_damage = true});
   }
   return Status::Ok();
 }

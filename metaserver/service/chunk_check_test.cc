@@ -63,7 +63,12 @@ class ChunkCheckTest : public ::testing::Test {
     if (on_question_) on_question_();
     if (silent_.contains(message.target())) return responder.Fail(Status(StatusCode::kUnavailable, "away"));
     proto::StatDataReply reply;
-    for (const uint32_t index : chunks_[message.target()]) reply.add_chunks()->set_index(index);
+    for (const uint32_t index : chunks_[message.target()]) {
+      proto::StatDataReply::Chunk* const chunk = reply.add_chunks();
+      chunk->set_index(index);
+      chunk->set_epoch(5);
+      chunk->set_version(1 + newer_by_[{message.target(), index}]);
+    }
     responder.Reply(reply);
   }
 
@@ -109,6 +114,7 @@ class ChunkCheckTest : public ::testing::Test {
   proto::ClusterMap map_;
   std::mutex mutex_;
   std::map<uint64_t, std::set<uint32_t>> chunks_;  // by target
+  std::map<std::pair<uint64_t, uint32_t>, uint64_t> newer_by_;  // by target and chunk: so many changes more than one
   std::set<uint64_t> silent_;
   std::function<void()> on_question_;
   std::string last_;
@@ -125,6 +131,27 @@ TEST_F(ChunkCheckTest, ACopyThatLacksWhatAnotherHasIsNamed) {
   chunks_ = {{1, {0, 1, 2}}, {2, {0, 2}}};
   EXPECT_THAT(Check(File(3, 5)), ElementsAre("missing-copy"));
   EXPECT_THAT(last_, HasSubstr("target 2 lacks 1 of 3 chunks, index 1"));
+}
+
+TEST_F(ChunkCheckTest, ACopyThatIsOlderThanAnotherIsNamed) {
+  chunks_ = {{1, {0, 1, 2}}, {2, {0, 1, 2}}};
+  newer_by_[{1, 1}] = 2;
+  EXPECT_THAT(Check(File(3, 5)), ElementsAre("stale-copy"));
+  EXPECT_THAT(last_, HasSubstr("target 2 has an older state of 1 of 3 chunks, index 1"));
+}
+
+TEST_F(ChunkCheckTest, ACopyIsNotOldWhileItsChunkIsBeingWritten) {
+  chunks_ = {{1, {0, 1, 2}}, {2, {0, 1, 2}}};
+  on_question_ = [this] { ++newer_by_[{1, 1}]; };
+  EXPECT_THAT(Check(File(3, 5)), IsEmpty());
+}
+
+TEST_F(ChunkCheckTest, ATargetThatIsGoneForGoodIsNotWaitedFor) {
+  chunks_ = {{1, {}}};
+  silent_ = {2};
+  EXPECT_THAT(Check(File(3, 1)), ElementsAre("unreachable-target"));
+  map_.mutable_targets(1)->set_state(proto::TARGET_STATE_RETIRED);
+  EXPECT_THAT(Check(File(3, 1)), ElementsAre("missing-data"));
 }
 
 TEST_F(ChunkCheckTest, AMemberThatIsBeingBroughtUpToDateMayLackSomething) {

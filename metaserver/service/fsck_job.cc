@@ -2,12 +2,15 @@
 
 #include <spdlog/spdlog.h>
 
+#include <map>
 #include <memory>
 #include <utility>
 
 #include "common/rpc/event_loop.h"
 #include "metaserver/service/chunk_check.h"
+#include "metaserver/service/copy_repair.h"
 #include "metaserver/state/records.h"
+#include "metaserver/state/transaction.h"
 #include "metaserver/state/unknown_data.h"
 
 namespace tarn::meta {
@@ -80,7 +83,11 @@ void FsckJob::RepairBatch() {
   batch_.clear();
 }
 
-void FsckJob::TakeOfChunks(const ChunkFinding& finding) {
+void FsckJob::TakeOfChunks(ChunkFinding finding) {
+  if (request_.repair() && !finding.groups.empty() && copies_.size() < kFindingsNamedMax) {
+    copies_.push_back(std::move(finding));
+    return;
+  }
   if (finding.is_damage) {
     ++found_in_round_;
     Send(Name({.kind = finding.kind, .what = finding.what, .repair = {}}, false));
@@ -128,7 +135,7 @@ Status FsckJob::CheckChunks(const FsckOptions& options) {
   ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("fsck"));
   ChunkCheck::Options check_options;
   check_options.map = [this] { return context_->LiveMap(); };
-  check_options.found = [this](const ChunkFinding& finding) { TakeOfChunks(finding); };
+  check_options.found = [this](ChunkFinding finding) { TakeOfChunks(std::move(finding)); };
   ChunkCheck check(context_->store, loop.get(), std::move(check_options));
   const std::unique_ptr<KvView> view = context_->store->View();
   Status problem;
@@ -145,6 +152,46 @@ Status FsckJob::CheckChunks(const FsckOptions& options) {
   RETURN_IF_ERROR(problem);
   RETURN_IF_ERROR(check.Finish());
   chunks_checked_ = check.chunks_checked();
+  return RepairCopies();
+}
+
+Result<std::set<std::pair<InodeId, uint64_t>>> FsckJob::LookAtCopiesAgain(rpc::EventLoop* loop) {
+  std::set<std::pair<InodeId, uint64_t>> left;
+  ChunkCheck::Options options;
+  options.map = [this] { return context_->LiveMap(); };
+  options.found = [&](const ChunkFinding& finding) {
+    if (!finding.groups.empty()) left.emplace(finding.inode, finding.target);
+  };
+  ChunkCheck check(context_->store, loop, std::move(options));
+  std::set<InodeId> files;
+  for (const ChunkFinding& finding : copies_) files.insert(finding.inode);
+  for (const InodeId inode : files) {
+    ASSIGN_OR_RETURN(const auto file, ReadInode(LatestView(context_->store), inode));
+    if (file) RETURN_IF_ERROR(check.Add(*file));
+  }
+  RETURN_IF_ERROR(check.Finish());
+  return left;
+}
+
+Status FsckJob::RepairCopies() {
+  if (copies_.empty()) return Status::Ok();
+  std::map<uint32_t, std::set<uint64_t>> behind;
+  for (const ChunkFinding& finding : copies_) {
+    for (const uint32_t group : finding.groups) behind[group].insert(finding.target);
+  }
+  const std::map<uint32_t, Status> results = CopyRepair(context_).Run(behind, [this] { return Send({}); });
+  ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("fsck-again"));
+  ASSIGN_OR_RETURN(const auto left, LookAtCopiesAgain(loop.get()));
+  for (const ChunkFinding& finding : copies_) {
+    Status status;
+    for (const uint32_t group : finding.groups) {
+      if (status.ok()) status = results.at(group);
+    }
+    if (status.ok() && left.contains({finding.inode, finding.target})) status = Status(StatusCode::kInternal, "it is found again");
+    if (!status.ok()) ++found_in_round_;
+    const std::string why = status.ok() ? "" : "; not repaired: " + status.message();
+    Send(Name({.kind = finding.kind, .what = finding.what + why, .repair = {}}, status.ok()));
+  }
   return Status::Ok();
 }
 

@@ -8,11 +8,15 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/rpc/event_loop.h"
 #include "metaserver/service/chunk_check.h"
 #include "metaserver/service/service_context.h"
 #include "metaserver/state/fsck/check_state.h"
@@ -43,7 +47,11 @@ class FsckJob {
   // What the reconciliation of data has found so far: in quarantine, and deleted by itself when that is over.
   Status NameUnknownData();
   void Take(FsckFinding finding);
-  void TakeOfChunks(const ChunkFinding& finding);
+  void TakeOfChunks(ChunkFinding finding);
+  // Copies that are behind others (copies_): has them brought up to date, looks once more, and names them.
+  Status RepairCopies();
+  // Of those copies, file and target of what is still as it was found.
+  Result<std::set<std::pair<InodeId, uint64_t>>> LookAtCopiesAgain(rpc::EventLoop* loop);
   void RepairBatch();
   // Repairs made; nullopt: the command failed.
   std::optional<uint64_t> Repair(std::span<const FsckFinding> findings);
@@ -55,6 +63,7 @@ class FsckJob {
   const Emit emit_;
   FsckProgress progress_;
   std::vector<FsckFinding> batch_;  // to be repaired together
+  std::vector<ChunkFinding> copies_;  // to be repaired once all are known; at most kFindingsNamedMax
   bool first_round_ = true;
   bool listened_to_ = true;
   uint64_t chunks_checked_ = 0;

@@ -3,10 +3,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <string>
 #include <utility>
 
+#include "common/base/check.h"
+#include "metaserver/placement/group_rules.h"
 #include "metaserver/service/group_health.h"
 #include "metaserver/state/group_members.h"
 
@@ -94,7 +97,9 @@ void ReplicationKeeper::Step() {
     Measure(now_ns, *map, facts);
   }
   proto::Mutation mutation;
-  *mutation.mutable_change_groups() = PlanReplication(*map, facts, policy_);
+  ReplicationPolicy policy = policy_;
+  if (holds_.load(std::memory_order_acquire) != 0) policy.handovers_max = policy.moves_max = 0;
+  *mutation.mutable_change_groups() = PlanReplication(*map, facts, policy);
   if (mutation.change_groups().changes().empty()) return;
   LogChanges(mutation.change_groups());
   in_flight_.store(true, std::memory_order_release);
@@ -136,6 +141,43 @@ Status ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request) {
   if (mutation.change_groups().changes().empty()) return Status::Ok();
   LogChanges(mutation.change_groups());
   return context_->proposer->SubmitAndWait(std::move(mutation)).status();
+}
+
+std::shared_ptr<void> ReplicationKeeper::HoldStill() {
+  holds_.fetch_add(1, std::memory_order_acq_rel);
+  return {nullptr, [this](void*) { holds_.fetch_sub(1, std::memory_order_acq_rel); }};
+}
+
+Status ReplicationKeeper::HandOver(const proto::PlacementGroup& group, uint64_t to) {
+  Members members = MembersOf(group);
+  const auto found = std::ranges::find(members.in_sync, to);
+  CHECK(found != members.in_sync.end(), "the new primary was in-sync");
+  std::rotate(members.in_sync.begin(), found, std::next(found));
+  proto::Mutation mutation;
+  *mutation.mutable_change_groups()->add_changes() = ChangeTo(group, members);
+  LogChanges(mutation.change_groups());
+  return context_->proposer->SubmitAndWait(std::move(mutation)).status();
+}
+
+Status ReplicationKeeper::TakeOut(const proto::PlacementGroup& group, uint64_t target) {
+  proto::GroupReport report;
+  report.set_group(group.id());
+  report.set_epoch(group.epoch());
+  report.set_target(target);
+  report.set_kind(proto::GroupReport::KIND_FAILED);
+  const auto map = context_->state->cluster_map();
+  std::shared_ptr<LapsedTargets> claim;
+  const ReplicationFacts facts = CollectFacts(*map, &claim);
+  proto::Mutation mutation;
+  *mutation.mutable_change_groups() = PlanReports(*map, facts, {report});
+  if (mutation.change_groups().changes().empty()) return Status(StatusCode::kBusy, "the member cannot leave the in-sync ones yet");
+  LogChanges(mutation.change_groups());
+  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
+  // The plan may have been another one, or come too late.
+  const auto after = context_->state->cluster_map();
+  const proto::PlacementGroup* const now = FindGroup(*after, group.id());
+  const bool stayed = now != nullptr && now->epoch() <= group.epoch() + 1 && std::ranges::find(now->targets(), target) != now->targets().end();
+  return stayed ? Status(StatusCode::kBusy, "the member is still in-sync") : Status::Ok();
 }
 
 Result<proto::RepairProgress> ReplicationKeeper::Progress() const {

@@ -34,6 +34,14 @@ class ReplicationKeeper {
   // Decides about the reports of a primary's server and waits until what follows is in the map. Reports by anybody but
   // the group's primary, or about another epoch than the present one, are passed over.
   Status Decide(const proto::ReportGroupsRequest& request);
+  // For fsck (copy_repair.h); `group` as it is in the present map. The in-sync member becomes the primary. Waits until that is
+  // in the map, or the map has moved on.
+  Status HandOver(const proto::PlacementGroup& group, uint64_t to);
+  // While the result lives no group moves and no primary changes for the sake of balance.
+  std::shared_ptr<void> HoldStill();
+  // The in-sync member, not the primary, becomes one that is synced, as if the primary had reported it. kBusy: not possible
+  // now, try again.
+  Status TakeOut(const proto::PlacementGroup& group, uint64_t target);
   // What is being repaired or moved, how fast of late.
   Result<proto::RepairProgress> Progress() const;
   // Groups that move to where they weigh less.
@@ -59,6 +67,7 @@ class ReplicationKeeper {
   int64_t next_measure_ns_ = 0;
 
   std::atomic<bool> in_flight_{false};
+  std::atomic<int> holds_{0};
   RepairMeter meter_;
   RebalanceMeter rebalance_meter_;
 

@@ -164,6 +164,115 @@ class MetaOperationsTest(unittest.TestCase):
             self.assertEqual(kinds, {"unreachable-target"})
             cluster.start("chunkserver-1")
 
+    FILES = 60
+
+    def write_files(self, cluster, seed):
+        """One change each."""
+        for number in range(self.FILES):
+            with open(f"{cluster.mount_point}/file-{number}", "wb") as file:
+                file.write(content(seed + number, 20_000))
+
+    def overwrite_files(self, cluster, seed):
+        for number in range(self.FILES):
+            with open(f"{cluster.mount_point}/file-{number}", "r+b") as file:
+                file.write(content(seed + number, 20_000))
+
+    def check_files(self, cluster, seed):
+        """What is stored, not what a client remembers."""
+        destination = os.path.join(cluster.top, "destination")
+        cluster.tarn("get", "default:/", destination)
+        try:
+            for number in range(self.FILES):
+                with open(f"{destination}/file-{number}", "rb") as file:
+                    self.assertEqual(content(seed + number, 20_000), file.read(), f"file-{number}")
+        finally:
+            shutil.rmtree(destination)
+
+    def target_of(self, cluster, name):
+        address = next(server["address"] for server in cluster.config()["servers"] if server["name"] == name)
+        return next(target["target"] for target in cluster.tarn_json("target", "list") if target["address"] == address)
+
+    def fsck(self, cluster, *arguments):
+        done = cluster.tarn("fsck", *arguments, "--json", check=False, timeout=300)
+        return done.returncode, json.loads(done.stdout)["findings"]
+
+    def arm_forgetting(self, cluster, kind):
+        """The second chunk server acknowledges changes of that kind and does not make them."""
+        cluster.arm_faults("chunkserver-2", f"service.forget_{kind}_change=always")
+        cluster.wait_for_health()
+
+    def repair_copies(self, cluster, kind):
+        """All findings are of that kind, and repaired: the targets they were at."""
+        status, findings = self.fsck(cluster)
+        self.assertEqual((4, {(kind, False)}), (status, {(finding["kind"], finding["repaired"]) for finding in findings}))
+        status, findings = self.fsck(cluster, "--repair")
+        self.assertEqual((3, {(kind, True)}), (status, {(finding["kind"], finding["repaired"]) for finding in findings}), findings)
+        self.assertEqual((0, []), self.fsck(cluster))
+        return {int(finding["what"].split(" target ")[1].split()[0]) for finding in findings}
+
+    def test_fsck_repairs_a_copy_that_lacks_chunks(self):
+        with Cluster(chunkservers=3, replicas=3) as cluster:
+            self.arm_forgetting(cluster, "first")
+            liar = self.target_of(cluster, "chunkserver-2")
+            self.write_files(cluster, 1000)
+            self.assertEqual({liar}, self.repair_copies(cluster, "missing-copy"))
+            # It alone has everything.
+            for name in ("chunkserver-1", "chunkserver-3"):
+                cluster.kill(name)
+            self.check_files(cluster, 1000)
+
+    def test_fsck_repairs_a_copy_that_is_old(self):
+        with Cluster(chunkservers=3, replicas=3) as cluster:
+            self.arm_forgetting(cluster, "later")
+            liar = self.target_of(cluster, "chunkserver-2")
+            self.write_files(cluster, 1000)
+            self.assertEqual((0, []), self.fsck(cluster))
+            self.overwrite_files(cluster, 2000)
+            self.assertEqual({liar}, self.repair_copies(cluster, "stale-copy"))
+            for name in ("chunkserver-1", "chunkserver-3"):
+                cluster.kill(name)
+            self.check_files(cluster, 2000)
+
+    def test_fsck_repairs_from_the_only_copy_although_the_primary_lacks_it(self):
+        with Cluster(chunkservers=3, replicas=3) as cluster:
+            self.arm_forgetting(cluster, "first")
+            self.write_files(cluster, 1000)
+            # It becomes the primary of groups in which it comes second, and the one that comes back is made equal to it.
+            liar = self.target_of(cluster, "chunkserver-2")
+            others = {self.target_of(cluster, name): name for name in ("chunkserver-1", "chunkserver-3")}
+            behind = []
+            for _ in range(4):
+                orders = [group["in_sync"] for group in cluster.tarn_json("group", "list") if group["replicas"] == 3]
+                firsts = [order[0] for order in orders if order[1] == liar] or list(others)
+                victim = others[max(firsts, key=firsts.count)]
+                cluster.kill(victim)
+                wait_for(lambda: cluster.status_if("degraded"), 60, "groups without the killed server")
+                cluster.start(victim)
+                cluster.wait_for_health()
+                _, findings = self.fsck(cluster)
+                behind = [finding for finding in findings if any(f" target {target} lacks" in finding["what"] for target in others)]
+                if behind:
+                    break
+            self.assertGreater(len(behind), 0, "no group has a primary that lacks chunks")
+            self.repair_copies(cluster, "missing-copy")
+            self.check_files(cluster, 1000)
+
+    def test_fsck_says_so_where_all_copies_are_gone(self):
+        with Cluster(chunkservers=2, replicas=2) as cluster:
+            self.arm_forgetting(cluster, "first")
+            self.write_files(cluster, 1000)
+            cluster.kill("chunkserver-1")
+            shutil.rmtree(f"{cluster.directory}/chunkserver-1")
+            wait_for(lambda: cluster.tarn("node", "remove", cluster.node_of("chunkserver-1"), check=False).returncode == 0, 60, "the lost server leaves")
+            status, before = self.fsck(cluster)
+            self.assertEqual(4, status)
+            lost = [finding for finding in before if finding["kind"] == "missing-data"]
+            self.assertGreater(len(lost), 0)
+            status, after = self.fsck(cluster, "--repair")
+            self.assertEqual((4, before), (status, after), "nothing was done")
+            for finding in lost:
+                self.assertIn("there is no copy to repair it from", finding["what"])
+
     def test_memory_stays_below_the_limit(self):
         with Cluster(chunkservers=1, mounted=False) as cluster:
             limit = 96 << 20
