@@ -132,6 +132,45 @@ class FailoverTest(unittest.TestCase):
             load.__exit__()
             load.verify(self)
 
+    def test_all_members_killed_before_they_have_saved_anything(self):
+        """Their state is in the log only, also where the others are; and they are told nothing when they start."""
+        with Cluster(metaservers=3) as cluster:
+            os.mkdir(f"{cluster.mount_point}/before")
+            names = cluster.names("metaserver")
+            for name in names:
+                cluster.kill(name)
+
+            def forget_to_join(config):
+                for server in config["servers"]:
+                    if "--join" in server["command"]:
+                        at = server["command"].index("--join")
+                        del server["command"][at:at + 2]
+
+            cluster.edit_config(forget_to_join)
+            cluster.started += cluster.commands()
+            for name in names:
+                cluster.start(name)
+            cluster.wait_for_group(voters=3)
+            self.assertTrue(os.path.isdir(f"{cluster.mount_point}/before"))
+
+    def test_replies_are_lost_late_or_repeated_while_leaders_die(self):
+        """tests/exactly_once has every operation; here it is a mount with its kernel, over many of them."""
+        with Cluster(metaservers=3) as cluster:
+            cluster.arm_faults("metaserver", "meta.drop_reply=probability:0.002:1", "meta.lose_reply=probability:0.02:2",
+                               "meta.delay_reply=probability:0.02:3", "meta.repeat_reply=probability:0.1:4")
+            with Load(cluster) as load:
+                for _ in range(3):
+                    load.progress(60)
+                    leader = cluster.leader()
+                    cluster.kill(leader)
+                    load.progress(60)
+                    cluster.start(leader)
+                    cluster.wait_for_group(voters=3)
+                load.__exit__()
+                load.verify(self)
+            for what in ("drop", "lose", "delay", "repeat"):
+                self.assertIn(f"planted: meta.{what}_reply", cluster.logs("metaserver"))
+
     def test_stopped_leader_is_replaced_and_does_not_serve_when_it_wakes(self):
         with Cluster(metaservers=3) as cluster, Load(cluster) as load:
             for _ in range(2):
