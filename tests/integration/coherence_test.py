@@ -18,6 +18,7 @@ from harness import BIN, Cluster, content, has_ended, need_root_and_fuse, run, w
 STEPS = int(os.environ.get("TARN_COHERENCE_STEPS", "3000"))
 SEED = int(os.environ.get("TARN_COHERENCE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 LEASE_S = 5.0
+CROWD_S = int(os.environ.get("TARN_COHERENCE_CROWD_S", "15"))
 
 
 def fusectl():
@@ -212,6 +213,31 @@ class RandomSteps:
                 self.stale.append(f"{what}: attributes of '{folder}'")
 
 
+class Sleeper:
+    """A thread that only sleeps: how late it wakes up is how long the machine, or this process, kept a ready thread waiting."""
+
+    NAP_S = 0.02
+
+    def __init__(self):
+        self.latest = 0.0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stopping.is_set():
+            begin = time.monotonic()
+            time.sleep(self.NAP_S)
+            self.latest = max(self.latest, time.monotonic() - begin - self.NAP_S)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join()
+
+
 class Crowd:
     """Threads that create, rename and unlink in one directory through one mount; the longest operation counts."""
 
@@ -219,21 +245,27 @@ class Crowd:
         self.folder = os.path.join(mount, "crowd")
         self.tag = tag
         self.deadline = time.monotonic() + seconds
-        self.longest = 0.0
-        self.operations = 0
+        self.took = {}  # by kind, in seconds
         self.errors = []
         self._lock = threading.Lock()
         self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
         self.threads.append(threading.Thread(target=self._map, daemon=True))
 
-    def timed(self, act):
+    def timed(self, kind, act):
         begin = time.monotonic()
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             act()
         took = time.monotonic() - begin
         with self._lock:
-            self.longest = max(self.longest, took)
-            self.operations += 1
+            self.took.setdefault(kind, []).append(took)
+
+    @property
+    def operations(self):
+        return sum(len(times) for times in self.took.values())
+
+    @property
+    def longest(self):
+        return max(max(times) for times in self.took.values())
 
     def _run(self, number):
         chooser = random.Random(f"{self.tag}{number}")
@@ -244,15 +276,15 @@ class Crowd:
                 other = os.path.join(self.folder, f"n{chooser.randrange(40)}")
                 kind = chooser.randrange(5)
                 if kind == 0:
-                    self.timed(lambda: os.close(os.open(one, os.O_CREAT | os.O_WRONLY, 0o644)))
+                    self.timed("create", lambda: os.close(os.open(one, os.O_CREAT | os.O_WRONLY, 0o644)))
                 elif kind == 1:
-                    self.timed(lambda: os.rename(one, other))
+                    self.timed("rename", lambda: os.rename(one, other))
                 elif kind == 2:
-                    self.timed(lambda: os.unlink(one))
+                    self.timed("unlink", lambda: os.unlink(one))
                 elif kind == 3:
-                    self.timed(lambda: os.stat(one))
+                    self.timed("stat", lambda: os.stat(one))
                 else:
-                    self.timed(lambda: os.listdir(self.folder))
+                    self.timed("list", lambda: os.listdir(self.folder))
         except OSError as error:
             self.errors.append(f"{self.tag}{number}: {error}")
 
@@ -271,7 +303,7 @@ class Crowd:
                             pages[offset:offset + 8] = number.to_bytes(8, "little")
                             pages.flush(offset, 4096)
 
-                        self.timed(touch)
+                        self.timed("mmap", touch)
         except OSError as error:
             self.errors.append(f"{self.tag} mmap: {error}")
 
@@ -314,24 +346,41 @@ class CoherenceTest(unittest.TestCase):
     def test_two_crowds_in_one_directory(self):
         with TwoMounts() as cluster:
             os.mkdir(f"{cluster.a}/crowd")
-            crowds = [Crowd(cluster.a, "a", 8, 15), Crowd(cluster.b, "b", 8, 15)]
+            # No operation takes over a second. Unlike other bounds of time this one is as it was asked for, without slack: a round in
+            # which one was longer is repeated only if a thread that did nothing but sleep was kept waiting for a quarter of a second
+            # as well, so that it was the machine that stood still.
+            for attempt in range(3):
+                crowds, stall = self.crowd_round(cluster)
+                longest = max(crowd.longest for crowd in crowds)
+                if longest <= 1.0 or stall < 0.25:
+                    break
+            self.assertLessEqual(longest, 1.0, f"a sleeping thread was late by {stall:.3f} s")
+            self.assertEqual(sorted(os.listdir(f"{cluster.a}/crowd")), sorted(os.listdir(f"{cluster.b}/crowd")))
+            for name in os.listdir(f"{cluster.a}/crowd"):
+                self.assertEqual(look(f"{cluster.a}/crowd/{name}"), look(f"{cluster.b}/crowd/{name}"), name)
+
+    def crowd_round(self, cluster):
+        """Two crowds, and by how much a sleeping thread was late."""
+        with Sleeper() as sleeper:
+            crowds = [Crowd(cluster.a, "a", 8, CROWD_S), Crowd(cluster.b, "b", 8, CROWD_S)]
             for crowd in crowds:
                 for thread in crowd.threads:
                     thread.start()
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + CROWD_S + 75
             for crowd in crowds:
                 for thread in crowd.threads:
                     thread.join(max(0.1, deadline - time.monotonic()))
             if any(thread.is_alive() for crowd in crowds for thread in crowd.threads):
                 cluster.abort()
                 self.fail("an operation hangs")
-            self.assertEqual([], crowds[0].errors + crowds[1].errors)
-            # A second, with slack for a busy machine.
-            self.assertLess(max(crowd.longest for crowd in crowds), 10.0)
-            self.assertGreater(min(crowd.operations for crowd in crowds), 50)
-            self.assertEqual(sorted(os.listdir(f"{cluster.a}/crowd")), sorted(os.listdir(f"{cluster.b}/crowd")))
-            for name in os.listdir(f"{cluster.a}/crowd"):
-                self.assertEqual(look(f"{cluster.a}/crowd/{name}"), look(f"{cluster.b}/crowd/{name}"), name)
+        self.assertEqual([], crowds[0].errors + crowds[1].errors)
+        self.assertGreater(min(crowd.operations for crowd in crowds), 50)
+        for kind in sorted(set(crowds[0].took) | set(crowds[1].took)):
+            times = sorted(took for crowd in crowds for took in crowd.took.get(kind, []))
+            share = [times[min(len(times) - 1, int(len(times) * part))] * 1000 for part in (0.5, 0.99, 0.999, 1)]
+            print(f"{kind}: {len(times)} operations, p50 {share[0]:.1f} p99 {share[1]:.1f} p99.9 {share[2]:.1f} worst {share[3]:.1f} ms")
+        print(f"a sleeping thread was late by {sleeper.latest * 1000:.0f} ms at most", flush=True)
+        return crowds, sleeper.latest
 
     def test_an_open_file_outlives_its_name_removed_elsewhere(self):
         with TwoMounts() as cluster:
