@@ -16,22 +16,22 @@ constexpr size_t kServersAskedMax = 32;
 
 std::shared_ptr<LeaderProbe> LeaderProbe::Start(rpc::EventLoop* loop, const std::vector<std::string>& addresses,
                                                 const std::string& silent, const proto::HelloRequest& hello,
-                                                int64_t timeout_ms, Found found) {
-  std::shared_ptr<LeaderProbe> probe(new LeaderProbe(loop, silent, hello, timeout_ms, std::move(found)));
+                                                const Options& options, Found found) {
+  std::shared_ptr<LeaderProbe> probe(new LeaderProbe(loop, silent, hello, options, std::move(found)));
   for (const std::string& address : addresses) probe->Ask(address);
   return probe;
 }
 
 LeaderProbe::LeaderProbe(rpc::EventLoop* loop, const std::string& silent, const proto::HelloRequest& hello,
-                         int64_t timeout_ms, Found found)
-    : loop_(loop), silent_(silent), hello_(hello), timeout_ms_(timeout_ms), found_(std::move(found)) {}
+                         const Options& options, Found found)
+    : loop_(loop), silent_(silent), hello_(hello), options_(options), found_(std::move(found)) {}
 
 void LeaderProbe::Ask(const std::string& address) {
   if (address == silent_) return;
   rpc::FrameClientOptions options;
   options.address = address;
-  options.connect_timeout_ms = timeout_ms_;
-  const std::shared_ptr<rpc::FrameClient> client = rpc::FrameClient::Create(loop_, options, hello_);
+  options.connect_timeout_ms = options_.timeout_ms;
+  const std::shared_ptr<rpc::FrameClient> client = options_.connect(loop_, options, hello_);
   {
     MutexLock lock(mutex_);
     const bool known = std::find(asked_.begin(), asked_.end(), address) != asked_.end();
@@ -44,7 +44,7 @@ void LeaderProbe::Ask(const std::string& address) {
   proto::GetClusterMapRequest request;
   request.set_newer_than(std::numeric_limits<uint64_t>::max());
   rpc::CallOptions call_options;
-  call_options.timeout_ms = timeout_ms_;
+  call_options.timeout_ms = options_.timeout_ms;
   client->Call(rpc::Method::kGetClusterMap, request, call_options,
                [self = shared_from_this(), address](const rpc::Reply& reply) { self->OnReply(address, reply); });
 }

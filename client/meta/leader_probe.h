@@ -23,16 +23,21 @@ class LeaderProbe : public std::enable_shared_from_this<LeaderProbe> {
   // On the loop's thread, at most once; not after Close has returned to the loop's thread.
   using Found = std::function<void(const std::string& address)>;
 
-  // `loop` outlives it. `addresses` but the silent one are asked; each gets `timeout_ms`.
+  struct Options {
+    int64_t timeout_ms = 500;  // of each server
+    rpc::ConnectFunction connect = rpc::FrameClient::Create;
+  };
+
+  // `loop` outlives it. `addresses` but the silent one are asked.
   static std::shared_ptr<LeaderProbe> Start(rpc::EventLoop* loop, const std::vector<std::string>& addresses,
                                             const std::string& silent, const proto::HelloRequest& hello,
-                                            int64_t timeout_ms, Found found);
+                                            const Options& options, Found found);
   void Close();
   // Every server has answered or will not.
   bool ended() const;
 
  private:
-  LeaderProbe(rpc::EventLoop* loop, const std::string& silent, const proto::HelloRequest& hello, int64_t timeout_ms,
+  LeaderProbe(rpc::EventLoop* loop, const std::string& silent, const proto::HelloRequest& hello, const Options& options,
               Found found);
   void Ask(const std::string& address);
   void OnReply(const std::string& address, const rpc::Reply& reply);
@@ -41,7 +46,7 @@ class LeaderProbe : public std::enable_shared_from_this<LeaderProbe> {
   rpc::EventLoop* const loop_;
   const std::string silent_;
   const proto::HelloRequest hello_;
-  const int64_t timeout_ms_;
+  const Options options_;
 
   mutable Mutex mutex_;
   Found found_ GUARDED_BY(mutex_);  // null: found, or closed

@@ -98,7 +98,7 @@ std::shared_ptr<rpc::FrameClient> MetadataChannel::CurrentClient(bool* made) {
     client_options.address = addresses_[address_index_];
     // Where there is another server to go to, none is worth waiting for long.
     if (addresses_.size() > 1) client_options.connect_timeout_ms = kConnectTimeoutMs;
-    client_ = rpc::FrameClient::Create(loop_, client_options, Hello());
+    client_ = options_.connect(loop_, client_options, Hello());
     unanswered_ = 0;
   }
   return client_;
@@ -143,7 +143,7 @@ void MetadataChannel::OnWatchTimer() {
   StartWatchTimer();
   if (addresses.empty()) return;
   hello.set_session(0);  // nothing is to be served there
-  auto probe = LeaderProbe::Start(loop_, addresses, silent_address, hello, options_.silence_ms,
+  auto probe = LeaderProbe::Start(loop_, addresses, silent_address, hello, {options_.silence_ms, options_.connect},
                                   [weak = weak_from_this()](const std::string& address) {
                                     if (auto self = weak.lock()) self->OnLeaderFound(address);
                                   });

@@ -40,6 +40,7 @@ struct MetadataChannelOptions {
   int64_t backoff_max_ms = 500;  // of an overloaded server
   int64_t failover_backoff_max_ms = 100;
   int64_t silence_ms = 500;
+  rpc::ConnectFunction connect = rpc::FrameClient::Create;
 };
 
 // Thread-safe.

@@ -82,6 +82,10 @@ class FrameClient : public std::enable_shared_from_this<FrameClient> {
   virtual const std::string& address() const = 0;
 };
 
+// FrameClient::Create, or what stands in its place.
+using ConnectFunction =
+    std::function<std::shared_ptr<FrameClient>(EventLoop* loop, const FrameClientOptions& options, const proto::HelloRequest& hello)>;
+
 // Parses a Reply's message; the reply's own status if that is not ok; kCorruption if the bytes are no such message.
 Status ParseReply(const Reply& reply, google::protobuf::MessageLite* message);
 // The ErrorDetail of a failed reply (empty if the failure was the transport's).
