@@ -39,6 +39,17 @@ TEST(SessionKeeper, SilentSessionLapsesLongBeforeItExpires) {
   EXPECT_EQ(keeper.TouchAndCount(SessionId(1)), 2u);
 }
 
+TEST(SessionKeeper, AFencedSessionIsClosedThoughItIsHeardOf) {
+  FakeClock clock;
+  SessionKeeper keeper(&clock, 1000);
+  keeper.Add(SessionId(1));
+  EXPECT_TRUE(keeper.BeginClosing(SessionId(1)));
+  EXPECT_FALSE(keeper.BeginClosing(SessionId(1))) << "it is being closed";
+  keeper.Retry(SessionId(1));
+  EXPECT_TRUE(keeper.BeginClosing(SessionId(1)));
+  EXPECT_FALSE(keeper.BeginClosing(SessionId(2))) << "it is not open";
+}
+
 TEST(SessionKeeper, RequestsKeepASessionAlive) {
   FakeClock clock;
   SessionKeeper keeper(&clock, 1000);

@@ -69,6 +69,11 @@ void Maintenance::CloseFencedSessions() {
   {
     const auto map = context_->state->cluster_map();
     MutexLock lock(mutex_);
+    // An earlier leader fenced them and did not come to close them: they are of no use any more, whether heard of or not.
+    for (const proto::FencedSession& fence : map->fenced_sessions()) {
+      const SessionId session(fence.session());
+      if (context_->sessions->BeginClosing(session)) fenced_[session] = fence.fence_epoch();
+    }
     std::erase_if(fenced_, [&](const auto& fence) {
       if (!context_->servers->AllKnow(*map, fence.second)) return false;
       ready.push_back(fence.first);

@@ -145,7 +145,10 @@ void PushCoordinator::OnApplied(const proto::LogEntry& entry, std::span<const pr
       if (!sessions_.empty()) {
         AddressCommand(command, noted ? changes[static_cast<size_t>(i)] : none, &drafts, &outbox);
       }
-      NoteSessions(command.mutation(), reply, &outbox);
+      // A repeat gives and ends no grants: others may have read of the file since, or its session have got another one.
+      const bool repeated = !noted || changes[static_cast<size_t>(i)].empty();
+      const bool of_grant = command.mutation().has_create() || command.mutation().has_commit_write();
+      if (!repeated || !of_grant) NoteSessions(command.mutation(), reply, &outbox);
     }
     SendDrafts(&drafts, &outbox);
   }
@@ -439,6 +442,7 @@ void PushCoordinator::CompletePush(SessionId id, Session* session, std::map<uint
     if (!open.contains(inode.value())) interests_.RemoveTentative(id, inode);
   }
   for (const ChangePtr& change : done.changes) {
+    if (change->acquire != nullptr) change->acquire->answered.insert(id);
     if (change->acquire != nullptr && open.contains(change->acquire->inode.value())) change->acquire->others = true;
   }
   for (const InodeId inode : done.recalled) EndGrant(id, inode, outbox);

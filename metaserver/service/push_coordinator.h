@@ -155,6 +155,7 @@ class PushCoordinator {
     Acquired acquired;
     std::vector<WriteGrants::Recalled> waiting;  // for its end, to look again
     std::set<SessionId> asked;
+    std::set<SessionId> answered;  // of these: what they read from now on they would not be told of again
     std::weak_ptr<Change> change;  // that waits for their acknowledgements
   };
   // A mutation that was applied, or an acquisition, that waits for acknowledgements.

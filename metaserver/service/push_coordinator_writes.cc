@@ -198,7 +198,9 @@ bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
       acquire.others = true;
       Session* const session = Find(id);
       const ChangePtr change = acquire.change.lock();
-      // It may have cached what it read, and the appender will be alone in any case: it is told like the rest.
+      // It may cache what it reads, and the appender will be alone in any case: it is told like the rest. If it has
+      // answered to that already, it reads behind the acquisition.
+      held = held || (acquire.append && acquire.answered.contains(id));
       if (acquire.append && session != nullptr && change != nullptr) {
         AskOfAcquire(&acquire, change, id, session, &outbox);
       }
@@ -226,7 +228,12 @@ void PushCoordinator::Recall(SessionId session, InodeId inode, WriteGrants::Reca
   {
     MutexLock lock(mutex_);
     held = HeldByOtherLocked(session, inode);
-    if (held && !grants_.Holder(inode).valid()) {
+    const auto acquiring = acquiring_.find(inode);
+    if (!held && acquiring != acquiring_.end() && acquiring->second->append &&
+        acquiring->second->answered.contains(session)) {
+      held = true;
+      acquiring->second->waiting.push_back(recalled);
+    } else if (held && !grants_.Holder(inode).valid()) {
       await_claims_.emplace_back(session, recalled);
       for (const SessionId other : unclaimed_) {
         // It has lapsed: it will not say anything before it is heard of again, and may be writing.

@@ -1,5 +1,7 @@
 #include "metaserver/service/session_keeper.h"
 
+#include <utility>
+
 namespace tarn::meta {
 
 void SessionKeeper::Reset(const std::vector<SessionId>& sessions) {
@@ -60,6 +62,12 @@ std::vector<SessionId> SessionKeeper::TakeExpired(size_t count_max) {
 void SessionKeeper::Expire(SessionId session) {
   MutexLock lock(mutex_);
   if (const auto found = sessions_.find(session); found != sessions_.end()) found->second.expired = true;
+}
+
+bool SessionKeeper::BeginClosing(SessionId session) {
+  MutexLock lock(mutex_);
+  const auto found = sessions_.find(session);
+  return found != sessions_.end() && !std::exchange(found->second.closing, true);
 }
 
 void SessionKeeper::Retry(SessionId session) {

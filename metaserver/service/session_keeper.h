@@ -43,6 +43,8 @@ class SessionKeeper {
   std::vector<SessionId> TakeExpired(size_t count_max);
   // It is to be closed now, whether it is heard of or not.
   void Expire(SessionId session);
+  // It is to be closed by the caller. False: it is not open, or is being closed already.
+  bool BeginClosing(SessionId session);
   // Closing it failed.
   void Retry(SessionId session);
   size_t size() const;

@@ -202,6 +202,33 @@ TEST_F(WriteGrantsTest, CreatedFileBelongsToAWriterThatUsesGrants) {
   EXPECT_TRUE(coherence_.HoldsWrite(a_.id, InodeId(second))) << "b only opened it, and recalls";
 }
 
+TEST_F(WriteGrantsTest, RepeatedCreateGrantsNothing) {
+  const uint64_t first = As(a_, Create(root_, "f"))->reply.attributes().inode();
+  Acquire(a_, first);
+  const proto::Mutation create = Sign(a_, Create(root_, "g"));
+  const uint64_t second = Apply(create)->reply.attributes().inode();
+  coherence_.ReleaseWrite(a_.id, InodeId(second));
+  Lookup(b_, root_, "g");
+  Apply(create);
+  EXPECT_FALSE(coherence_.HoldsWrite(a_.id, InodeId(second))) << "b has cached what it is, and is told nothing";
+}
+
+TEST_F(WriteGrantsTest, ReaderThatHasAnsweredAnAppenderReadsBehindIt) {
+  const uint64_t file = File(root_, "f");
+  Lookup(b_, root_, "f");
+  Lookup(c_, root_, "f");
+  const auto outcome = Acquire(a_, file, true);
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file))) << "its answer may wait for its commit";
+  AckAll(b_);
+  EXPECT_FALSE(outcome->result.has_value()) << "c has not answered";
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "it would cache what nobody tells it of";
+  const auto recalled = Recall(b_, file);
+  EXPECT_FALSE(recalled->has_value());
+  AckAll(c_);
+  EXPECT_TRUE(outcome->exclusive());
+  EXPECT_TRUE(recalled->has_value());
+}
+
 TEST_F(WriteGrantsTest, HolderThatDoesNotAnswerIsClosedBeforeAnybodyReads) {
   const uint64_t file = File(root_, "f");
   Acquire(a_, file);
