@@ -22,17 +22,16 @@ void FilesystemImpl::GetAttributes(InodeId inode, Callback<Attributes> done) {
   if (cache_ != nullptr) {
     if (const std::optional<Attributes> known = cache_->FindAttributes(inode)) return done(open_files_.Show(*known));
   }
-  FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](const Result<Attributes>& result) {
+  FetchAttributes(inode, [this, done = std::move(done)](const Result<Attributes>& result) {
     if (!result.ok()) return done(result.status());
     done(open_files_.Show(*result));
   });
 }
 
-void FilesystemImpl::FetchAttributes(InodeId inode, bool will_open, Callback<Attributes> done) {
+void FilesystemImpl::FetchAttributes(InodeId inode, Callback<Attributes> done) {
   proto::GetAttrRequest request;
   request.set_inode(inode.value());
   request.set_session(GrantSession());
-  request.set_will_open(will_open && cache_ != nullptr);
   metadata_->Read<proto::GetAttrReply>(
       rpc::Method::kGetAttr, std::move(request),
       [this, token = CacheToken(), done = std::move(done)](const Result<proto::GetAttrReply>& reply) {
@@ -147,7 +146,7 @@ void FilesystemImpl::OnTruncated(const Attributes& attributes, Callback<Attribut
 }
 
 void FilesystemImpl::FinishPendingTruncate(InodeId inode, StatusCallback done) {
-  FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](const Result<Attributes>& result) {
+  FetchAttributes(inode, [this, done = std::move(done)](const Result<Attributes>& result) {
     if (!result.ok()) return done(result.status());
     if (!result->truncate_floor_bytes) return done(Status::Ok());  // its owner was quicker
     OpenInodePtr open = open_files_.Use(*result);

@@ -15,6 +15,10 @@ namespace {
 // Of FilesystemImpl::written_when_made_.
 constexpr int kWrittenMin = 2;
 constexpr int kWrittenMax = 8;
+// How often a server that does not grant what an open needs is asked: it does so in a moment, if it can at all.
+constexpr uint32_t kOpenAttemptsMax = 16;
+
+Status RemovedElsewhere() { return Status(StatusCode::kStaleHandle, "the file was removed by another client"); }
 
 }  // namespace
 
@@ -57,10 +61,44 @@ void FilesystemImpl::SendCreate(const CreateRequest& request, bool with_data, Ca
     const Attributes attributes = AttributesFromProto(reply->attributes());
     CacheName(token, request.parent, request.name, attributes.inode, *reply);
     CacheAttributes(token, attributes, /*seen_by_kernel=*/false);
-    FinishOpen(attributes, {.created = reply->created(), .write_granted = reply->write_granted()}, request.flags,
-               request.caller, done);
-    EndOpening();
+    const Made made{.created = reply->created(), .write_granted = reply->write_granted()};
+    if (IsCovered(token, request.parent, attributes)) {
+      FinishOpen(attributes, made, request.flags, request.caller, done);
+      return EndOpening();
+    }
+    open_files_.BeginOpening(attributes.inode);
+    FetchToOpen(attributes.inode, 0, [this, request, made, inode = attributes.inode, done](const Result<Attributes>& now) {
+      if (now.ok() && (now->nlink > 0 || open_files_.IsKept(inode))) {
+        FinishOpen(*now, made, request.flags, request.caller, done);
+      } else {
+        done(now.ok() ? RemovedElsewhere() : now.status());
+      }
+      EndOpening(inode);
+      EndOpening();
+    });
   });
+}
+
+bool FilesystemImpl::IsCovered(uint64_t token, InodeId parent, const Attributes& made) {
+  if (freshness() != Freshness::kGranted) return true;  // nothing could cover it
+  return made.nlink == 1 && made.parent == parent && cache_->Held(parent, token).cover.has_value();
+}
+
+void FilesystemImpl::FetchToOpen(InodeId inode, uint32_t attempts, Callback<Attributes> done) {
+  proto::GetAttrRequest request;
+  request.set_inode(inode.value());
+  request.set_session(GrantSession());
+  request.set_will_open(cache_ != nullptr);
+  metadata_->Read<proto::GetAttrReply>(
+      rpc::Method::kGetAttr, std::move(request),
+      [this, inode, attempts, token = CacheToken(), done = std::move(done)](const Result<proto::GetAttrReply>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        const Attributes attributes = AttributesFromProto(reply->attributes());
+        if (cache_ != nullptr && reply->has_grant()) cache_->PutAttributes(Admit(reply->grant(), token), attributes);
+        const bool is_granted = reply->grant().inode() == inode.value() || freshness() != Freshness::kGranted;
+        if (!is_granted && attempts + 1 < kOpenAttemptsMax) return FetchToOpen(inode, attempts + 1, done);
+        done(attributes);
+      });
 }
 
 void FilesystemImpl::EndOpening(InodeId inode) {
@@ -78,19 +116,18 @@ void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFil
       return EndOpening(inode);
     }
   }
-  FetchAttributes(inode, /*will_open=*/true,
-                  [this, inode, flags, done = std::move(done)](const Result<Attributes>& result) {
-                    // Its last name is gone. If the push of that came before this opening, the server has heard that the
-                    // file is not open here, and keeps it for nobody.
-                    const bool is_gone = result.ok() && result->nlink == 0 && !open_files_.IsKept(inode);
-                    if (result.ok() && !is_gone) {
-                      FinishOpen(*result, {}, flags, Caller(), done);
-                      EndOpening(inode);
-                    } else {
-                      EndOpening(inode);
-                      done(is_gone ? Status(StatusCode::kStaleHandle, "the file was removed by another client") : result.status());
-                    }
-                  });
+  FetchToOpen(inode, 0, [this, inode, flags, done = std::move(done)](const Result<Attributes>& result) {
+    // Its last name is gone. If the push of that came before this opening, the server has heard that the file is not open
+    // here, and keeps it for nobody.
+    const bool is_gone = result.ok() && result->nlink == 0 && !open_files_.IsKept(inode);
+    if (result.ok() && !is_gone) {
+      FinishOpen(*result, {}, flags, Caller(), done);
+      EndOpening(inode);
+    } else {
+      EndOpening(inode);
+      done(is_gone ? RemovedElsewhere() : result.status());
+    }
+  });
 }
 
 void FilesystemImpl::FinishOpen(const Attributes& attributes, Made made, OpenFlags flags, Caller caller,
@@ -135,9 +172,10 @@ void FilesystemImpl::Read(const FileHandlePtr& handle, uint64_t offset, size_t l
   }
   // Another client changed it, or may have: its new size and data first.
   GetAttributes(open->id, [handle, changes, offset, length, done = std::move(done)](const Result<Attributes>& fresh) {
+    if (!fresh.ok()) return done(fresh.status());  // what is known here may be old
     OpenInode& inode = *handle->inode;
     uint64_t adopted = inode.changes_adopted.load(std::memory_order_acquire);
-    while (fresh.ok() && adopted < changes && !inode.changes_adopted.compare_exchange_weak(adopted, changes)) {
+    while (adopted < changes && !inode.changes_adopted.compare_exchange_weak(adopted, changes)) {
     }
     inode.data->Read(handle->read_ahead, ByteRange{offset, length}, done);
   });

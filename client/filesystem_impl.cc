@@ -116,7 +116,7 @@ void FilesystemImpl::ObservedMetadata::CommitWrite(const WriteCommit& commit, Ca
 
 // What the data half asks for is always the newest: it met something that its own view does not explain.
 void FilesystemImpl::ObservedMetadata::FetchAttributes(InodeId inode, Callback<Attributes> done) {
-  filesystem_->FetchAttributes(inode, /*will_open=*/false, [this, done = std::move(done)](Result<Attributes> result) {
+  filesystem_->FetchAttributes(inode, [this, done = std::move(done)](Result<Attributes> result) {
     if (result.ok()) filesystem_->open_files_.Remember(*result);
     done(std::move(result));
   });

@@ -162,8 +162,13 @@ class FilesystemImpl final : public Filesystem {
                                                MetadataSession::MutationCallback done);
   // A mutation that makes a name, and whose reply's attributes are the answer.
   void MakeAndShow(InodeId parent, const std::string& name, proto::Mutation mutation, Callback<Attributes> done);
-  // The attributes from the server, remembered if they may be. `will_open`: this client wants to hear of the inode itself.
-  void FetchAttributes(InodeId inode, bool will_open, Callback<Attributes> done);
+  // The attributes from the server, remembered if they may be.
+  void FetchAttributes(InodeId inode, Callback<Attributes> done);
+
+  // Before it is opened: the server is to ask this client before it lets go of the file, whoever unlinks it.
+  void FetchToOpen(InodeId inode, uint32_t attempts, Callback<Attributes> done);
+  // It does so already for a file that was made under this parent (docs/coherence.md, rule 8).
+  bool IsCovered(uint64_t token, InodeId parent, const Attributes& made);
 
   // Known without asking.
   bool HasNoXattrs(InodeId inode);

@@ -90,7 +90,7 @@ std::shared_ptr<WriteGrant> FilesystemImpl::MakeGrant(InodeId inode, bool grante
         const int64_t give_up_ns = parts_.clock->MonotonicNs() + parts_.retry_deadline_ms * 1'000'000;
         AcquireWrite(inode, append, give_up_ns, std::move(done));
       },
-      granted);
+      [this, inode](std::function<void()> done) { SendWriteReleases({inode}, std::move(done)); }, granted);
 }
 
 void FilesystemImpl::SendWriteReleases(const std::vector<InodeId>& inodes, std::function<void()> done) {

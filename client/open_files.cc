@@ -112,25 +112,29 @@ OpenFiles::AfterRelease OpenFiles::Release(const OpenInodePtr& open) {
 }
 
 OpenFiles::AfterRelease OpenFiles::FinishClose(const OpenInodePtr& open) {
+  bool releases_orphan = false;
   {
     MutexLock lock(mutex_);
     CHECK(open->closing, "only a closing entry ends");
     open->closing = false;
     if (open->uses > 0) return AfterRelease::kNothing;  // opened again meanwhile
     inodes_.erase(open->id);
+    releases_orphan = open->orphan;
+    // An opening may need it still: else its end releases it.
+    if (releases_orphan && (opening_unknown_ > 0 || opening_inodes_.contains(open->id))) {
+      reported_.insert(open->id);
+      releases_orphan = false;
+    }
     // Under the lock, so that who opens it again asks for a grant behind this.
     if (open->grant != nullptr && open->grant->Release()) releases_->Add(open->id);
   }
   if (releases_ != nullptr) releases_->SendQueued();
-  return open->orphan ? AfterRelease::kReleaseOrphan : AfterRelease::kNothing;
+  return releases_orphan ? AfterRelease::kReleaseOrphan : AfterRelease::kNothing;
 }
 
 bool OpenFiles::MarkOrphan(InodeId inode) {
   MutexLock lock(mutex_);
-  auto found = inodes_.find(inode);
-  if (found == inodes_.end()) return false;
-  found->second->orphan = true;
-  return true;
+  return ReportLocked(inode, /*removed=*/true);
 }
 
 Attributes OpenFiles::Show(const Attributes& fresh) {
@@ -161,31 +165,41 @@ void OpenFiles::Remember(const Attributes& fresh) {
 
 // ---- For the coherence protocol ----
 
-std::vector<InodeId> OpenFiles::AllOpen() {
+std::vector<InodeId> OpenFiles::AllOpen(bool reports) {
   MutexLock lock(mutex_);
   std::vector<InodeId> open;
   open.reserve(inodes_.size() + opening_inodes_.size());
   for (const auto& [inode, entry] : inodes_) open.push_back(inode);
-  for (const auto& [inode, count] : opening_inodes_) {
-    if (!inodes_.contains(inode)) open.push_back(inode);
-  }
+  AddOpening(reports, &open);
   return open;
 }
 
-std::vector<InodeId> OpenFiles::OpenBelow(InodeId directory) {
+std::vector<InodeId> OpenFiles::OpenBelow(InodeId directory, bool reports) {
   MutexLock lock(mutex_);
   std::vector<InodeId> open;
   for (const auto& [inode, entry] : inodes_) {
     if (entry->newest.parent == directory || !entry->newest.parent.valid()) open.push_back(inode);
   }
-  for (const auto& [inode, count] : opening_inodes_) {
-    if (!inodes_.contains(inode)) open.push_back(inode);
-  }
+  AddOpening(reports, &open);
   return open;
+}
+
+// Which of them have lost their last name this client is not told.
+void OpenFiles::AddOpening(bool reports, std::vector<InodeId>* open) {
+  for (const InodeId inode : *open) inodes_.at(inode)->orphan |= reports;
+  for (const auto& [inode, count] : opening_inodes_) {
+    if (inodes_.contains(inode)) continue;
+    open->push_back(inode);
+    if (reports) reported_.insert(inode);
+  }
 }
 
 bool OpenFiles::ReportIfOpen(InodeId inode, bool removed) {
   MutexLock lock(mutex_);
+  return ReportLocked(inode, removed);
+}
+
+bool OpenFiles::ReportLocked(InodeId inode, bool removed) {
   if (const auto found = inodes_.find(inode); found != inodes_.end()) {
     if (removed) found->second->orphan = true;
     return true;

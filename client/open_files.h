@@ -35,7 +35,7 @@ struct OpenInode {
   const std::shared_ptr<InodeData> data;
   const std::shared_ptr<WriteGrant> grant;  // null: this client takes no part in write grants
   uint64_t uses = 0;     // handles, and operations that need the data for a while
-  bool orphan = false;   // unlinked while open: the server keeps it for this session until it is told otherwise
+  bool orphan = false;   // the server keeps it, or may, for this session until it is told otherwise: unlinked while open
   bool closing = false;  // no use is left, but what was written is still on its way
   Attributes newest;
   // How often another client changed it, and up to which of these changes the data half has been told.
@@ -99,8 +99,8 @@ class OpenFiles final : public OpenInodes {
   // After the flush of kFlush, whether it succeeded or not (its error was reported): kNothing or kReleaseOrphan.
   [[nodiscard]] AfterRelease FinishClose(const OpenInodePtr& open);
 
-  // The server keeps this unlinked inode for the session. True if it is open here; then its last release gives
-  // kReleaseOrphan. False: nobody here needs it.
+  // The server keeps this unlinked inode for the session. True if it is open here, or about to be; then its last release
+  // gives kReleaseOrphan. False: nobody here needs it.
   [[nodiscard]] bool MarkOrphan(InodeId inode);
 
   // What to show for attributes that just came from the server: never older than what was seen before, with the size
@@ -110,8 +110,8 @@ class OpenFiles final : public OpenInodes {
   void Remember(const Attributes& fresh);
 
   // ---- OpenInodes ----
-  std::vector<InodeId> AllOpen() override;
-  std::vector<InodeId> OpenBelow(InodeId directory) override;
+  std::vector<InodeId> AllOpen(bool reports) override;
+  std::vector<InodeId> OpenBelow(InodeId directory, bool reports) override;
   bool ReportIfOpen(InodeId inode, bool removed) override;
   void NoteChanged(InodeId inode) override;
   void NoteAllChanged() override;
@@ -121,6 +121,8 @@ class OpenFiles final : public OpenInodes {
   bool AnyOpening() override;
 
  private:
+  bool ReportLocked(InodeId inode, bool removed) REQUIRES(mutex_);
+  void AddOpening(bool reports, std::vector<InodeId>* open) REQUIRES(mutex_);
   // What came about inodes that are about to be open counts for their entries.
   void NoteWhileOpening(InodeId inode, std::unordered_set<InodeId>* noted) REQUIRES(mutex_);
 
@@ -133,7 +135,7 @@ class OpenFiles final : public OpenInodes {
   uint64_t opening_ GUARDED_BY(mutex_) = 0;                                  // all of them
   std::unordered_map<InodeId, uint64_t> opening_inodes_ GUARDED_BY(mutex_);  // those whose inode is known
   uint64_t opening_unknown_ GUARDED_BY(mutex_) = 0;
-  std::unordered_set<InodeId> reported_ GUARDED_BY(mutex_);  // removed elsewhere, said to be open because of an opening
+  std::unordered_set<InodeId> reported_ GUARDED_BY(mutex_);  // said to be open because of an opening, and perhaps removed elsewhere
   std::unordered_set<InodeId> changed_opening_ GUARDED_BY(mutex_);   // by others, while something was being opened
   std::unordered_set<InodeId> recalled_opening_ GUARDED_BY(mutex_);  // likewise
   bool all_changed_opening_ GUARDED_BY(mutex_) = false;

@@ -9,8 +9,14 @@ constexpr int64_t kSharedNs = 1'000'000'000;
 
 }  // namespace
 
-WriteGrant::WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, bool granted)
-    : clock_(clock), terms_(terms), acquire_(std::move(acquire)), mode_(granted ? Mode::kExclusive : Mode::kNone), term_(granted ? NextTerm() : 0) {}
+WriteGrant::WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, GiveBack give_back,
+                       bool granted)
+    : clock_(clock),
+      terms_(terms),
+      acquire_(std::move(acquire)),
+      give_back_(std::move(give_back)),
+      mode_(granted ? Mode::kExclusive : Mode::kNone),
+      term_(granted ? NextTerm() : 0) {}
 
 std::optional<WriteGrant::Way> WriteGrant::WayNow(bool append) const {
   if (mode_ == Mode::kExclusive) return Way::kBuffered;
@@ -58,9 +64,13 @@ void WriteGrant::Ask(std::optional<bool> append) {
 void WriteGrant::OnAnswer(bool append, const Result<bool>& exclusive) {
   std::vector<std::pair<Ready, Result<Way>>> ready;
   std::optional<bool> question;
+  bool gives_back = false;
   {
     MutexLock lock(mutex_);
-    asking_ = false;
+    // Its recall has come already, or is still on its way and would seem to be that of the next one; and so on, while
+    // others wait in the same way.
+    gives_back = exclusive.ok() && *exclusive && void_;
+    asking_ = gives_back;
     if (!exclusive.ok()) {
       for (Waiting& write : waiting_) ready.emplace_back(std::move(write.ready), exclusive.status());
       waiting_.clear();
@@ -79,9 +89,20 @@ void WriteGrant::OnAnswer(bool append, const Result<bool>& exclusive) {
         waiting_.pop_front();
       }
     }
-    question = NextQuestion();
+    question = NextQuestion();  // none while it gives back
   }
   for (const auto& [write, way] : ready) write(way);
+  if (gives_back) return give_back_([self = shared_from_this()] { self->OnGivenBack(); });
+  Ask(question);
+}
+
+void WriteGrant::OnGivenBack() {
+  std::optional<bool> question;
+  {
+    MutexLock lock(mutex_);
+    asking_ = false;
+    question = NextQuestion();
+  }
   Ask(question);
 }
 

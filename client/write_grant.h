@@ -31,10 +31,12 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   };
   // Asks the server; true: exclusive. The attributes that come with the grant have been adopted before it is called.
   using Acquire = std::function<void(bool append, Callback<bool> done)>;
+  // Tells the server that an exclusive grant is given back unused; calls back when that was answered, or given up.
+  using GiveBack = std::function<void(std::function<void()> done)>;
   using Ready = std::function<void(const Result<Way>&)>;
 
   // `clock` and `terms`, which numbers the exclusive grants of all inodes, outlive it. `granted`: it is exclusive from the start.
-  WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, bool granted);
+  WriteGrant(const Clock* clock, std::atomic<uint64_t>* terms, Acquire acquire, GiveBack give_back, bool granted);
   WriteGrant(const WriteGrant&) = delete;
   WriteGrant& operator=(const WriteGrant&) = delete;
 
@@ -79,12 +81,14 @@ class WriteGrant : public std::enable_shared_from_this<WriteGrant> {
   std::optional<bool> NextQuestion() REQUIRES(mutex_);
   void Ask(std::optional<bool> append);
   void OnAnswer(bool append, const Result<bool>& exclusive);
+  void OnGivenBack();
   uint64_t NextTerm() { return terms_->fetch_add(1) + 1; }
 
   // Immutable after construction.
   const Clock* const clock_;
   std::atomic<uint64_t>* const terms_;
   const Acquire acquire_;
+  const GiveBack give_back_;
 
   mutable Mutex mutex_;
   Mode mode_ GUARDED_BY(mutex_) = Mode::kNone;

@@ -20,7 +20,7 @@ class WriteGrantTest : public ::testing::Test {
   std::shared_ptr<WriteGrant> Make(bool granted = false) {
     return std::make_shared<WriteGrant>(
         &clock_, &terms_, [this](bool append, Callback<bool> done) { questions_.emplace_back(append, std::move(done)); },
-        granted);
+        [this](std::function<void()> done) { given_back_.push_back(std::move(done)); }, granted);
   }
   // A write; what becomes of it is noted under its name.
   void Write(WriteGrant& grant, const std::string& name, bool append = false) {
@@ -37,11 +37,18 @@ class WriteGrantTest : public ::testing::Test {
     questions_.erase(questions_.begin());
     done(std::move(exclusive));
   }
+  void GivenBack() {
+    ASSERT_EQ(given_back_.size(), 1u);
+    const auto done = std::move(given_back_.front());
+    given_back_.clear();
+    done();
+  }
   std::vector<std::string> Events() { return std::exchange(events_, {}); }
 
   FakeClock clock_;
   std::atomic<uint64_t> terms_{0};
   std::vector<std::pair<bool, Callback<bool>>> questions_;
+  std::vector<std::function<void()>> given_back_;
   std::vector<std::string> events_;
 };
 
@@ -148,6 +155,8 @@ TEST_F(WriteGrantTest, AnswerThatARecallMayHaveOvertakenDoesNotCount) {
   grant->Recall(false, [] {});
   Answer(true);
   EXPECT_THAT(Events(), IsEmpty());
+  EXPECT_THAT(questions_, IsEmpty()) << "a recall of what was granted may be on its way";
+  GivenBack();
   ASSERT_EQ(questions_.size(), 1u) << "it asks again";
   grant->Recall(true, [] {});
   Answer(false);
@@ -163,6 +172,7 @@ TEST_F(WriteGrantTest, AnswerOfAnEarlierTermDoesNotCount) {
   EXPECT_FALSE(grant->Void());
   Answer(true);
   EXPECT_THAT(Events(), IsEmpty());
+  GivenBack();
   Answer(true);
   EXPECT_THAT(Events(), ElementsAre("a buffered"));
   EXPECT_TRUE(grant->Void());

@@ -34,7 +34,7 @@ SessionHooks::KeepAliveAnswered Coherence::PrepareKeepAlive(proto::KeepAliveRequ
   request->set_lapses(asked.lapses);
   OpenInodes* const open = open_.load(std::memory_order_acquire);
   if (!registered && open != nullptr) {
-    for (const InodeId inode : open->AllOpen()) request->add_open_inodes(inode.value());
+    for (const InodeId inode : open->AllOpen(/*reports=*/true)) request->add_open_inodes(inode.value());
     for (const InodeId inode : open->AllWritten()) request->add_written_inodes(inode.value());
   }
   // The lease counts from here, however long the request takes to leave.
@@ -136,10 +136,10 @@ std::vector<InodeId> Coherence::ApplyToOpenInodes(const proto::InvalidatePush& p
     if (inode.valid()) open->NoteChanged(inode);
     if (inode.valid() && (item.report_open() || item.drop()) && open->ReportIfOpen(inode, item.removed()))
       reported.push_back(inode);
-    if (item.drop() && item.directory() != 0) add(open->OpenBelow(InodeId(item.directory())));
+    if (item.drop() && item.directory() != 0) add(open->OpenBelow(InodeId(item.directory()), /*reports=*/true));
     if (item.drop() && item.directory() == 0 && !inode.valid()) {
       open->NoteAllChanged();
-      add(open->AllOpen());
+      add(open->AllOpen(/*reports=*/true));
     }
   }
   return reported;
@@ -183,10 +183,10 @@ void Coherence::SendForgets() {
   request->set_session(session->id().value());
   request->set_term(cache_.term());
   for (const InodeId directory : forgotten.directories) {
-    if (open == nullptr || open->OpenBelow(directory).empty()) request->add_directories(directory.value());
+    if (open == nullptr || open->OpenBelow(directory, /*reports=*/false).empty()) request->add_directories(directory.value());
   }
   const std::vector<InodeId> all_open =
-      open != nullptr && !forgotten.inodes.empty() ? open->AllOpen() : std::vector<InodeId>();
+      open != nullptr && !forgotten.inodes.empty() ? open->AllOpen(/*reports=*/false) : std::vector<InodeId>();
   for (const InodeId inode : forgotten.inodes) {
     if (std::ranges::find(all_open, inode) == all_open.end()) request->add_inodes(inode.value());
   }

@@ -28,9 +28,11 @@ namespace tarn::client {
 class OpenInodes {
  public:
   virtual ~OpenInodes() = default;
-  virtual std::vector<InodeId> AllOpen() = 0;
-  // Those that the directory's interest may cover.
-  virtual std::vector<InodeId> OpenBelow(InodeId directory) = 0;
+  // `reports`: the server is told, and keeps those of them that have lost their last name for this session until it hears
+  // that they are closed.
+  virtual std::vector<InodeId> AllOpen(bool reports) = 0;
+  // Those that the directory's interest may cover. `reports` likewise.
+  virtual std::vector<InodeId> OpenBelow(InodeId directory, bool reports) = 0;
   // True if it is open, or about to be. `removed`: it has lost its last name, and the server will keep it for this
   // session.
   virtual bool ReportIfOpen(InodeId inode, bool removed) = 0;

@@ -376,6 +376,47 @@ TEST_F(CoherenceTest, OpenFilesAreReportedWhenTheirLastNameGoes) {
   EXPECT_EQ(released.release_orphan().inode(), open_file.value());
 }
 
+TEST_F(CoherenceTest, WhatWasReportedAsOpenIsReleasedWithItsLastUse) {
+  Mount(1);
+  (void)MakeFile("first");  // without an interest, so that other names are asked for
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  server_.GrantInTerm(2);
+  (void)Lookup("b");  // its reply names the new term
+  WaitUntilUsable();
+  ASSERT_THAT(server_.keep_alives().back().open_inodes(), ElementsAre(file.value()));
+  // Others may have unlinked it before: then the server made this session its holder, and nothing else tells so.
+  filesystem_->Release(opened->handle);
+  const auto released = server_.WaitForMutation([](const proto::Mutation& mutation) { return mutation.has_release_orphan(); });
+  EXPECT_EQ(released.release_orphan().inode(), file.value());
+}
+
+TEST_F(CoherenceTest, AFileThatIsMadeWhereNothingIsWatchedIsCoveredBeforeItIsOpen) {
+  Mount();
+  EXPECT_EQ(RequestsOf([&] { (void)MakeFile("first"); }), 2u) << "the server would not ask before it lets go of it";
+  (void)Lookup("a");
+  EXPECT_EQ(RequestsOf([&] { (void)MakeFile("a"); }), 1u) << "its directory covers it";
+}
+
+TEST_F(CoherenceTest, AListingDoesNotShowWhatAnOpenFileWasBeforeAnotherClientWroteIt) {
+  Mount();
+  (void)Lookup("a");
+  const InodeId file = MakeFile("a");
+  Result<OpenedFile> opened = Open(file);
+  server_.Edit(file.value(), [](proto::Attributes* attributes) {
+    attributes->set_nlink(0);  // left out
+    attributes->set_change(attributes->change() - 1);
+  });
+  const auto page = Wait<DirectoryPage>([&](Callback<DirectoryPage> done) {
+    filesystem_->ReadDirectory(filesystem_->root(), 0, 100, true, std::move(done));
+  });
+  ASSERT_EQ(page->entries.size(), 1u);
+  EXPECT_EQ(page->entries[0].attributes.inode, file);
+  EXPECT_EQ(page->entries[0].attributes.nlink, 0u);
+  filesystem_->Release(opened->handle);
+}
+
 TEST_F(CoherenceTest, ADroppedDirectoryLeavesItsOpenFilesCovered) {
   Mount();
   (void)Lookup("a");
