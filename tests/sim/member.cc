@@ -19,14 +19,7 @@ namespace tarn::sim {
 namespace {
 
 constexpr int64_t kMaintenanceNs = 100 * kMillisecond;
-constexpr int64_t kTargetLeaseMs = 10'000;
 constexpr int kPausedReadsMax = 4;
-
-std::string AddressOf(uint64_t member) { return "member-" + std::to_string(member); }
-
-uint64_t MemberOf(const std::string& address) {
-  return address.empty() ? 0 : std::strtoull(address.c_str() + sizeof("member-") - 1, nullptr, 10);
-}
 
 class SimPeer final : public rpc::Peer {
  public:
@@ -110,6 +103,12 @@ class WatchedReplicator final : public meta::Replicator {
 
 }  // namespace
 
+std::string AddressOf(uint64_t member) { return "member-" + std::to_string(member); }
+
+uint64_t MemberOf(const std::string& address) {
+  return address.empty() ? 0 : std::strtoull(address.c_str() + sizeof("member-") - 1, nullptr, 10);
+}
+
 // What a crash ends.
 struct Member::Process final : public meta::LogConsumer {
   explicit Process(Member* owner)
@@ -118,11 +117,12 @@ struct Member::Process final : public meta::LogConsumer {
         random(owner->cluster_->scheduler),
         sessions(&owner->clock_, owner->cluster_->plan->session_lease_ms),
         coherence(meta::PushCoordinatorOptions(), &owner->clock_, &sessions),
-        servers(&owner->clock_, kTargetLeaseMs),
+        servers(&owner->clock_, owner->cluster_->plan->target_lease_ms, owner->cluster_->plan->target_lease_ms),
         members(&owner->clock_, [this] { return state->cluster_map(); }) {}
 
   void Open();
   void Gained(uint64_t term);
+  void RegisterAll(uint64_t term, const std::vector<proto::SessionRecord>& records);
   void Lost() {
     proposer->EndLeading();
     coherence.EndLeading();
@@ -221,6 +221,16 @@ void Member::Process::SettleOrphan(InodeId inode, const std::vector<SessionId>& 
                    [done = std::move(done)](const Status& status, std::span<proto::MutationReply>) { done(status); });
 }
 
+// Planted: nobody is waited for, as if all had registered and held nothing.
+void Member::Process::RegisterAll(uint64_t term, const std::vector<proto::SessionRecord>& records) {
+  for (const proto::SessionRecord& record : records) {
+    proto::KeepAliveRequest request;
+    request.set_session(record.id());
+    request.set_term(term);
+    coherence.KeepAlive(request, 0);
+  }
+}
+
 // As MetadataServerImpl::OnGained.
 void Member::Process::Gained(uint64_t term) {
   std::vector<proto::SessionRecord> records;
@@ -231,6 +241,7 @@ void Member::Process::Gained(uint64_t term) {
   CHECK(state->ListUnsettledOrphans(&orphans).ok(), "the orphans can be read");
   sessions.Reset(ids);
   coherence.BeginLeading(term, records, orphans);
+  if (member->cluster_->plan->plant == Plant::kNewLeaderRushes) RegisterAll(term, records);
   servers.Reset(*state->cluster_map());
   const proto::StateHeader header = state->header();
   proposer->BeginLeading(header);
@@ -296,6 +307,7 @@ void Member::Bury() {
   posted_.clear();
   process_.reset();
   ++life_;
+  for (const auto& gone : std::exchange(when_gone_, {})) gone();
   stopped_until_ns_ = 0;
   stalled_until_ns_ = 0;
   Dice& dice = cluster_->scheduler->dice();
@@ -461,21 +473,72 @@ void Member::CheckReadAnswer(rpc::Method method, const Answer& answer) {
   Violation("member " + std::to_string(id_) + " answers a read without the lease");
 }
 
+void Member::Handle(const std::shared_ptr<rpc::Peer>& peer, rpc::Method method, const std::string& message,
+                    std::function<void(Answer)> answer) {
+  rpc::Request request;
+  request.method = method;
+  request.peer = peer;
+  request.message = {reinterpret_cast<const uint8_t*>(message.data()), message.size()};
+  auto alive_only = [this, life = life_, method, answer = std::move(answer)](Answer what) {
+    if (life != life_ || dead_) return;
+    CheckReadAnswer(method, what);
+    answer(std::move(what));
+  };
+  process_->watched->BeginRequest();
+  in_request_ = true;
+  process_->service->Handle(std::move(request), std::make_unique<SimResponder>(alive_only));
+}
+
 void Member::ReceiveRequest(rpc::Method method, uint64_t hello_session, const std::string& message,
                             std::function<void(Answer)> answer, std::function<void(std::string)> push) {
-  Run(life_, [this, method, hello_session, message, life = life_, answer = std::move(answer), push = std::move(push)] {
-    rpc::Request request;
-    request.method = method;
-    request.peer = std::make_shared<SimPeer>(hello_session, push);
-    request.message = {reinterpret_cast<const uint8_t*>(message.data()), message.size()};
-    auto alive_only = [this, life, method, answer](Answer what) {
-      if (life != life_ || dead_) return;
-      CheckReadAnswer(method, what);
-      answer(std::move(what));
-    };
-    process_->watched->BeginRequest();
-    in_request_ = true;
-    process_->service->Handle(std::move(request), std::make_unique<SimResponder>(alive_only));
+  Run(life_, [this, method, hello_session, message, answer = std::move(answer), push = std::move(push)] {
+    Handle(std::make_shared<SimPeer>(hello_session, push), method, message, answer);
+  });
+}
+
+void Member::ReceiveFrame(uint64_t life, std::shared_ptr<rpc::Peer> peer, rpc::Method method,
+                          const std::string& message, std::function<void(Answer)> answer,
+                          std::function<void()> handled) {
+  Run(life, [this, peer = std::move(peer), method, message, answer = std::move(answer), handled = std::move(handled)] {
+    Handle(peer, method, message, answer);
+    handled();
+  });
+}
+
+// ---- Chunk servers ----
+
+void Member::ReceiveRegistration(const proto::RegisterServerRequest& request,
+                                 std::function<void(const Status&, const proto::RegisterServerReply&)> answer) {
+  Run(life_, [this, request, answer = std::move(answer)] {
+    if (const Status status = process_->context.CheckLease(); !status.ok()) return answer(status, {});
+    std::vector<proto::Mutation> mutations(1);
+    *mutations[0].mutable_register_server()->mutable_request() = request;
+    process_->proposer->Submit(
+        std::move(mutations),
+        [this, life = life_, request, answer](const Status& status, std::span<proto::MutationReply> replies) {
+          if (life != life_ || dead_) return;
+          if (!status.ok()) return answer(status, {});
+          if (replies[0].status() != 0) return answer(Status(static_cast<StatusCode>(replies[0].status()), ""), {});
+          proto::RegisterServerReply reply = replies[0].registered();
+          std::vector<TargetId> targets;
+          for (const uint64_t id : reply.target_ids()) targets.emplace_back(id);
+          reply.set_lease_ms(process_->servers.RecordRegistration(targets, request));
+          *reply.mutable_map() = process_->context.LiveMap();
+          answer(Status::Ok(), reply);
+        });
+  });
+}
+
+void Member::ReceiveHeartbeat(const proto::HeartbeatRequest& request,
+                              std::function<void(const Status&, const proto::HeartbeatReply&)> answer) {
+  Run(life_, [this, request, answer = std::move(answer)] {
+    if (const Status status = process_->context.CheckLease(); !status.ok()) return answer(status, {});
+    const Result<uint32_t> lease_ms = process_->servers.RecordHeartbeat(*process_->state->cluster_map(), request);
+    if (!lease_ms.ok()) return answer(lease_ms.status(), {});
+    proto::HeartbeatReply reply;
+    if (process_->state->cluster_map()->version() > request.map_version()) *reply.mutable_map() = process_->context.LiveMap();
+    reply.set_lease_ms(*lease_ms);
+    answer(process_->context.CheckLease(), reply);
   });
 }
 

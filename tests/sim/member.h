@@ -18,9 +18,12 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/rpc/frame.h"
+#include "common/rpc/frame_server.h"
 #include "metaserver/state/memory_kv.h"
+#include "proto/cluster.pb.h"
 #include "tests/sim/log_disk.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracle.h"
@@ -31,6 +34,12 @@
 namespace tarn::sim {
 
 class Member;
+class ChunkServer;
+class FileOracle;
+
+std::string AddressOf(uint64_t member);
+// 0: none.
+uint64_t MemberOf(const std::string& address);
 
 // What is answered to a request: the status of the frame, the message, and who is said to lead (0: nobody).
 struct Answer {
@@ -44,8 +53,10 @@ struct Cluster {
   Scheduler* scheduler = nullptr;
   Network* network = nullptr;
   Oracle* oracle = nullptr;
+  FileOracle* files = nullptr;
   const Plan* plan = nullptr;
   std::vector<std::unique_ptr<Member>>* members = nullptr;  // member 1 is the first
+  std::vector<std::unique_ptr<ChunkServer>>* chunk_servers = nullptr;
   std::function<void(const std::string&)> violation;
   bool faults_ended = false;
   int reads_paused = 0;  // at this moment
@@ -74,11 +85,23 @@ class Member final : public ProcessPort {
   // Entries in its state; 0 if it is down.
   uint64_t applied() const;
   const meta::MemoryKv& state() const { return state_; }
+  // Of the process, which has another after each crash.
+  uint64_t life() const { return life_; }
+  // Called once when the process of now has died.
+  void WhenGone(std::function<void()> gone) { when_gone_.push_back(std::move(gone)); }
 
   // A message or request arrives. `answer` may never be called; `push` whenever the member has something to tell.
   void ReceiveMessage(uint64_t from_member, const std::string& message);
   void ReceiveRequest(rpc::Method method, uint64_t hello_session, const std::string& message,
                       std::function<void(Answer)> answer, std::function<void(std::string)> push = nullptr);
+  // A frame of a connection to the process of that life. `handled`: its handler has returned.
+  void ReceiveFrame(uint64_t life, std::shared_ptr<rpc::Peer> peer, rpc::Method method, const std::string& message,
+                    std::function<void(Answer)> answer, std::function<void()> handled);
+  // Of a chunk server, answered as ClusterServiceImpl does, which blocks and so cannot run here.
+  void ReceiveRegistration(const proto::RegisterServerRequest& request,
+                           std::function<void(const Status&, const proto::RegisterServerReply&)> answer);
+  void ReceiveHeartbeat(const proto::HeartbeatRequest& request,
+                        std::function<void(const Status&, const proto::HeartbeatReply&)> answer);
 
  private:
   struct Process;
@@ -98,6 +121,8 @@ class Member final : public ProcessPort {
   void RunOnLoop(uint64_t life, const std::function<void()>& action);
   void Schedule(int64_t delay_ns, std::function<void()> action, bool on_loop);
   void RunPosted(uint64_t life, uint64_t posted, bool on_loop);
+  void Handle(const std::shared_ptr<rpc::Peer>& peer, rpc::Method method, const std::string& message,
+              std::function<void(Answer)> answer);
   void CheckReadAnswer(rpc::Method method, const Answer& answer);
   void Bury();
   void Restart(int64_t delay_ns);
@@ -119,6 +144,7 @@ class Member final : public ProcessPort {
   std::map<uint64_t, std::function<void()>> posted_;
   uint64_t next_posted_ = 1;
   uint64_t life_ = 0;
+  std::vector<std::function<void()>> when_gone_;
   bool dead_ = false;
   size_t unflushed_at_death_ = 0;
   int depth_ = 0;            // events of this member on the stack

@@ -61,7 +61,8 @@ Expected NamespaceModel::Add(uint64_t parent, const std::string& name, proto::Fi
 
 Expected NamespaceModel::Create(const proto::CreateOp& op, uint64_t made) {
   Expected expected = Add(op.parent(), op.name(), proto::FILE_TYPE_REGULAR, op.mode(), made);
-  if (expected.codes[0] != StatusCode::kExists || op.exclusive()) return expected;
+  // A file that is there keeps what it has: the client asks again without data.
+  if (expected.codes[0] != StatusCode::kExists || op.exclusive() || op.data_id() != 0) return expected;
   const uint64_t existing = Directory(op.parent())->entries.at(op.name());
   if (!IsDirectory(existing)) return Made(existing);
   return Is(StatusCode::kIsDirectory);

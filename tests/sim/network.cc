@@ -1,8 +1,14 @@
 #include "tests/sim/network.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tarn::sim {
+namespace {
+
+constexpr int64_t kRetransmissionNs = 20 * kMillisecond;
+
+}  // namespace
 
 int64_t Network::TransitTime() {
   Dice& dice = scheduler_->dice();
@@ -27,6 +33,32 @@ void Network::Send(Endpoint from, Endpoint to, std::string_view kind, const std:
     }
     scheduler_->At(arrival_ns, deliver);
   }
+}
+
+void Network::SendInOrder(Stream* stream, Endpoint from, Endpoint to, std::string_view kind,
+                          std::function<void()> deliver) {
+  scheduler_->Trace(kind, from, to);
+  int64_t arrival_ns = scheduler_->now_ns() + TransitTime();
+  for (int64_t again_ns = kRetransmissionNs; scheduler_->dice().Chance(faults_.lose); again_ns *= 2) arrival_ns += again_ns;
+  if (!stream->frames.empty()) arrival_ns = std::max(arrival_ns, stream->frames.back().arrival_ns);
+  stream->frames.push_back({arrival_ns, std::move(deliver)});
+  Pump(stream, from, to);
+}
+
+void Network::Pump(Stream* stream, Endpoint from, Endpoint to) {
+  if (stream->scheduled || stream->frames.empty()) return;
+  stream->scheduled = true;
+  // Held, so that the stream is there.
+  scheduler_->At(stream->frames.front().arrival_ns, [this, stream, from, to, deliver = stream->frames.front().deliver] {
+    stream->scheduled = false;
+    if (blocked_.contains({from, to})) {
+      stream->frames.front().arrival_ns = scheduler_->now_ns() + kRetransmissionNs;
+      return Pump(stream, from, to);
+    }
+    stream->frames.pop_front();
+    Pump(stream, from, to);
+    deliver();
+  });
 }
 
 Endpoint Network::DrawLonely(Endpoint leader) {

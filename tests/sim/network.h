@@ -5,11 +5,13 @@
 // restart of its receiver, or after its sender has forgotten it). On one link messages keep their order unless they are
 // chosen to overtake. A partition blocks directed links, in some cases only those between members, so that clients reach
 // both sides: what is sent over them meanwhile is lost, what is under way
-// arrives. A crashed receiver gets nothing; a restarted one gets what still arrives. Contents are never changed (frames
+// arrives. Connections (SendInOrder) are like TCP: they hide losses, and hold up what is sent over a cut link until it
+// heals. A crashed receiver gets nothing; a restarted one gets what still arrives. Contents are never changed (frames
 // and log records carry checksums, whose tests are elsewhere). One thread.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -22,9 +24,12 @@
 
 namespace tarn::sim {
 
-// Members are 1..members, clients follow from kFirstClient.
+// Members are 1..members; clients follow from kFirstClient, those that write files from kFirstFileClient, chunk servers
+// from kFirstChunkServer.
 using Endpoint = uint64_t;
 inline constexpr Endpoint kFirstClient = 100;
+inline constexpr Endpoint kFirstFileClient = 200;
+inline constexpr Endpoint kFirstChunkServer = 300;
 
 class Network {
  public:
@@ -35,6 +40,18 @@ class Network {
 
   // `deliver` runs once for each copy that arrives.
   void Send(Endpoint from, Endpoint to, std::string_view kind, const std::function<void()>& deliver);
+  // One direction of a connection: what is sent over it comes in order and once; loss and cuts cost time only.
+  class Stream {
+    friend class Network;
+    struct Frame {
+      int64_t arrival_ns = 0;
+      std::function<void()> deliver;
+    };
+    std::deque<Frame> frames;
+    bool scheduled = false;
+  };
+  // The stream lives as long as what `deliver` holds.
+  void SendInOrder(Stream* stream, Endpoint from, Endpoint to, std::string_view kind, std::function<void()> deliver);
   // Cuts some directed links until Heal or the next one. `leader` is cut off more often than others; 0: nobody is known
   // to lead.
   void Partition(Endpoint leader);
@@ -44,6 +61,7 @@ class Network {
 
  private:
   int64_t TransitTime();
+  void Pump(Stream* stream, Endpoint from, Endpoint to);
   Endpoint DrawLonely(Endpoint leader);
 
   Scheduler* const scheduler_;

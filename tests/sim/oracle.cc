@@ -65,6 +65,7 @@ void Oracle::ApplyToReference(std::string_view bytes) {
   if (!replies.ok()) return violation_("the state machine fails: " + replies.status().ToString());
   for (int i = 0; i < entry.commands_size(); ++i) CheckCommand(entry.commands(i), (*replies)[static_cast<size_t>(i)]);
   models_.push_back(model_);
+  if (on_entry_) on_entry_(entry, *replies);
   if (entries_.size() % kCheckEvery == 0) CheckReference();
 }
 
@@ -148,10 +149,21 @@ void Oracle::OnMutationAnswered(uint64_t sent_visible, const proto::Mutation& mu
   if (code != CodeOf(executed->second.reply)) {
     return violation_(what + ": it was executed with " + StatusCodeName(CodeOf(executed->second.reply)));
   }
-  if (code == StatusCode::kOk &&
-      reply.attributes().SerializeAsString() != executed->second.reply.attributes().SerializeAsString()) {
-    violation_(what + ": it was executed with other attributes");
-  }
+  const proto::Attributes& made = executed->second.reply.attributes();
+  if (code != StatusCode::kOk || reply.attributes().SerializeAsString() == made.SerializeAsString()) return;
+  // Of a file that another session may have written they are read afresh for the answer.
+  const bool is_fresh = made.type() == proto::FILE_TYPE_REGULAR && reply.attributes().inode() == made.inode() &&
+                        reply.attributes().change() > made.change();
+  if (!is_fresh) return violation_(what + ": it was executed with other attributes");
+  PlaceRead(place, "the attributes in " + what,
+            [&](const NamespaceModel& model) { return model.CheckFound(reply.attributes()); });
+}
+
+void Oracle::NoteAnswered(const std::string& bytes) {
+  proto::Mutation mutation;
+  CHECK(mutation.ParseFromString(bytes), "a mutation is sent");
+  const Key key(mutation.session(), mutation.sequence());
+  if (executed_.contains(key)) answered_.insert(key);
 }
 
 uint64_t Oracle::PlaceRead(uint64_t sent_visible, const std::string& what,

@@ -26,6 +26,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,11 @@ class Oracle {
   Oracle(Plant plant, std::function<void(const std::string&)> violation);
   Oracle(const Oracle&) = delete;
   Oracle& operator=(const Oracle&) = delete;
+
+  // Hears of each entry when it is applied for the first time.
+  using EntryListener =
+      std::function<void(const proto::LogEntry& entry, std::span<const proto::MutationReply> replies)>;
+  void SetEntryListener(EntryListener listener) { on_entry_ = std::move(listener); }
 
   // ---- From members ----
   void OnApply(uint64_t member, uint64_t number, std::string_view entry);
@@ -65,6 +71,9 @@ class Oracle {
   void OnReadDirAnswered(uint64_t sent_visible, const proto::ReadDirRequest& request, StatusCode code,
                          const proto::ReadDirReply& reply);
 
+  // Of a client whose answers are not judged: that it got one to this mutation.
+  void NoteAnswered(const std::string& mutation);
+
   // ---- From clients that answer from what they remember ----
   // A change that was answered is seen by everybody from then on; one that is under way may be seen or not. So such an
   // answer is wrong if it was never true, or if the entry that made it untrue holds no change that is not answered yet.
@@ -72,6 +81,7 @@ class Oracle {
   void OnRemembered(const proto::LookupRequest& request, uint64_t found);
   void OnRemembered(const proto::Attributes& attributes);
 
+  const meta::MemoryKv& reference() const { return reference_state_; }
   uint64_t remembered_checked() const { return remembered_checked_; }
   uint64_t entries() const { return entries_.size(); }
   uint64_t mutations_checked() const { return mutations_checked_; }
@@ -97,6 +107,7 @@ class Oracle {
                      const std::function<std::string(const NamespaceModel&)>& check);
 
   const std::function<void(const std::string&)> violation_;
+  EntryListener on_entry_;
   std::vector<std::string> entries_;
   std::vector<uint64_t> batches_;       // hashes
   std::vector<NamespaceModel> models_;  // behind n entries

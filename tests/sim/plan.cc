@@ -15,6 +15,8 @@
 // bug), clocks beyond kClockRateMax, changes of the group.
 #include "tests/sim/plan.h"
 
+#include <algorithm>
+
 #include "tests/sim/scheduler.h"
 
 namespace tarn::sim {
@@ -42,6 +44,21 @@ class Drawer {
  private:
   Dice dice_;
 };
+
+// Clients that write files; then the others are few, and leases short enough to end within the run.
+void DrawFiles(Drawer* draw, Plan* plan) {
+  plan->file_clients = static_cast<uint32_t>(draw->dice().Between(2, 4));
+  plan->chunk_servers = static_cast<uint32_t>(draw->dice().Between(1, 2));
+  plan->target_lease_ms = draw->dice().Between(300, 1500);
+  plan->clients = static_cast<uint32_t>(draw->dice().Between(1, 2));
+  plan->caching_clients = std::min(plan->caching_clients, plan->clients);
+  if (plan->session_lease_ms > 3000) plan->session_lease_ms = draw->dice().Between(600, 3000);
+  FaultPlan& faults = plan->faults;
+  faults.client_stop_interval_ns = draw->Interval(0.6, 400, 4000);
+  faults.client_stop_length_ns = draw->dice().Between(50, 2000) * kMillisecond;
+  faults.client_kill_interval_ns = draw->Interval(0.4, 1000, 6000);
+  faults.chunk_server_stop_interval_ns = draw->Interval(0.4, 500, 4000);
+}
 
 }  // namespace
 
@@ -73,6 +90,22 @@ std::string_view PlantName(Plant plant) {
       return "cache-beyond-lease";
     case Plant::kCacheAcrossTerms:
       return "cache-across-terms";
+    case Plant::kIgnoreRecall:
+      return "ignore-recall";
+    case Plant::kForgetSize:
+      return "forget-size";
+    case Plant::kHideOpen:
+      return "hide-open";
+    case Plant::kHideWritten:
+      return "hide-written";
+    case Plant::kNewLeaderRushes:
+      return "new-leader-rushes";
+    case Plant::kNoFence:
+      return "no-fence";
+    case Plant::kClaimFence:
+      return "claim-fence";
+    case Plant::kBelieveLonger:
+      return "believe-longer";
   }
   return "none";
 }
@@ -117,6 +150,7 @@ Plan DrawPlan(uint64_t seed) {
     plan.caching_clients = caching_clients;
     plan.session_lease_ms = cache_lease_ms;
   }
+  if (draw.dice().Chance(0.5)) DrawFiles(&draw, &plan);
   return plan;
 }
 
@@ -133,6 +167,10 @@ std::string Describe(const Plan& plan) {
          " crash_at_write=" + std::to_string(faults.crash_at_write) + " crash_all=" + std::to_string(faults.crash_all) +
          " pause_ms=" + ms(faults.pause_interval_ns) + "/" + ms(faults.pause_length_ns) +
          " pause_in_read=" + std::to_string(faults.pause_in_read) + " stall_ms=" + ms(faults.stall_interval_ns) + "/" + ms(faults.stall_length_ns) +
+         " file_clients=" + std::to_string(plan.file_clients) + " chunk_servers=" + std::to_string(plan.chunk_servers) +
+         " target_lease_ms=" + std::to_string(plan.target_lease_ms) + " client_stop_ms=" +
+         ms(faults.client_stop_interval_ns) + "/" + ms(faults.client_stop_length_ns) + " client_kill_ms=" +
+         ms(faults.client_kill_interval_ns) + " chunk_server_stop_ms=" + ms(faults.chunk_server_stop_interval_ns) +
          " caching_clients=" + std::to_string(plan.caching_clients) + " probe=" + std::to_string(plan.probe) + " call_timeout_ms=" + ms(plan.call_timeout_ns) +
          " slow_sync=" + std::to_string(faults.slow_sync) +
          " clock_rate=" + std::to_string(faults.clock_rate);

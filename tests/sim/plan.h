@@ -24,11 +24,23 @@ enum class Plant {
   kIgnorePush,        // a client acknowledges one push of ten without forgetting what it names
   kCacheBeyondLease,  // a client believes what it remembers when its lease is over
   kCacheAcrossTerms,  // a client goes on believing what an earlier leader granted
+  // Of files and write grants.
+  kIgnoreRecall,     // a recall is acknowledged before what is buffered is published
+  kForgetSize,       // one commit of five does not say how far the file reaches
+  kHideOpen,         // a client does not say which files it has open when it is asked
+  kHideWritten,      // a client does not tell a new leader what it has to publish
+  kNewLeaderRushes,  // a new leader believes that nobody holds anything from before
+  kNoFence,          // chunk servers take writes of fenced sessions
+  kClaimFence,       // chunk servers say that they have a map which they do not have yet
+  kBelieveLonger,    // a client believes its lease to be longer than it is
 };
 inline constexpr Plant kPlants[] = {Plant::kForgetResult,  Plant::kReadWithoutLease, Plant::kNoSecondLook,
                                     Plant::kServeTooEarly, Plant::kAckUnsynced,      Plant::kForgetVote,
                                     Plant::kCountWrong,    Plant::kVoteAtOnce,       Plant::kTrimTooEarly,
-                                    Plant::kIgnorePush,    Plant::kCacheBeyondLease, Plant::kCacheAcrossTerms};
+                                    Plant::kIgnorePush,    Plant::kCacheBeyondLease, Plant::kCacheAcrossTerms,
+                                    Plant::kIgnoreRecall,  Plant::kForgetSize,       Plant::kHideOpen,
+                                    Plant::kHideWritten,   Plant::kNewLeaderRushes,  Plant::kNoFence,
+                                    Plant::kClaimFence,    Plant::kBelieveLonger};
 // "forget-result" and so on; "none".
 std::string_view PlantName(Plant plant);
 
@@ -52,6 +64,11 @@ struct FaultPlan {
   double pause_in_read = 0;  // per read of the state while a request is answered
   int64_t stall_interval_ns = 0;  // of a member's Raft thread alone: requests are answered meanwhile
   int64_t stall_length_ns = 0;
+  // Clients that write files, and chunk servers.
+  int64_t client_stop_interval_ns = 0;
+  int64_t client_stop_length_ns = 0;
+  int64_t client_kill_interval_ns = 0;
+  int64_t chunk_server_stop_interval_ns = 0;
   // Disks.
   int64_t sync_ns = 0;
   double slow_sync = 0;
@@ -68,6 +85,9 @@ struct Plan {
   uint32_t slots = 2;           // operations a client has under way at once
   double probe = 0;             // per operation: it goes to any member first, whoever is said to lead
   uint32_t caching_clients = 0;  // the first so many of them remember what they were granted
+  uint32_t file_clients = 0;     // that write files
+  uint32_t chunk_servers = 0;    // for these
+  int64_t target_lease_ms = 10'000;
   int64_t call_timeout_ns = 0;  // after about that long a client asks again
   int64_t faults_until_ns = 0;  // then everything heals, and the run ends when all is quiet
   uint32_t snapshot_entries = 0;

@@ -84,7 +84,8 @@ void PrintOutcome(uint64_t seed, const Outcome& outcome) {
             << outcome.simulated_ns / 1'000'000 << " events " << outcome.events << " entries " << outcome.entries
             << " mutations " << outcome.mutations << " reads " << outcome.reads << " repeats " << outcome.repeats
             << " crashes " << outcome.crashes << " leaders " << outcome.leaders << " checkpoints "
-            << outcome.checkpoints << "\n";
+            << outcome.checkpoints << " file_writes " << outcome.file_writes << " file_looks " << outcome.file_looks
+            << " fenced " << outcome.fenced << "\n";
 }
 
 }  // namespace
@@ -109,6 +110,9 @@ int main(int argc, char** argv) {
     sum.remembered += outcome.remembered;
     sum.crashes += outcome.crashes;
     sum.repeats += outcome.repeats;
+    sum.file_writes += outcome.file_writes;
+    sum.file_looks += outcome.file_looks;
+    sum.fenced += outcome.fenced;
     if (outcome.violation.empty()) continue;
     ++failed;
     std::cout << "seed " << seed << " FAILED after " << outcome.violation_ns / 1'000'000 << " ms: " << outcome.violation
@@ -116,6 +120,7 @@ int main(int argc, char** argv) {
   }
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.simulated_ns / 1'000'000'000
             << " simulated seconds, " << sum.mutations << " mutations and " << sum.reads << " reads checked (" << sum.remembered << " from clients' caches), "
-            << sum.repeats << " repeats in logs, " << sum.crashes << " crashes\n";
+            << sum.repeats << " repeats in logs, " << sum.crashes << " crashes, " << sum.file_writes << " file writes and "
+            << sum.file_looks << " looks at files, " << sum.fenced << " fenced sessions\n";
   return failed == 0 ? 0 : 1;
 }

@@ -340,11 +340,13 @@ void SimReplicator::OnLost(uint64_t tag) {
 }
 
 void SimReplicator::Propose(std::string entry, Committed committed) {
-  port_->PostToLoop(scheduler_->dice().Between(0, 100 * kMicrosecond),
-                    [this, entry = std::move(entry), committed = std::move(committed)] { ProposeOnLoop(entry, committed); });
+  incoming_.emplace_back(std::move(entry), std::move(committed));
+  port_->PostToLoop(scheduler_->dice().Between(0, 100 * kMicrosecond), [this] { ProposeOnLoop(); });
 }
 
-void SimReplicator::ProposeOnLoop(std::string entry, Committed committed) {
+void SimReplicator::ProposeOnLoop() {
+  auto [entry, committed] = std::move(incoming_.front());
+  incoming_.pop_front();
   const uint64_t tag = next_tag_++;
   std::string frame(meta::LogFrameBytes(entry.size()), '\0');
   meta::EncodeLogFrame({.durable_index = 0, .proposer = options_.proposer, .proposal = tag, .entry = entry},

@@ -103,7 +103,7 @@ class SimReplicator final : public meta::Replicator {
   };
 
   void Tick();
-  void ProposeOnLoop(std::string entry, Committed committed);
+  void ProposeOnLoop();
   void ProposeBarrier();
   void Load(sim_loaded* loaded);
   void Append(uint64_t request, const sim_entry* entries, unsigned count);
@@ -132,6 +132,7 @@ class SimReplicator final : public meta::Replicator {
   int64_t silent_until_ns_ = 0;  // by the member's clock
   std::vector<sim_entry> loading_;
 
+  std::deque<std::pair<std::string, Committed>> incoming_;  // proposals keep their order
   std::deque<Pending> pending_;
   std::deque<Pending> barriers_;
   uint64_t next_tag_ = 1;

@@ -34,6 +34,9 @@ TEST_F(Simulator, SeedsFindNothing) {
     sum.leaders += outcome.leaders;
     sum.repeats += outcome.repeats;
     sum.checkpoints += outcome.checkpoints;
+    sum.file_writes += outcome.file_writes;
+    sum.file_looks += outcome.file_looks;
+    sum.fenced += outcome.fenced;
   }
   // Else it finds nothing because it does nothing.
   EXPECT_GT(sum.mutations, 5'000u);
@@ -43,6 +46,9 @@ TEST_F(Simulator, SeedsFindNothing) {
   EXPECT_GT(sum.leaders, 80u);
   EXPECT_GT(sum.repeats, 20u);
   EXPECT_GT(sum.checkpoints, 0u);
+  EXPECT_GT(sum.file_writes, 800u);
+  EXPECT_GT(sum.file_looks, 2'000u);
+  EXPECT_GT(sum.fenced, 1u);
 }
 
 TEST_F(Simulator, ASeedReplaysExactly) {
@@ -71,7 +77,10 @@ INSTANTIATE_TEST_SUITE_P(Each, PlantedBug,
                          testing::Values(std::pair{Plant::kForgetResult, 20}, std::pair{Plant::kServeTooEarly, 20},
                                          std::pair{Plant::kAckUnsynced, 20}, std::pair{Plant::kCountWrong, 20},
                                          std::pair{Plant::kTrimTooEarly, 20}, std::pair{Plant::kReadWithoutLease, 50},
-                                         std::pair{Plant::kNoSecondLook, 50}, std::pair{Plant::kIgnorePush, 20}),
+                                         std::pair{Plant::kNoSecondLook, 50}, std::pair{Plant::kIgnorePush, 40},
+                                         std::pair{Plant::kIgnoreRecall, 20}, std::pair{Plant::kForgetSize, 20},
+                                         std::pair{Plant::kHideOpen, 30}, std::pair{Plant::kHideWritten, 60},
+                                         std::pair{Plant::kNewLeaderRushes, 30}, std::pair{Plant::kBelieveLonger, 60}),
                          [](const auto& test) {
                            std::string name(PlantName(test.param.first));
                            std::ranges::replace(name, '-', '_');

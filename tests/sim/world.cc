@@ -13,6 +13,8 @@ std::vector<Endpoint> EndpointsOf(const Plan& plan) {
   std::vector<Endpoint> endpoints;
   for (uint64_t member = 1; member <= plan.members; ++member) endpoints.push_back(member);
   for (uint64_t client = 0; client < plan.clients; ++client) endpoints.push_back(kFirstClient + client);
+  for (uint64_t client = 0; client < plan.file_clients; ++client) endpoints.push_back(kFirstFileClient + client);
+  for (uint64_t server = 0; server < plan.chunk_servers; ++server) endpoints.push_back(kFirstChunkServer + server);
   return endpoints;
 }
 
@@ -22,7 +24,9 @@ class World {
       : plan_(plan),
         scheduler_(plan.seed),
         network_(&scheduler_, plan.faults, EndpointsOf(plan)),
-        oracle_(plan.plant, [this](const std::string& what) { Violate(what); }) {
+        oracle_(plan.plant, [this](const std::string& what) { Violate(what); }),
+        files_([this](const std::string& what) { Violate(what); }) {
+    oracle_.SetEntryListener([this](const auto& entry, auto replies) { files_.OnEntry(entry, replies); });
     scheduler_.SetTraceListener([this, listener](std::string_view what, uint64_t a, uint64_t b) {
       if (what == "crash") ++outcome_.crashes;
       if (what == "leads") ++outcome_.leaders;
@@ -32,6 +36,8 @@ class World {
     cluster_.scheduler = &scheduler_;
     cluster_.network = &network_;
     cluster_.oracle = &oracle_;
+    cluster_.files = &files_;
+    cluster_.chunk_servers = &chunk_servers_;
     cluster_.plan = &plan_;
     cluster_.members = &members_;
     cluster_.violation = [this](const std::string& what) { Violate(what); };
@@ -46,6 +52,9 @@ class World {
   // Something of the plan's happens again and again, each time after about the interval; 0: never.
   void Repeat(int64_t interval_ns, std::function<void()> action);
   void ScheduleFaults();
+  void ScheduleClientFaults();
+  // Empty: nobody has anything under way.
+  std::string WhatIsUnderWay() const;
   void CrashSome();
   // 0: nobody takes itself for the leader.
   uint64_t LeaderNow() const;
@@ -57,10 +66,13 @@ class World {
   Scheduler scheduler_;
   Network network_;
   Oracle oracle_;
+  FileOracle files_;
   Cluster cluster_;
   std::vector<std::unique_ptr<Member>> members_;
   Hearsay hearsay_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<ChunkServer>> chunk_servers_;
+  std::vector<std::unique_ptr<FileClient>> file_clients_;
   Outcome outcome_;
 };
 
@@ -108,12 +120,26 @@ void World::ScheduleFaults() {
     const uint64_t member = leader != 0 && scheduler_.dice().Chance(0.7) ? leader : any;
     members_[member - 1]->StallFor(scheduler_.dice().LongTailed(plan_.faults.stall_length_ns));
   });
+  ScheduleClientFaults();
   Repeat(faults.partition_interval_ns, [this] {
     network_.Partition(LeaderNow());
     scheduler_.Trace("partition");
     scheduler_.After(scheduler_.dice().LongTailed(plan_.faults.partition_length_ns), [this] { network_.Heal(); });
   });
   scheduler_.At(plan_.faults_until_ns, [this] { EndFaults(); });
+}
+
+void World::ScheduleClientFaults() {
+  if (file_clients_.empty()) return;
+  const FaultPlan& faults = plan_.faults;
+  const auto any = [this]() -> FileClient& { return *file_clients_[scheduler_.dice().Below(file_clients_.size())]; };
+  Repeat(faults.client_stop_interval_ns,
+         [this, any] { any().StopFor(scheduler_.dice().LongTailed(plan_.faults.client_stop_length_ns)); });
+  Repeat(faults.client_kill_interval_ns, [any] { any().Kill(); });
+  Repeat(faults.chunk_server_stop_interval_ns, [this] {
+    const int64_t length_ns = scheduler_.dice().LongTailed(plan_.target_lease_ms * kMillisecond / 2);
+    chunk_servers_[scheduler_.dice().Below(chunk_servers_.size())]->StopFor(length_ns);
+  });
 }
 
 void World::CheckLeases() {
@@ -137,15 +163,27 @@ void World::EndFaults() {
     member->EndFaults();
     scheduler_.After(scheduler_.dice().Below(kSecond), [&member] { member->Start(); });
   }
+  for (const auto& server : chunk_servers_) server->EndFaults();
+  for (const auto& client : file_clients_) client->EndFaults();
   // Some work on the healed cluster, then no more.
   scheduler_.After(kSecond, [this] {
     for (const auto& client : clients_) client->Finish();
+    for (const auto& client : file_clients_) client->Finish();
   });
   scheduler_.After(2 * kSecond, [this] { CheckEnd(); });
 }
 
+std::string World::WhatIsUnderWay() const {
+  if (!std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); }))
+    return "operations are never answered";
+  if (!std::ranges::all_of(file_clients_, [](const auto& client) { return client->idle(); }))
+    return "operations on files are never answered";
+  return files_.OrphansIn(oracle_.reference().Snapshot());
+}
+
 void World::CheckEnd() {
-  const bool idle = std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); });
+  const std::string under_way = WhatIsUnderWay();
+  const bool idle = under_way.empty();
   const bool equal = std::ranges::all_of(
       members_, [this](const auto& member) { return member->alive() && member->applied() == oracle_.entries(); });
   if (idle && equal) {
@@ -155,7 +193,7 @@ void World::CheckEnd() {
     return;
   }
   if (scheduler_.now_ns() > plan_.faults_until_ns + kQuietTimeMax) {
-    std::string what = idle ? "" : "operations are never answered;";
+    std::string what = under_way + ";";
     for (const auto& member : members_)
       what += " member " + std::to_string(member->id()) + " applied " + std::to_string(member->applied());
     return Violate("the cluster does not come to rest: " + what + " of " + std::to_string(oracle_.entries()));
@@ -171,6 +209,14 @@ Outcome World::Run() {
     scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&member] { member->Start(); });
   for (const auto& client : clients_)
     scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&client] { client->Start(); });
+  for (uint64_t number = 0; number < plan_.chunk_servers; ++number) {
+    chunk_servers_.push_back(std::make_unique<ChunkServer>(&cluster_, number));
+    chunk_servers_.back()->Start();
+  }
+  for (uint64_t number = 0; number < plan_.file_clients; ++number) {
+    file_clients_.push_back(std::make_unique<FileClient>(&cluster_, &hearsay_, number));
+    file_clients_.back()->Start();
+  }
   ScheduleFaults();
   CheckLeases();
   scheduler_.RunUntil(plan_.faults_until_ns + 2 * kQuietTimeMax);
@@ -182,6 +228,9 @@ Outcome World::Run() {
   outcome_.reads = oracle_.reads_checked();
   outcome_.remembered = oracle_.remembered_checked();
   outcome_.repeats = oracle_.repeats_seen();
+  outcome_.file_writes = files_.writes();
+  outcome_.file_looks = files_.looks();
+  outcome_.fenced = files_.fenced();
   return outcome_;
 }
 

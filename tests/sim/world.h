@@ -13,7 +13,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/sim/chunk_server.h"
 #include "tests/sim/client.h"
+#include "tests/sim/file_client.h"
+#include "tests/sim/file_oracle.h"
 #include "tests/sim/member.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracle.h"
@@ -36,6 +39,9 @@ struct Outcome {
   uint64_t crashes = 0;
   uint64_t leaders = 0;
   uint64_t checkpoints = 0;
+  uint64_t file_writes = 0;
+  uint64_t file_looks = 0;
+  uint64_t fenced = 0;  // sessions
 };
 
 using TraceListener = std::function<void(int64_t now_ns, std::string_view what, uint64_t a, uint64_t b)>;
