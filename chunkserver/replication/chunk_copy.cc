@@ -97,6 +97,7 @@ class Copy : public std::enable_shared_from_this<Copy> {
     proto::InstallChunkRequest request = Message();
     request.set_offset_bytes(static_cast<uint32_t>(piece.offset));
     request.set_piece_sums(ComputePieceSums(piece.offset, bytes_));
+    request.set_truncate_generation(own_.state.truncate_generation + 1);
     count_.bytes_sent += bytes_.size();
     ctx_->pacer.Pay(ctx_->NowNs(), bytes_.size());
     Install(request, bytes_, [](Copy& copy) { copy.SendNext(); });

@@ -157,6 +157,23 @@ Status CheckCopy(const ReplicaPtr& replica, const proto::InstallChunkRequest& re
   return Status::Ok();
 }
 
+// If the copy breaks off and this in-sync member becomes the primary, what it has by then is what counts. So it must not know a cut of which the
+// pieces know nothing: their bytes may lie behind it, and a cut that is sent again would find nothing to do. (What was acknowledged does not lie
+// behind it: then the sender would know it.) A member that is not in-sync begins anew.
+Status ForgetCut(const ReplicaPtr& replica, const proto::InstallChunkRequest& request, ChunkId chunk) {
+  if (request.truncate_generation() == 0) return Status::Ok();  // an earlier version does not say
+  {
+    MutexLock lock(replica->mutex);
+    if (replica->role != Role::kMember) return Status::Ok();
+  }
+  ASSIGN_OR_RETURN(store::ChunkState state, replica->ctx->store->StateOf(chunk));
+  const uint64_t known_to_sender = request.truncate_generation() - 1;
+  if (state.stamp.version == 0 || state.truncate_generation <= known_to_sender) return Status::Ok();
+  state.stamp.epoch = Epoch();
+  state.truncate_generation = known_to_sender;
+  return replica->ctx->store->InstallEnd(chunk, state);
+}
+
 Status Install(const Replica& replica, const proto::InstallChunkRequest& request, std::span<const uint8_t> payload) {
   const ChunkId chunk{DataId(request.data_id()), request.chunk_index()};
   if (request.remove()) return replica.ctx->store->RemoveChunk(chunk);
@@ -290,8 +307,9 @@ void HandleInstallChunk(const ReplicaPtr& replica, std::shared_ptr<const proto::
   const ChunkId chunk{DataId(request->data_id()), request->chunk_index()};
   replica->order->Acquire(chunk, [=, holder = std::move(holder)](const ChunkOrder::TurnPtr&) {
     if (Status status = CheckCopy(replica, *request, chunk); !status.ok()) return Refuse(*replica, responder, status);
-    if (Status status = Install(*replica, *request, payload); !status.ok()) return responder->Fail(status);
     const bool ended = request->end() || request->remove();
+    if (Status status = ended ? Status::Ok() : ForgetCut(replica, *request, chunk); !status.ok()) return responder->Fail(status);
+    if (Status status = Install(*replica, *request, payload); !status.ok()) return responder->Fail(status);
     if (ended) {
       MutexLock lock(replica->mutex);
       replica->copies.erase(chunk);

@@ -573,5 +573,63 @@ TEST_F(TargetReplicationTest, StopAnswersEverythingThatWaits) {
   EXPECT_ANSWER(write, kCancelled);
 }
 
+TEST_F(TargetReplicationTest, ACutThatWasRolledBackHalfwayIsMadeWhenItIsSentAgain) {
+  MakeMap(1, {2, 1});
+  Adopt();
+  RunMs(700);
+  const auto written = Write(2, std::string(20'000, 'x'));
+  RunMs(50);
+  EXPECT_ANSWER(written, kOk);
+  const auto cut = [this] {
+    auto request = std::make_shared<proto::TruncateChunkRequest>();
+    request->mutable_chunk()->set_target(2);
+    request->mutable_chunk()->set_group(kGroup.value());
+    request->mutable_chunk()->set_epoch(epoch_);
+    request->mutable_chunk()->set_data_id(kChunk.data.value());
+    request->mutable_chunk()->set_chunk_index(kChunk.index);
+    request->set_session(5);
+    request->set_sequence(2);
+    request->mutable_truncate()->set_generation(1);
+    request->mutable_truncate()->set_truncated_chunk_bytes(1'000);
+    auto answer = std::make_shared<StatusCode>(StatusCode::kTimeout);
+    Target(2).engine()->Truncate(request, [answer](const ChangeAnswer& got) { *answer = got.status.code(); });
+    return answer;
+  };
+  // Nobody but the primary gets the cut.
+  const auto lost = [](rpc::Method which) {
+    return [which](TargetId, TargetId, rpc::Method method) {
+      CallFate fate;
+      fate.request_lost = method == which;
+      return fate;
+    };
+  };
+  network_.fate = lost(rpc::Method::kReplicate);
+  const auto first = cut();
+  RunMs(50);
+  ASSERT_EQ(BytesAt(2).size(), 1'000u);
+  // The next primary, which does not know of it, takes it back; but it is another one's turn before that is done.
+  int pieces = 0;
+  network_.fate = [&pieces](TargetId, TargetId, rpc::Method method) {
+    CallFate fate;
+    fate.request_lost = method == rpc::Method::kInstallChunk && ++pieces > 1;
+    return fate;
+  };
+  MakeMap(2, {1, 2});
+  Adopt();
+  RunMs(300);
+  ASSERT_GT(pieces, 1);
+  ASSERT_GT(BytesAt(2).size(), 1'000u) << "a piece has come";
+  network_.fate = [](TargetId, TargetId, rpc::Method) { return CallFate(); };
+  MakeMap(3, {2, 1});
+  Adopt();
+  RunMs(2'000);
+  const auto again = cut();
+  RunMs(200);
+  EXPECT_EQ(*again, StatusCode::kOk);
+  EXPECT_EQ(BytesAt(2).size(), 1'000u);
+  EXPECT_EQ(BytesAt(1), BytesAt(2));
+  EXPECT_NE(*first, StatusCode::kOk);
+}
+
 }  // namespace
 }  // namespace tarn::replication
