@@ -39,6 +39,8 @@ class Planner {
   bool IsWaitedFor(uint64_t target) const;
   void AddCopies();
   void AddCopy(const Shortage& shortage);
+  // Copies that share a node are one too few, where there is a better place: a move or a repair that met a failure leaves such.
+  void SpreadCopies();
   void EvenOutPrimaries();
   void MoveGroups();
   bool MayCopy(uint64_t from, uint64_t to);
@@ -53,6 +55,7 @@ class Planner {
   const GroupLoads loads_;
   proto::ChangeGroupsOp op_;
   std::vector<Shortage> shortages_;
+  std::vector<Shortage> crowded_;  // complete, on too few nodes; of each node one is staying
   std::unordered_map<uint64_t, uint32_t> copies_to_;
   std::unordered_map<uint64_t, uint32_t> copies_from_;
   bool all_well_ = true;  // every group that can be helped has its goal, and nothing more
@@ -72,6 +75,7 @@ proto::ChangeGroupsOp Planner::Plan() {
     }
   }
   AddCopies();
+  SpreadCopies();
   if (op_.changes().empty() && all_well_ && !any_syncing_) EvenOutPrimaries();
   if (op_.changes().empty() && all_well_ && facts_.quiet_ms >= policy_.move_pause_ms) MoveGroups();
   return std::move(op_);
@@ -109,7 +113,10 @@ void Planner::LookForShortage(const proto::PlacementGroup& group) {
   for (const uint64_t target : group.syncing_targets()) {
     if (IsWaitedFor(target)) shortage.staying.push_back(target);
   }
-  if (shortage.staying.size() < GoalOf(group)) shortages_.push_back(std::move(shortage));
+  if (shortage.staying.size() < GoalOf(group)) return shortages_.push_back(std::move(shortage));
+  std::set<std::string> nodes;
+  std::erase_if(shortage.staying, [&](uint64_t target) { return !nodes.insert(view_.Node(target)).second; });
+  if (nodes.size() < GoalOf(group)) crowded_.push_back(std::move(shortage));
 }
 
 void Planner::AddCopies() {
@@ -118,6 +125,14 @@ void Planner::AddCopies() {
     return std::pair(shortage.copies, -static_cast<int64_t>(GoalOf(*shortage.group)));
   });
   for (const Shortage& shortage : shortages_) AddCopy(shortage);
+}
+
+void Planner::SpreadCopies() {
+  for (const Shortage& shortage : crowded_) {
+    const int before = op_.changes_size();
+    AddCopy(shortage);
+    if (op_.changes_size() != before) all_well_ = false;
+  }
 }
 
 bool Planner::MayCopy(uint64_t from, uint64_t to) {

@@ -215,6 +215,24 @@ TEST_F(PlanReplicationTest, NewMemberIsOnAnotherNodeAndInAnotherZone) {
   EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "") << "never twice on one node";
 }
 
+TEST_F(PlanReplicationTest, CopiesThatShareANodeAreSpreadAgain) {
+  TestingCluster cluster;
+  cluster.AddTarget(1, "a");
+  cluster.AddTarget(2, "a");
+  cluster.AddTarget(3, "b");
+  // As after a move within node a that met the loss of the copy on b.
+  proto::PlacementGroup& group = cluster.AddGroup(2, {1, 2});
+  EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "1,2|3");
+  group.add_syncing_targets(3);
+  EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "") << "it is on its way";
+  group.clear_syncing_targets();
+  cluster.facts.targets[3].lease_over = true;
+  EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "") << "there is no better place";
+  cluster.facts.targets[3].lease_over = false;
+  group.add_targets(3);
+  EXPECT_EQ(OnlyChange(PlanReplication(cluster.map, cluster.facts, policy_)), "1,3|") << "one of those on a leaves";
+}
+
 TEST_F(PlanReplicationTest, MostEndangeredFirstAndAFewAtATime) {
   TestingCluster cluster;
   for (uint64_t id = 1; id <= 4; ++id) cluster.AddTarget(id, "node" + std::to_string(id));
