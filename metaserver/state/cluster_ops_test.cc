@@ -179,6 +179,30 @@ TEST_F(ClusterOpsTest, TargetsChangeStateUnlessTheServerLivesAnew) {
   EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kNotFound);
 }
 
+TEST_F(ClusterOpsTest, WhetherATargetAnswersEndsNoDrainAndNoRetirement) {
+  Init();
+  Register(Request(1, 1));
+  // The incarnation says that the leader has observed it, before it knew of the operator's word.
+  const auto becomes = [this](proto::TargetState state, uint64_t incarnation) {
+    proto::Mutation mutation;
+    auto* target = mutation.mutable_update_targets()->add_targets();
+    target->set_id(1);
+    target->set_state(state);
+    target->set_incarnation(incarnation);
+    EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+    return Map()->targets(0).state();
+  };
+  EXPECT_EQ(becomes(proto::TARGET_STATE_DRAINING, 0), proto::TARGET_STATE_DRAINING);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_OFFLINE, 1), proto::TARGET_STATE_DRAINING);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_ONLINE, 1), proto::TARGET_STATE_DRAINING);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_ONLINE, 0), proto::TARGET_STATE_ONLINE) << "taken back";
+  EXPECT_EQ(becomes(proto::TARGET_STATE_FAILED, 1), proto::TARGET_STATE_FAILED);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_OFFLINE, 1), proto::TARGET_STATE_FAILED);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_RETIRED, 0), proto::TARGET_STATE_RETIRED);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_OFFLINE, 1), proto::TARGET_STATE_RETIRED);
+  EXPECT_EQ(becomes(proto::TARGET_STATE_ONLINE, 0), proto::TARGET_STATE_RETIRED) << "for good";
+}
+
 TEST_F(ClusterOpsTest, DrainingTargetStaysSoWhenItsServerReturns) {
   Init();
   const proto::MutationReply first = Register(Request(1, 1));

@@ -55,15 +55,6 @@ Status CheckChange(const proto::ClusterMap& map, const proto::PlacementGroup& gr
   return Status::Ok();
 }
 
-namespace {
-
-// Whether it has, or is to have, more than one copy.
-bool IsShared(const proto::PlacementGroup& group) {
-  return group.replicas() > 1 || group.targets_size() + group.syncing_targets_size() > 1;
-}
-
-}  // namespace
-
 void NoteLoss(proto::PlacementGroup* group, uint64_t incarnation) {
   group->set_intact_since_before(group->intact_since());
   group->set_intact_since(group->epoch());
@@ -89,7 +80,7 @@ void DistrustTarget(proto::ClusterMap* map, uint64_t target, uint64_t incarnatio
 void RenewEpochs(proto::ClusterMap* map, uint64_t target) {
   for (proto::PlacementGroup& group : *map->mutable_groups()) {
     const bool is_primary = group.targets_size() > 0 && group.targets(0) == target;
-    if (!IsShared(group) || (!is_primary && !Contains(group.syncing_targets(), target))) continue;
+    if (!is_primary && !Contains(group.syncing_targets(), target)) continue;
     group.set_epoch(group.epoch() + 1);
   }
 }

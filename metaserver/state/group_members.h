@@ -30,8 +30,9 @@ void NoteLoss(proto::PlacementGroup* group, uint64_t incarnation);
 // new epoch, in which it is not in-sync any more if another member is; if none is, the group has had a loss.
 void DistrustTarget(proto::ClusterMap* map, uint64_t target, uint64_t incarnation);
 
-// A target of this id lives anew and has lost nothing but its memory: groups that it orders (as the primary) or is being brought up to date in
-// get a new epoch, in which its process begins anew. A member that is in-sync needs none.
+// A target of this id lives anew and has lost nothing but its memory: groups that it orders (as the primary, of one copy too) or is being brought
+// up to date in get a new epoch, in which its process begins anew. What was sent to the process before and comes late is refused by it: which
+// writes of a session were applied is forgotten. A member that is in-sync needs none.
 void RenewEpochs(proto::ClusterMap* map, uint64_t target);
 
 }  // namespace tarn::meta

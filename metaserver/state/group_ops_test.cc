@@ -236,14 +236,15 @@ TEST_F(GroupOpsTest, SingleCopyHasALossAndAnEpoch) {
   groups.mutable_add_groups()->add_groups()->add_targets(1);
   driver_.RunAsLeader(groups);
   Register(1, 201, true, 1);
-  EXPECT_EQ(Map()->groups(1).epoch(), 1u) << "nothing is lost";
+  EXPECT_EQ(Map()->groups(1).epoch(), 2u) << "what was sent to the process before is refused";
+  EXPECT_EQ(Map()->groups(1).intact_since(), 0u) << "nothing is lost";
   Register(1, 202, false, 1);
-  EXPECT_EQ(Map()->groups(1).epoch(), 2u);
-  EXPECT_EQ(Map()->groups(1).intact_since(), 2u);
+  EXPECT_EQ(Map()->groups(1).epoch(), 3u);
+  EXPECT_EQ(Map()->groups(1).intact_since(), 3u);
   // While it is being moved there are two.
-  Change(2, {1}, {3}, 2);
+  Change(3, {1}, {3}, 2);
   Register(1, 203, false, 1);
-  EXPECT_EQ(Map()->groups(1).epoch(), 4u);
+  EXPECT_EQ(Map()->groups(1).epoch(), 5u);
 }
 
 TEST_F(GroupOpsTest, FailedTargetIsSoundWhenItsServerSaysSo) {

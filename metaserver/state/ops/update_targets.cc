@@ -1,7 +1,8 @@
 // The leader changes what the map says of targets: state and address, where given; usage is not replicated.
 //
 // An update that names an incarnation other than the target's present one is about an earlier life of its server and is
-// passed over: only registration changes incarnations. Elastic targets that are offline can be forgotten. kNotFound: no such target. A map that would stay as it is keeps
+// passed over: only registration changes incarnations. It is what the leader has observed, and may come after an operator's word: whether a target
+// answers does not end a drain, and nothing ends a retirement. Elastic targets that are offline can be forgotten. kNotFound: no such target. A map that would stay as it is keeps
 // its version.
 #include <algorithm>
 #include <set>
@@ -11,10 +12,18 @@
 namespace tarn::meta::ops {
 namespace {
 
+bool SaysWhetherItAnswers(proto::TargetState state) { return state == proto::TARGET_STATE_ONLINE || state == proto::TARGET_STATE_OFFLINE; }
+
+bool MayBecome(const proto::Target& update, const proto::Target& target) {
+  if (target.state() == proto::TARGET_STATE_RETIRED) return false;
+  const bool is_observed = update.incarnation() != 0;
+  return !is_observed || !SaysWhetherItAnswers(update.state()) || SaysWhetherItAnswers(target.state());
+}
+
 bool Update(const proto::Target& update, proto::Target* target) {
   if (update.incarnation() != 0 && update.incarnation() != target->incarnation()) return false;
   bool changed = false;
-  if (update.state() != proto::TARGET_STATE_UNSPECIFIED && update.state() != target->state()) {
+  if (update.state() != proto::TARGET_STATE_UNSPECIFIED && update.state() != target->state() && MayBecome(update, *target)) {
     target->set_state(update.state());
     changed = true;
   }
