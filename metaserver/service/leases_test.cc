@@ -252,6 +252,22 @@ TEST_F(ServerRegistryTest, AllKnowAMapWhenThoseWithALeaseDo) {
   EXPECT_TRUE(registry_.AllKnow(map_, 4)) << "nobody has a lease";
 }
 
+TEST_F(ServerRegistryTest, WhoIsAloneInSyncHasToKnowAMapWithoutALeaseToo) {
+  proto::PlacementGroup* group = map_.add_groups();
+  group->set_id(1);
+  group->add_targets(1);
+  request_.set_map_version(3);
+  ASSERT_TRUE(registry_.RecordHeartbeat(map_, request_).ok());
+  clock_.AdvanceMs(5101);
+  EXPECT_FALSE(registry_.AllKnow(map_, 4)) << "it serves without a lease";
+  EXPECT_TRUE(registry_.AllKnow(map_, 3));
+  group->add_targets(7);
+  EXPECT_TRUE(registry_.AllKnow(map_, 4)) << "one of two does not";
+  group->mutable_targets()->RemoveLast();
+  map_.mutable_targets(0)->set_state(proto::TARGET_STATE_RETIRED);
+  EXPECT_TRUE(registry_.AllKnow(map_, 4)) << "gone for good";
+}
+
 TEST_F(ServerRegistryTest, ScrubIsAskedForOnce) {
   EXPECT_FALSE(registry_.TakeWantedScrub(request_));
   registry_.WantScrub(TargetId(1));

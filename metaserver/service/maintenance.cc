@@ -42,7 +42,24 @@ void Maintenance::CloseExpiredSessions() {
       CloseSession(session);
     }
   }
+  AdoptFences();
   CloseFencedSessions();
+}
+
+void Maintenance::AdoptFences() {
+  const uint64_t term = context_->replicator->term();
+  if (term == adopted_term_) return;
+  const auto map = context_->state->cluster_map();
+  std::vector<proto::SessionRecord> open;
+  if (const Status listed = context_->state->ListSessions(&open); !listed.ok()) {
+    return spdlog::warn("cannot look for sessions that are fenced and open: {}", listed.ToString());
+  }
+  adopted_term_ = term;
+  MutexLock lock(mutex_);
+  for (const proto::FencedSession& fence : map->fenced_sessions()) {
+    const bool is_open = std::ranges::find(open, fence.session(), &proto::SessionRecord::id) != open.end();
+    if (is_open) fenced_.try_emplace(SessionId(fence.session()), fence.fence_epoch());
+  }
 }
 
 void Maintenance::FenceSession(SessionId session) {
@@ -67,7 +84,13 @@ void Maintenance::FenceSession(SessionId session) {
 void Maintenance::CloseFencedSessions() {
   std::vector<SessionId> ready;
   {
-    const auto map = context_->state->cluster_map();
+    MutexLock lock(mutex_);
+    if (fenced_.empty()) return;
+  }
+  // In groups that no volume uses nobody writes.
+  const Result<proto::ClusterMap> map = context_->MapOfUsedGroups();
+  if (!map.ok()) return spdlog::warn("sessions stay fenced: {}", map.status().ToString());
+  {
     MutexLock lock(mutex_);
     // An earlier leader fenced them and did not come to close them: they are of no use any more, whether heard of or not.
     for (const proto::FencedSession& fence : map->fenced_sessions()) {

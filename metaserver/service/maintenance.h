@@ -42,6 +42,8 @@ class Maintenance {
   void CloseExpiredSessions();
   // Chunk servers are to refuse its writes before others may write what it holds.
   void FenceSession(SessionId session);
+  // A leader before this one has fenced sessions and not come to closing them: nobody else would, as they are heard of.
+  void AdoptFences();
   void CloseFencedSessions();
   void CloseSession(SessionId session);
   void UpdateTargets();
@@ -66,6 +68,7 @@ class Maintenance {
   // To be closed when every chunk server has this version of the map.
   std::unordered_map<SessionId, uint64_t> fenced_ GUARDED_BY(mutex_);
   uint64_t planned_map_version_ = 0;  // one thread: the map that needs nothing
+  uint64_t adopted_term_ = 0;         // one thread: of the leadership that has looked for fences
 };
 
 }  // namespace tarn::meta

@@ -1,6 +1,7 @@
 #include "metaserver/service/server_registry.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -16,6 +17,18 @@ const proto::Target* FindTarget(const proto::ClusterMap& map, uint64_t id) {
 
 constexpr int64_t kReclaimWindowNs = 5'000'000'000;
 constexpr int64_t kLeaseMarginDivisor = 50;  // far more than clocks drift apart
+
+// Those that go on serving when their lease is over. One that fails or is retired takes no writes, or is gone.
+std::set<uint64_t> AloneInSync(const proto::ClusterMap& map) {
+  std::set<uint64_t> alone;
+  for (const proto::PlacementGroup& group : map.groups()) {
+    if (group.targets_size() == 1) alone.insert(group.targets(0));
+  }
+  for (const proto::Target& target : map.targets()) {
+    if (target.state() == proto::TARGET_STATE_FAILED || target.state() == proto::TARGET_STATE_RETIRED) alone.erase(target.id());
+  }
+  return alone;
+}
 
 int64_t WithMargin(int64_t lease_ns) { return lease_ns + lease_ns / kLeaseMarginDivisor; }
 
@@ -141,13 +154,15 @@ std::unordered_map<uint64_t, TargetFacts> ServerRegistry::Facts(std::shared_ptr<
 }
 
 bool ServerRegistry::AllKnow(const proto::ClusterMap& map, uint64_t version) const {
+  const std::set<uint64_t> alone = AloneInSync(map);
   const int64_t now_ns = clock_->MonotonicNs();
   MutexLock lock(mutex_);
   for (const proto::Target& target : map.targets()) {
     if (target.target_class() == proto::TARGET_CLASS_ELASTIC) continue;  // takes no writes
     const auto found = targets_.find(TargetId(target.id()));
-    if (found == targets_.end() || !HasLease(found->second, now_ns)) continue;
-    if (found->second.map_version < version) return false;
+    const bool has_lease = found != targets_.end() && HasLease(found->second, now_ns);
+    if (!has_lease && !alone.contains(target.id())) continue;
+    if (found == targets_.end() || found->second.map_version < version) return false;
   }
   return true;
 }

@@ -66,7 +66,8 @@ class ServerRegistry {
   std::unordered_map<uint64_t, TargetFacts> Facts() const;
   // The same. Those whose lease is over are claimed for as long as `claim` lives.
   std::unordered_map<uint64_t, TargetFacts> Facts(std::shared_ptr<LapsedTargets>* claim);
-  // Every server of the map has this version, or no target of it has a lease.
+  // Every server of the map has this version, or serves nothing: its targets have no lease, and none of them is the only in-sync member of a group
+  // of the map, which serves without one.
   bool AllKnow(const proto::ClusterMap& map, uint64_t version) const;
   // What the target's server told last; empty if it is not known.
   proto::TargetReport LastReport(TargetId target) const;
