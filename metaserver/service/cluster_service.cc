@@ -3,25 +3,19 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <future>
+#include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "common/rpc/frame_client.h"
 #include "metaserver/service/grpc_answer.h"
-#include "metaserver/service/replication_keeper.h"
 #include "proto/hello.pb.h"
 
 namespace tarn::meta {
 namespace {
 
-constexpr size_t kDeadDataPerTargetMax = 4096;  // of one heartbeat
-constexpr int kReclaimedPerCommandMax = 8192;
 constexpr int64_t kProbeTimeoutMs = 1'000;
-// A target with less than this part of its disk left gets what was deleted back after ten seconds: longer than readers go
-// on for whom it is not deleted yet (their lease).
-constexpr uint64_t kShortOfRoomDivisor = 20;
-constexpr int64_t kReclaimDelayMsShort = 10'000;
 
 }  // namespace
 
@@ -42,12 +36,10 @@ grpc::Status ClusterServiceImpl::ReportGroups(grpc::ServerContext* /*call*/, con
 }
 
 Status ClusterServiceImpl::Report(const proto::ReportGroupsRequest& request, proto::ReportGroupsReply* reply) {
-  RETURN_IF_ERROR(context_->CheckLease());
-  if (request.cluster_id() != context_->self.cluster_id)
-    return Status(StatusCode::kInvalidArgument, "a report of another cluster");
-  RETURN_IF_ERROR(context_->replication->Decide(request));
-  *reply->mutable_map() = context_->LiveMap();
-  return context_->CheckLease();
+  const auto decided = std::make_shared<std::promise<Status>>();
+  requests_.BeginReport(request, [decided](const Status& status) { decided->set_value(status); });
+  RETURN_IF_ERROR(decided->get_future().get());
+  return requests_.FinishReport(reply);
 }
 
 // Somebody may have copied its directory: two servers of one identity would both take writes.
@@ -61,9 +53,17 @@ Status ClusterServiceImpl::CheckNotCopied(const proto::RegisterServerRequest& re
   });
   if (known == map->targets().end()) return Status::Ok();
   if (known->address() == request.address() || known->incarnation() == request.incarnation()) return Status::Ok();
+  const Result<uint64_t> living = IncarnationAt(known->address());
+  if (!living.ok() || *living != known->incarnation()) return Status::Ok();
+  return Status(StatusCode::kPermission, "chunk server " + std::to_string(known->server_id()) + " lives at " +
+                                             known->address() + ": the directory at " + request.address() +
+                                             " is a copy of its own, and a server may live only once");
+}
+
+Result<uint64_t> ClusterServiceImpl::IncarnationAt(const std::string& address) const {
   ASSIGN_OR_RETURN(const auto loop, rpc::EventLoop::Start("probe"));
   rpc::FrameClientOptions options;
-  options.address = known->address();
+  options.address = address;
   options.connect_timeout_ms = kProbeTimeoutMs;
   proto::HelloRequest hello;
   hello.set_role(proto::PEER_ROLE_METASERVER);
@@ -71,81 +71,35 @@ Status ClusterServiceImpl::CheckNotCopied(const proto::RegisterServerRequest& re
   hello.set_peer_name("a look for the chunk server that was here");
   const auto client = rpc::FrameClient::Create(loop.get(), options, hello);
   // An error of the call is an answer as well: what counts is the hello.
-  static_cast<void>(client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr, kProbeTimeoutMs));
-  const bool lives = client->hello_reply().incarnation() == known->incarnation();
+  const Status called = client->CallAndWait(rpc::Method::kPing, proto::HelloRequest(), nullptr, kProbeTimeoutMs);
+  const uint64_t incarnation = client->hello_reply().incarnation();
   client->Close();
-  if (!lives) return Status::Ok();
-  return Status(StatusCode::kPermission, "chunk server " + std::to_string(known->server_id()) + " lives at " +
-                                             known->address() + ": the directory at " + request.address() +
-                                             " is a copy of its own, and a server may live only once");
+  if (incarnation == 0) return Status(StatusCode::kUnavailable, "no chunk server answers at " + address + ": " + called.message());
+  return incarnation;
 }
 
 Status ClusterServiceImpl::Register(const proto::RegisterServerRequest& request, proto::RegisterServerReply* reply) {
-  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(const ServerRequests::Registration checked, requests_.CheckRegistration(request));
   RETURN_IF_ERROR(CheckNotCopied(request));
-  proto::Mutation mutation;
-  *mutation.mutable_register_server()->mutable_request() = request;
-  ASSIGN_OR_RETURN(proto::MutationReply applied, context_->SubmitForAnswer(std::move(mutation)));
-  *reply = std::move(*applied.mutable_registered());
-  std::vector<TargetId> targets;
-  for (const uint64_t id : reply->target_ids()) targets.emplace_back(id);
-  // Before the map is read: what a decision in flight makes of it comes with the lease, by a heartbeat.
-  const uint32_t lease_ms = context_->servers->RecordRegistration(targets, request);
-  *reply->mutable_map() = context_->LiveMap();
-  reply->set_heartbeat_interval_ms(static_cast<uint32_t>(context_->heartbeat_interval_ms));
-  reply->set_lease_ms(lease_ms);
+  if (checked.needs_proof) {
+    const Result<uint64_t> living = IncarnationAt(request.address());
+    if (!living.ok() || *living != request.incarnation()) {
+      return Status(StatusCode::kUnavailable, "another process of the chunk server at " + request.address() +
+                                                  " has its lease, and this one does not answer there");
+    }
+  }
+  ASSIGN_OR_RETURN(proto::Mutation mutation, requests_.BeginRegistration(request, checked));
+  RETURN_IF_ERROR(requests_.FinishRegistration(request, checked, context_->SubmitForAnswer(std::move(mutation)), reply));
   spdlog::info("chunk server registered id={} address={} node={} targets={} version={}", reply->server_id(),
                request.address(), request.node(), request.targets_size(), request.software_version());
   return Status::Ok();
 }
 
 Status ClusterServiceImpl::Beat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) {
-  RETURN_IF_ERROR(context_->CheckLease());
-  if (request.cluster_id() != context_->self.cluster_id)
-    return Status(StatusCode::kInvalidArgument, "a heartbeat of another cluster");
-  // Before the map is read, likewise.
-  ASSIGN_OR_RETURN(const uint32_t lease_ms,
-                   context_->servers->RecordHeartbeat(*context_->state->cluster_map(), request));
-  RETURN_IF_ERROR(RecordReclaimed(request));
-  RETURN_IF_ERROR(ListDead(request, reply));
-  if (context_->state->cluster_map()->version() > request.map_version()) *reply->mutable_map() = context_->LiveMap();
-  reply->set_lease_ms(lease_ms);
-  reply->set_remove_leftovers(!context_->state->header().reclaim_disabled());
-  reply->set_start_scrub(context_->servers->TakeWantedScrub(request));
-  return context_->CheckLease();
-}
-
-Status ClusterServiceImpl::RecordReclaimed(const proto::HeartbeatRequest& request) {
-  for (const proto::TargetReport& report : request.targets()) {
-    for (int first = 0; first < report.reclaimed_data_ids_size(); first += kReclaimedPerCommandMax) {
-      proto::Mutation mutation;
-      mutation.mutable_data_reclaimed()->set_target(report.id());
-      const int end = std::min(first + kReclaimedPerCommandMax, report.reclaimed_data_ids_size());
-      for (int i = first; i < end; ++i) mutation.mutable_data_reclaimed()->add_data_ids(report.reclaimed_data_ids(i));
-      // Committed before the next list is made, which else would name them again.
-      RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
-    }
-  }
-  return Status::Ok();
-}
-
-int64_t ClusterServiceImpl::ReclaimDelayMs(const proto::TargetReport& report) const {
-  const bool room_is_short = report.available_bytes() < report.capacity_bytes() / kShortOfRoomDivisor;
-  return room_is_short ? std::min(context_->reclaim_delay_ms, kReclaimDelayMsShort) : context_->reclaim_delay_ms;
-}
-
-Status ClusterServiceImpl::ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const {
-  if (context_->state->header().reclaim_disabled()) return Status::Ok();
-  for (const proto::TargetReport& report : request.targets()) {
-    const int64_t before_ns = context_->clock->WallNs() - ReclaimDelayMs(report) * 1'000'000;
-    std::vector<DataId> data_ids;
-    RETURN_IF_ERROR(context_->state->ListDeadData(TargetId(report.id()), before_ns, kDeadDataPerTargetMax, &data_ids));
-    if (data_ids.empty()) continue;
-    proto::DeadData* dead = reply->add_dead_data();
-    dead->set_target(report.id());
-    for (const DataId data : data_ids) dead->add_data_ids(data.value());
-  }
-  return Status::Ok();
+  ASSIGN_OR_RETURN(ServerRequests::Heartbeat heartbeat, requests_.BeginHeartbeat(request));
+  for (proto::Mutation& mutation : heartbeat.mutations)
+    RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
+  return requests_.FinishHeartbeat(request, heartbeat, reply);
 }
 
 }  // namespace tarn::meta

@@ -3,6 +3,9 @@
 // Calls run on gRPC's threads and may wait for the log.
 #pragma once
 
+#include <string>
+
+#include "metaserver/service/server_requests.h"
 #include "metaserver/service/service_context.h"
 #include "proto/cluster.grpc.pb.h"
 
@@ -12,7 +15,7 @@ namespace tarn::meta {
 class ClusterServiceImpl final : public proto::ClusterService::Service {
  public:
   // The context outlives the service.
-  explicit ClusterServiceImpl(ServiceContext* context) : context_(context) {}
+  explicit ClusterServiceImpl(ServiceContext* context) : context_(context), requests_(context) {}
 
   grpc::Status RegisterServer(grpc::ServerContext* call, const proto::RegisterServerRequest* request,
                               proto::RegisterServerReply* reply) override;
@@ -26,13 +29,12 @@ class ClusterServiceImpl final : public proto::ClusterService::Service {
   Status Report(const proto::ReportGroupsRequest& request, proto::ReportGroupsReply* reply);
   // kPermission: the server it claims to be lives at another address.
   Status CheckNotCopied(const proto::RegisterServerRequest& request) const;
+  // Of the process that answers at the address.
+  Result<uint64_t> IncarnationAt(const std::string& address) const;
   Status Beat(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply);
-  Status RecordReclaimed(const proto::HeartbeatRequest& request);
-  // How long the target keeps what is deleted.
-  int64_t ReclaimDelayMs(const proto::TargetReport& report) const;
-  Status ListDead(const proto::HeartbeatRequest& request, proto::HeartbeatReply* reply) const;
 
   ServiceContext* const context_;
+  ServerRequests requests_;
 };
 
 }  // namespace tarn::meta

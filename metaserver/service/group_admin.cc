@@ -84,16 +84,14 @@ Status GroupAdmin::List(const proto::ListGroupsRequest& request, proto::ListGrou
   return context_->CheckLease();
 }
 
-Status GroupAdmin::Promote(const proto::PromoteMemberRequest& request, proto::PromoteMemberReply* reply) const {
-  RETURN_IF_ERROR(context_->CheckLease());
+Result<proto::Mutation> GroupAdmin::PlanPromotion(const proto::PromoteMemberRequest& request,
+                                                  std::shared_ptr<LapsedTargets>* claim) const {
   const auto map = context_->state->cluster_map();
   const proto::PlacementGroup* group = FindGroup(*map, request.group());
   if (group == nullptr)
     return Status(StatusCode::kInvalidArgument, "there is no placement group " + std::to_string(request.group()));
-  // Those whose lease is over do not get it back before this is in the log.
-  std::shared_ptr<LapsedTargets> claim;
   ReplicationFacts facts;
-  facts.targets = context_->servers->Facts(&claim);
+  facts.targets = context_->servers->Facts(claim);
   const ClusterView view(*map, facts);
   RETURN_IF_ERROR(CheckPromotion(view, *group, request.target(), request.accept_data_loss()));
   spdlog::error("an older copy is promoted on an operator's word: what only others had is given up group={} epoch={} target={} given_up={}",
@@ -103,10 +101,19 @@ Status GroupAdmin::Promote(const proto::PromoteMemberRequest& request, proto::Pr
   op->set_group(group->id());
   op->set_expected_epoch(group->epoch());
   op->set_target(request.target());
+  return mutation;
+}
+
+Status GroupAdmin::Promote(const proto::PromoteMemberRequest& request, proto::PromoteMemberReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  std::shared_ptr<LapsedTargets> claim;
+  ASSIGN_OR_RETURN(proto::Mutation mutation, PlanPromotion(request, &claim));
   RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
   const auto after = context_->state->cluster_map();
   if (const proto::PlacementGroup* promoted = FindGroup(*after, request.group())) {
     *reply->mutable_group()->mutable_group() = *promoted;
+    ReplicationFacts facts;
+    facts.targets = context_->servers->Facts();
     const ClusterView now(*after, facts);
     reply->mutable_group()->set_health(HealthOf(now, *promoted));
   }

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "common/base/status.h"
 #include "metaserver/placement/cluster_view.h"
 #include "metaserver/service/service_context.h"
 #include "proto/admin.pb.h"
+#include "proto/metadata.pb.h"
 
 namespace tarn::meta {
 
@@ -32,6 +34,9 @@ class GroupAdmin {
 
   Status List(const proto::ListGroupsRequest& request, proto::ListGroupsReply* reply) const;
   Status Promote(const proto::PromoteMemberRequest& request, proto::PromoteMemberReply* reply) const;
+  // What that sends to the log, without waiting for it; the same refusals. Until the mutation is applied `claim` is to be
+  // kept: those whose lease is over do not get it back.
+  Result<proto::Mutation> PlanPromotion(const proto::PromoteMemberRequest& request, std::shared_ptr<LapsedTargets>* claim) const;
 
  private:
   ServiceContext* const context_;

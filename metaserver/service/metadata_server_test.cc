@@ -13,6 +13,7 @@
 #include "common/base/posix_io.h"
 #include "common/rpc/event_loop.h"
 #include "common/rpc/frame_client.h"
+#include "common/rpc/frame_server.h"
 #include "common/rpc/grpc_status.h"
 #include "proto/admin.grpc.pb.h"
 #include "proto/cluster.grpc.pb.h"
@@ -138,7 +139,7 @@ class MetadataServerTest : public ::testing::Test {
     request.set_cluster_id(earlier.cluster_id());
     request.set_server_id(earlier.server_id());
     request.set_incarnation(incarnation);
-    request.set_address("127.0.0.1:7410");
+    request.set_address(chunk_server_ != nullptr ? chunk_server_->address() : "127.0.0.1:7410");
     request.set_node("node");
     proto::TargetReport* target = request.add_targets();
     target->set_capacity_bytes(1000);
@@ -176,6 +177,7 @@ class MetadataServerTest : public ::testing::Test {
   SystemRandom random_;
   std::unique_ptr<fault::FaultPoints> faults_;
   std::unique_ptr<rpc::EventLoop> loop_;
+  std::unique_ptr<rpc::FrameServer> chunk_server_;  // where a played one is said to live
   std::unique_ptr<MetadataServer> server_;
   std::shared_ptr<rpc::FrameClient> client_;
   std::unique_ptr<proto::AdminService::Stub> admin_;
@@ -338,6 +340,19 @@ TEST_F(MetadataServerTest, ReturningServerKeepsItsIdsAndAnOldLifeIsRefused) {
   StartServer();
   const proto::RegisterServerReply first = RegisterServer(77);
   RestartServer();
+  // The new leader does not know whether the process before has its lease: it looks who is there.
+  rpc::FrameServerOptions options;
+  options.listen = "127.0.0.1:0";
+  auto living = rpc::FrameServer::Start(
+      options,
+      [](const proto::HelloRequest&, proto::HelloReply* reply) {
+        reply->set_protocol_version(1);
+        reply->set_incarnation(78);
+        return Status::Ok();
+      },
+      [](rpc::Request, std::unique_ptr<rpc::Responder> responder) { responder->Fail(Status(StatusCode::kNotSupported, "only a hello")); });
+  ASSERT_TRUE(living.ok()) << living.status().ToString();
+  chunk_server_ = std::move(*living);
   const proto::RegisterServerReply second = RegisterServer(78, first);
   EXPECT_EQ(second.server_id(), first.server_id());
   ASSERT_EQ(second.target_ids_size(), 1);

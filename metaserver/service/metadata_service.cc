@@ -26,10 +26,6 @@ using rpc::Method;
 
 constexpr size_t kSessionsMax = 100'000;
 
-Status StatusOf(const proto::MutationReply& reply) {
-  return reply.status() == 0 ? Status::Ok() : Status(static_cast<StatusCode>(reply.status()), reply.message());
-}
-
 }  // namespace
 
 Status MetadataService::Hello(const proto::HelloRequest& request, proto::HelloReply* reply) const {

@@ -46,6 +46,18 @@ std::map<std::string, proto::NodeInfo> NodesOf(const proto::ClusterMap& map) {
   return nodes;
 }
 
+// For the node's targets that are in one of these states.
+proto::Mutation SetStates(const proto::NodeInfo& node, const std::set<proto::TargetState>& from, proto::TargetState to) {
+  proto::Mutation mutation;
+  for (const proto::Target& target : node.targets()) {
+    if (!from.contains(target.state())) continue;
+    proto::Target* update = mutation.mutable_update_targets()->add_targets();
+    update->set_id(target.id());
+    update->set_state(to);
+  }
+  return mutation;
+}
+
 }  // namespace
 
 Status NodeAdmin::List(proto::ListNodesReply* reply) const {
@@ -68,23 +80,12 @@ Result<proto::NodeInfo> NodeAdmin::Describe(const std::string& name) const {
   return std::move(found->second);
 }
 
-Status NodeAdmin::SetStates(const proto::NodeInfo& node, proto::TargetState from, proto::TargetState to) const {
-  proto::Mutation mutation;
-  for (const proto::Target& target : node.targets()) {
-    const bool concerned = from == proto::TARGET_STATE_UNSPECIFIED ? target.state() == proto::TARGET_STATE_ONLINE ||
-                                                                         target.state() == proto::TARGET_STATE_OFFLINE
-                                                                   : target.state() == from;
-    if (!concerned) continue;
-    proto::Target* update = mutation.mutable_update_targets()->add_targets();
-    update->set_id(target.id());
-    update->set_state(to);
-  }
-  if (mutation.update_targets().targets().empty()) return Status::Ok();
+Status NodeAdmin::Submit(proto::Mutation mutation) const {
+  if (mutation.op_case() == proto::Mutation::OP_NOT_SET) return Status::Ok();
   return context_->proposer->SubmitAndWait(std::move(mutation)).status();
 }
 
-Status NodeAdmin::Drain(const proto::DrainNodeRequest& request, proto::DrainNodeReply* reply) const {
-  RETURN_IF_ERROR(context_->CheckLease());
+Result<proto::Mutation> NodeAdmin::PlanDrain(const proto::DrainNodeRequest& request) const {
   ASSIGN_OR_RETURN(const proto::NodeInfo node, Describe(request.node()));
   std::vector<uint64_t> leaving;
   for (const proto::Target& target : node.targets()) leaving.push_back(target.id());
@@ -94,17 +95,28 @@ Status NodeAdmin::Drain(const proto::DrainNodeRequest& request, proto::DrainNode
     if (target.state() == proto::TARGET_STATE_DRAINING && NodeOf(target) != request.node()) leaving.push_back(target.id());
   }
   if (!request.force()) RETURN_IF_ERROR(context_->replication->CheckDrain(leaving));
-  RETURN_IF_ERROR(SetStates(node, proto::TARGET_STATE_UNSPECIFIED, proto::TARGET_STATE_DRAINING));
-  spdlog::info("node drains node={} targets={} force={}", request.node(), node.targets_size(), request.force());
+  return SetStates(node, {proto::TARGET_STATE_ONLINE, proto::TARGET_STATE_OFFLINE}, proto::TARGET_STATE_DRAINING);
+}
+
+Status NodeAdmin::Drain(const proto::DrainNodeRequest& request, proto::DrainNodeReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(proto::Mutation mutation, PlanDrain(request));
+  RETURN_IF_ERROR(Submit(std::move(mutation)));
+  spdlog::info("node drains node={} force={}", request.node(), request.force());
   ASSIGN_OR_RETURN(*reply->mutable_node(), Describe(request.node()));
   return Status::Ok();
 }
 
-Status NodeAdmin::Uncordon(const proto::UncordonNodeRequest& request, proto::UncordonNodeReply* reply) const {
-  RETURN_IF_ERROR(context_->CheckLease());
+Result<proto::Mutation> NodeAdmin::PlanUncordon(const proto::UncordonNodeRequest& request) const {
   ASSIGN_OR_RETURN(const proto::NodeInfo node, Describe(request.node()));
   // One that is away is found to be offline within a step of maintenance.
-  RETURN_IF_ERROR(SetStates(node, proto::TARGET_STATE_DRAINING, proto::TARGET_STATE_ONLINE));
+  return SetStates(node, {proto::TARGET_STATE_DRAINING}, proto::TARGET_STATE_ONLINE);
+}
+
+Status NodeAdmin::Uncordon(const proto::UncordonNodeRequest& request, proto::UncordonNodeReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(proto::Mutation mutation, PlanUncordon(request));
+  RETURN_IF_ERROR(Submit(std::move(mutation)));
   spdlog::info("node takes copies again node={}", request.node());
   ASSIGN_OR_RETURN(*reply->mutable_node(), Describe(request.node()));
   return Status::Ok();
@@ -126,8 +138,7 @@ Result<uint32_t> NodeAdmin::CountLastCopies(const std::set<uint64_t>& leaving) c
   return last_of;
 }
 
-Status NodeAdmin::Remove(const proto::RemoveNodeRequest& request, proto::RemoveNodeReply* reply) const {
-  RETURN_IF_ERROR(context_->CheckLease());
+Result<proto::Mutation> NodeAdmin::PlanRemove(const proto::RemoveNodeRequest& request) const {
   ASSIGN_OR_RETURN(const proto::NodeInfo node, Describe(request.node()));
   const auto facts = context_->servers->Facts();
   std::set<uint64_t> gone;
@@ -151,14 +162,20 @@ Status NodeAdmin::Remove(const proto::RemoveNodeRequest& request, proto::RemoveN
                                          " placement group(s): start its chunk server again, or see `tarn group list --unhealthy` " +
                                          "for older copies; --accept-data-loss gives up what is only there");
   }
-  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
-  spdlog::warn("node is removed: its targets are gone for good node={} targets={} last_copies={}", request.node(), gone.size(), last_of);
+  return mutation;
+}
+
+Status NodeAdmin::Remove(const proto::RemoveNodeRequest& request, proto::RemoveNodeReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(proto::Mutation mutation, PlanRemove(request));
+  const int targets = mutation.update_targets().targets_size();
+  RETURN_IF_ERROR(Submit(std::move(mutation)));
+  spdlog::warn("node is removed: its targets are gone for good node={} targets={} accept_data_loss={}", request.node(), targets, request.accept_data_loss());
   ASSIGN_OR_RETURN(*reply->mutable_node(), Describe(request.node()));
   return Status::Ok();
 }
 
-Status NodeAdmin::Retire(const proto::RetireTargetRequest& request, proto::RetireTargetReply* reply) const {
-  RETURN_IF_ERROR(context_->CheckLease());
+Result<proto::Mutation> NodeAdmin::PlanRetire(const proto::RetireTargetRequest& request) const {
   const auto map = context_->state->cluster_map();
   const proto::Target* target = FindTarget(*map, request.target());
   const std::string name = "target " + std::to_string(request.target());
@@ -172,7 +189,13 @@ Status NodeAdmin::Retire(const proto::RetireTargetRequest& request, proto::Retir
   proto::Target* update = mutation.mutable_update_targets()->add_targets();
   update->set_id(request.target());
   update->set_state(proto::TARGET_STATE_RETIRED);
-  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
+  return mutation;
+}
+
+Status NodeAdmin::Retire(const proto::RetireTargetRequest& request, proto::RetireTargetReply* reply) const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  ASSIGN_OR_RETURN(proto::Mutation mutation, PlanRetire(request));
+  RETURN_IF_ERROR(Submit(std::move(mutation)));
   spdlog::info("target is retired target={}", request.target());
   const proto::ClusterMap live = context_->LiveMap();
   if (const proto::Target* retired = FindTarget(live, request.target())) *reply->mutable_target() = *retired;

@@ -28,6 +28,11 @@ class NodeAdmin {
   // Its targets that do not answer are retired: gone with their disks. kInvalidArgument: no such node; kBusy: all its
   // targets answer, or a group has its last current copy there and that is not given up.
   Status Remove(const proto::RemoveNodeRequest& request, proto::RemoveNodeReply* reply) const;
+  // What those four send to the log, without waiting for it; the same refusals. Without an operation: nothing to do.
+  Result<proto::Mutation> PlanDrain(const proto::DrainNodeRequest& request) const;
+  Result<proto::Mutation> PlanUncordon(const proto::UncordonNodeRequest& request) const;
+  Result<proto::Mutation> PlanRetire(const proto::RetireTargetRequest& request) const;
+  Result<proto::Mutation> PlanRemove(const proto::RemoveNodeRequest& request) const;
   // kInvalidArgument: no such target.
   Status StartScrub(const proto::StartScrubRequest& request) const;
   Status ScrubStatus(proto::ScrubStatusReply* reply) const;
@@ -41,7 +46,7 @@ class NodeAdmin {
   Result<proto::NodeInfo> Describe(const std::string& name) const;
   // In how many groups that files use no target but these has a current copy that counts on.
   Result<uint32_t> CountLastCopies(const std::set<uint64_t>& leaving) const;
-  Status SetStates(const proto::NodeInfo& node, proto::TargetState from, proto::TargetState to) const;
+  Status Submit(proto::Mutation mutation) const;
 
   ServiceContext* const context_;
 };

@@ -18,6 +18,10 @@ constexpr uint64_t kFirstDataCounter = 1;
 
 }  // namespace
 
+Status StatusOf(const proto::MutationReply& reply) {
+  return reply.status() == 0 ? Status::Ok() : Status(static_cast<StatusCode>(reply.status()), reply.message());
+}
+
 Proposer::Proposer(const ProposerOptions& options, Replicator* replicator, Clock* clock, Random* random,
                    TakeReplies take_replies)
     : options_(options),
@@ -69,7 +73,7 @@ Result<proto::MutationReply> Proposer::SubmitAndWait(proto::Mutation mutation) {
     if (!status.ok()) {
       promise->set_value(status);
     } else if (replies[0].status() != 0) {
-      promise->set_value(Status(static_cast<StatusCode>(replies[0].status()), replies[0].message()));
+      promise->set_value(StatusOf(replies[0]));
     } else {
       promise->set_value(std::move(replies[0]));
     }

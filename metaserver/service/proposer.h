@@ -39,6 +39,9 @@ struct ProposerOptions {
 inline constexpr size_t kBatchMutationsMax = 1024;
 inline constexpr size_t kBatchBytesMax = 3 << 20;
 
+// What became of a mutation that was applied.
+Status StatusOf(const proto::MutationReply& reply);
+
 // Thread-safe.
 class Proposer {
  public:

@@ -130,17 +130,19 @@ proto::RebalanceProgress ReplicationKeeper::Rebalancing() const {
   return rebalance_meter_.Progress(rate.bytes_per_second());
 }
 
-Status ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request) {
+void ReplicationKeeper::Decide(const proto::ReportGroupsRequest& request, std::function<void(const Status&)> decided) {
   const auto map = context_->state->cluster_map();
   const std::vector<proto::GroupReport> reports = ReportsOfPrimary(*map, request);
-  if (reports.empty()) return Status::Ok();
+  if (reports.empty()) return decided(Status::Ok());
   std::shared_ptr<LapsedTargets> claim;
   const ReplicationFacts facts = CollectFacts(*map, &claim);
-  proto::Mutation mutation;
-  *mutation.mutable_change_groups() = PlanReports(*map, facts, reports);
-  if (mutation.change_groups().changes().empty()) return Status::Ok();
-  LogChanges(mutation.change_groups());
-  return context_->proposer->SubmitAndWait(std::move(mutation)).status();
+  std::vector<proto::Mutation> mutations(1);
+  *mutations[0].mutable_change_groups() = PlanReports(*map, facts, reports);
+  if (mutations[0].change_groups().changes().empty()) return decided(Status::Ok());
+  LogChanges(mutations[0].change_groups());
+  context_->proposer->Submit(std::move(mutations), [claim, decided = std::move(decided)](const Status& status, std::span<proto::MutationReply> replies) {
+    decided(status.ok() ? StatusOf(replies[0]) : status);
+  });
 }
 
 std::shared_ptr<void> ReplicationKeeper::HoldStill() {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -31,9 +32,10 @@ class ReplicationKeeper {
   ReplicationKeeper& operator=(const ReplicationKeeper&) = delete;
 
   void Step();
-  // Decides about the reports of a primary's server and waits until what follows is in the map. Reports by anybody but
-  // the group's primary, or about another epoch than the present one, are passed over.
-  Status Decide(const proto::ReportGroupsRequest& request);
+  // Decides about the reports of a primary's server; `decided` comes when what follows is in the map, or with why it is
+  // not: once, at once or on the apply thread, where it must not block. Reports by anybody but the group's primary, or
+  // about another epoch than the present one, are passed over.
+  void Decide(const proto::ReportGroupsRequest& request, std::function<void(const Status&)> decided);
   // For fsck (copy_repair.h); `group` as it is in the present map. The in-sync member becomes the primary. Waits until that is
   // in the map, or the map has moved on.
   Status HandOver(const proto::PlacementGroup& group, uint64_t to);

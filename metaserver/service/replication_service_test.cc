@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -47,10 +48,28 @@ class ReplicationServiceTest : public testing::Test {
   }
   ~ReplicationServiceTest() override {
     server_.reset();
+    listener_.reset();
     fs::remove_all(directory_);
   }
 
+  // Where the played servers are said to live: whoever looks finds the process that registered last.
+  void Listen() {
+    rpc::FrameServerOptions options;
+    options.listen = "127.0.0.1:0";
+    auto started = rpc::FrameServer::Start(
+        options,
+        [this](const proto::HelloRequest&, proto::HelloReply* reply) {
+          reply->set_protocol_version(1);
+          reply->set_incarnation(living_.load());
+          return Status::Ok();
+        },
+        [](rpc::Request, std::unique_ptr<rpc::Responder> responder) { responder->Fail(Status(StatusCode::kNotSupported, "only a hello")); });
+    ASSERT_TRUE(started.ok()) << started.status().ToString();
+    listener_ = std::move(*started);
+  }
+
   void Start(int64_t lease_ms = 5'000) {
+    Listen();
     MetadataServerOptions options;
     options.directory = directory_ + "/meta";
     options.listen = "127.0.0.1:0";
@@ -69,12 +88,17 @@ class ReplicationServiceTest : public testing::Test {
 
   Status Register(PlayedServer* server, const std::string& node, uint64_t incarnation, bool clean = true,
                   const std::string& address = "") {
+    living_ = incarnation;
+    return SendRegistration(server, node, incarnation, clean, address);
+  }
+  Status SendRegistration(PlayedServer* server, const std::string& node, uint64_t incarnation, bool clean = true,
+                          const std::string& address = "") {
     grpc::ClientContext call;
     proto::RegisterServerRequest request;
     request.set_cluster_id(server->registered.cluster_id());
     request.set_server_id(server->registered.server_id());
     request.set_incarnation(incarnation);
-    request.set_address(address.empty() ? "127.0.0.1:1" : address);
+    request.set_address(address.empty() ? listener_->address() : address);
     request.set_node(node);
     proto::TargetReport* target = request.add_targets();
     target->set_clean_shutdown(clean);
@@ -189,6 +213,8 @@ class ReplicationServiceTest : public testing::Test {
   }
 
   std::string directory_;
+  std::atomic<uint64_t> living_{0};
+  std::unique_ptr<rpc::FrameServer> listener_;
   SystemClock clock_;
   SystemRandom random_;
   std::unique_ptr<MetadataServer> server_;
@@ -268,29 +294,34 @@ TEST_F(ReplicationServiceTest, UncleanRestartIsKnownWithTheRegistration) {
 
 TEST_F(ReplicationServiceTest, CopyOfADirectoryIsRefusedWhileTheOriginalLives) {
   constexpr uint64_t kIncarnation = 31;
-  rpc::FrameServerOptions options;
-  options.listen = "127.0.0.1:0";
-  auto original = rpc::FrameServer::Start(
-      options,
-      [](const proto::HelloRequest&, proto::HelloReply* reply) {
-        reply->set_protocol_version(1);
-        reply->set_incarnation(kIncarnation);
-        return Status::Ok();
-      },
-      [](rpc::Request, std::unique_ptr<rpc::Responder> responder) {
-        responder->Fail(Status(StatusCode::kNotSupported, "only a hello"));
-      });
   Start();
-  ASSERT_TRUE(original.ok()) << original.status().ToString();
+  const std::string address = listener_->address();
   servers_.resize(1);
-  ASSERT_TRUE(Register(&servers_[0], "a", kIncarnation, true, (*original)->address()).ok());
+  ASSERT_TRUE(Register(&servers_[0], "a", kIncarnation).ok());
   PlayedServer copy = servers_[0];
-  const Status refused = Register(&copy, "b", 32, true, "127.0.0.1:2");
+  const Status refused = SendRegistration(&copy, "b", 32, true, "127.0.0.1:2");
   EXPECT_EQ(refused.code(), StatusCode::kPermission) << refused.ToString();
   EXPECT_THAT(refused.message(), HasSubstr("a server may live only once"));
-  EXPECT_TRUE(Register(&copy, "a", 33, true, (*original)->address()).ok()) << "a restart in its place";
-  original->reset();
-  EXPECT_EQ(Register(&copy, "b", 34, true, "127.0.0.1:2").ToString(), "kOk") << "it has moved";
+  EXPECT_TRUE(Register(&copy, "a", 33).ok()) << "a restart in its place";
+  listener_.reset();
+  Listen();
+  EXPECT_EQ(Register(&copy, "b", 34, true, listener_->address()).ToString(), "kOk") << "it has moved";
+}
+
+TEST_F(ReplicationServiceTest, LateRegistrationOfAnEarlierProcessIsRefused) {
+  SetUpTwoCopies();
+  const proto::PlacementGroup before = AnyGroupOf(2);
+  PlayedServer& primary = ServerOf(before.targets(0));
+  const uint64_t earlier = primary.incarnation;
+  ASSERT_TRUE(Register(&primary, "a", 99, true).ok());
+  map_ = primary.registered.map();
+  const uint64_t epoch = Group(before.id()).epoch();
+  // Its system went on sending it after it had crashed.
+  PlayedServer crashed = primary;
+  EXPECT_EQ(SendRegistration(&crashed, "a", earlier + 1000, false).code(), StatusCode::kUnavailable);
+  BeatAll();
+  EXPECT_EQ(Group(before.id()).epoch(), epoch) << "who lives there stays what it is";
+  EXPECT_EQ(Beat(&primary).ToString(), "kOk");
 }
 
 TEST_F(ReplicationServiceTest, NodesAreDrainedWhereThatCanWork) {
