@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/checksum/block_sums.h"
+#include "metaserver/state/group_members.h"
 
 namespace tarn::sim_data {
 namespace {
@@ -13,6 +14,8 @@ constexpr int64_t kAttemptTimeoutNs = 800 * sim::kMillisecond;
 // Few, so that clients meet.
 constexpr uint64_t kSharedChunks = 4;
 constexpr int64_t kRetryNs = 60 * sim::kMillisecond;
+constexpr int64_t kOpenAgainNs = 500 * sim::kMillisecond;
+constexpr int64_t kRenewNs = 300 * sim::kMillisecond;
 
 }  // namespace
 
@@ -43,8 +46,38 @@ uint32_t Client::workers() const {
 }
 
 void Client::Start() {
-  session_ = 1'000 * (number_ + 1);
-  StartWorkers();
+  ++sessions_asked_for_;
+  is_renewing_ = true;
+  OpenSession();
+  Renew();
+}
+
+void Client::OpenSession() {
+  world_.net->Send(node(), kLeaderNode, [this, generation = generation_] {
+    world_.leader->OpenSession(1'000 * (number_ + 1) + sessions_asked_for_, [this, generation](const Result<uint64_t>& session) {
+      world_.net->Send(kLeaderNode, node(), [this, generation, opened = *session] {
+        if (generation != generation_ || session_ != 0) return;
+        session_ = opened;
+        map_ = world_.leader->map();
+        StartWorkers();
+      });
+    });
+  });
+  bench_->queue.After(kOpenAgainNs, [this, generation = generation_] {
+    if (generation == generation_ && session_ == 0) OpenSession();
+  });
+}
+
+void Client::Renew() {
+  bench_->queue.After(kRenewNs, [this] { Renew(); });
+  if (session_ == 0 || !is_renewing_ || is_dead_) return;
+  world_.net->Send(node(), kLeaderNode, [this, session = session_] { world_.leader->RenewSession(session); });
+}
+
+void Client::Die() {
+  ++generation_;
+  is_dead_ = true;
+  kept_.clear();
 }
 
 void Client::StartWorkers() {
@@ -52,13 +85,21 @@ void Client::StartWorkers() {
   if (bench_->plan.sharing && !is_reader()) Next(kSharingWorker);
 }
 
-void Client::Reopen() {
-  ++session_;
+void Client::Closed() {
   ++generation_;
+  ++sessions_asked_for_;
+  session_ = 0;
+  is_renewing_ = true;
+  is_dead_ = false;
   last_sequence_.clear();
   under_way_.clear();
   kept_.clear();
-  if (!finishing_) StartWorkers();
+  OpenSession();
+}
+
+uint32_t Client::AnyGroup() const {
+  const std::vector<uint32_t>& groups = world_.leader->used_groups();
+  return groups[bench_->dice.Below(groups.size())];
 }
 
 bool Client::WritesTo(uint32_t group) const {
@@ -82,7 +123,7 @@ void Client::Next(uint32_t worker) {
 
 void Client::ChooseShared(Operation* operation) {
   sim::Dice& dice = bench_->dice;
-  operation->cell = {static_cast<uint32_t>(dice.Below(bench_->plan.groups)) + 1, static_cast<uint32_t>(dice.Below(kSharedChunks)) + 1, kSharedSlot};
+  operation->cell = {AnyGroup(), static_cast<uint32_t>(dice.Below(kSharedChunks)) + 1, kSharedSlot};
   for (const auto& [cell, kept] : kept_) {
     if (!kept.is_outdated) continue;
     operation->cell = cell;
@@ -104,7 +145,8 @@ void Client::Choose(Operation* operation) {
   if (operation->worker == kSharingWorker) return ChooseShared(operation);
   sim::Dice& dice = bench_->dice;
   const Plan& plan = bench_->plan;
-  operation->cell.group = is_reader() ? number_ % plan.groups + 1 : static_cast<uint32_t>(dice.Below(plan.groups)) + 1;
+  const std::vector<uint32_t>& groups = world_.leader->used_groups();
+  operation->cell.group = is_reader() ? groups[number_ % groups.size()] : AnyGroup();
   operation->cell.chunk = static_cast<uint32_t>(dice.Below(plan.chunks)) + 1;
   operation->cell.slot = number_ * kWorkersPerClient + operation->worker;
   if (operation->worker == kWorkersPerClient) {
@@ -146,7 +188,7 @@ Server* Client::ServerFor(const OperationPtr& operation, const proto::PlacementG
     target = group.targets(static_cast<int>(bench_->dice.Below(static_cast<uint64_t>(group.targets_size()))));
     if (is_reader()) target = stays_with_ = stays_with_ != 0 ? stays_with_ : target;
   }
-  return world_.servers->at(TargetId(target)).get();
+  return world_.fleet->Find(TargetId(target));
 }
 
 void Client::Attempt(const OperationPtr& operation) {
@@ -167,8 +209,9 @@ void Client::Attempt(const OperationPtr& operation) {
     stays_with_ = 0;
     Attempt(operation);
   });
-  const proto::PlacementGroup& group = map_->groups(static_cast<int>(operation->cell.group) - 1);
+  const proto::PlacementGroup& group = *meta::FindGroup(*map_, operation->cell.group);
   Server* const server = ServerFor(operation, group);
+  if (server == nullptr) return;  // until the time is up
   switch (operation->kind) {
     case Operation::Kind::kWrite: return SendWrite(operation, server, group.epoch());
     case Operation::Kind::kCut: return SendCut(operation, server, group.epoch());
@@ -268,7 +311,7 @@ void Client::SendWrite(const OperationPtr& operation, Server* server, uint64_t e
     request->mutable_acknowledged()->set_version(operation->acknowledged->version);
   }
   world_.net->Send(node(), server->target().value(), [this, operation, server, request, payload, bytes] {
-    if (server->is_up()) server->engine()->Write({request, bytes, payload}, Changed(operation, server));
+    if (server->serves()) server->engine()->Write({request, bytes, payload}, Changed(operation, server));
   });
 }
 
@@ -276,12 +319,12 @@ void Client::SendCut(const OperationPtr& operation, Server* server, uint64_t epo
   auto request = std::make_shared<proto::TruncateChunkRequest>();
   FillChange(operation, server->target().value(), epoch, request.get());
   world_.net->Send(node(), server->target().value(), [this, operation, server, request] {
-    if (server->is_up()) server->engine()->Truncate(request, Changed(operation, server));
+    if (server->serves()) server->engine()->Truncate(request, Changed(operation, server));
   });
 }
 
 void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t epoch) {
-  const bool is_primary = map_->groups(static_cast<int>(operation->cell.group) - 1).targets(0) == server->target().value();
+  const bool is_primary = meta::FindGroup(*map_, operation->cell.group)->targets(0) == server->target().value();
   ReadBegin begin;
   if (operation->is_shared()) {
     begin.shared = world_.oracle->BeginSharedRead(operation->cell);
@@ -289,7 +332,7 @@ void Client::SendRead(const OperationPtr& operation, Server* server, uint64_t ep
     begin.own = world_.oracle->BeginRead(operation->cell);
   }
   world_.net->Send(node(), server->target().value(), [this, operation, server, epoch, begin, is_primary] {
-    if (!server->is_up()) return;
+    if (!server->serves()) return;
     const CellId cell = operation->cell;
     const StatusCode code = server->engine()->AdmitRead(GroupId(cell.group), Epoch(epoch), cell.chunk_id()).code;
     if (code != StatusCode::kAskPrimary || !operation->primary_is_silent) return ReadHere(operation, server, begin, code, !is_primary);
@@ -327,7 +370,7 @@ void Client::SendCommit(const OperationPtr& operation, Server* server) {
     if (cell.group == group && operation->worker == kSharingWorker) covers[cell] = kept.number;
   }
   world_.net->Send(node(), server->target().value(), [this, operation, server, group, covers] {
-    if (!server->is_up()) return;
+    if (!server->serves()) return;
     const auto begin = std::make_shared<Oracle::CommitBegin>(world_.oracle->BeginCommit(group));
     server->engine()->Commit({GroupId(group)}, [this, operation, server, group, begin, covers](const Status& status, const std::vector<GroupId>& not_primary) {
       StatusCode code = status.code();

@@ -7,7 +7,7 @@
 // again, as having been acknowledged, when it learns that the primary is another one, or a process that did not acknowledge it.
 //
 // A request is repeated under its sequence, at whoever the newest map calls the primary, until it is answered; copies of it may still be under
-// way then. A session that was fenced gives up what it has under way and goes on as another one.
+// way then. A session that the metadata server has closed (it was fenced before) gives up what it has under way, and the client goes on as another one.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "tests/sim/data/fleet.h"
 #include "tests/sim/data/leader.h"
 #include "tests/sim/data/net.h"
 #include "tests/sim/data/oracle.h"
-#include "tests/sim/data/server.h"
 
 namespace tarn::sim_data {
 
@@ -46,7 +46,7 @@ class Client {
     Net* net;
     Leader* leader;
     Oracle* oracle;
-    std::map<TargetId, std::unique_ptr<Server>>* servers;
+    Fleet* fleet;
     std::function<void(uint32_t group, bool durable)> check_copies;  // after an acknowledgement
     std::map<std::pair<uint32_t, uint32_t>, uint64_t>* generations;  // of cuts, by group and chunk: what the metadata server has told everybody
     Counts* counts;
@@ -54,18 +54,18 @@ class Client {
   Client(uint32_t number, const World& world);
 
   void Start();
-  // Does nothing more, until it is opened again: its process is gone.
-  void Die() {
-    ++generation_;
-    kept_.clear();
-  }
+  // Its process is gone. Another one takes its place once the session is closed.
+  void Die();
+  // The metadata leader takes it for gone; it does not know.
+  void StopRenewing() { is_renewing_ = false; }
   bool WritesTo(uint32_t group) const;
   // Begins nothing new.
   void Finish() { finishing_ = true; }
-  bool is_idle() const { return busy_ == 0 && kept_.empty(); }
-  uint64_t session() const { return session_; }
-  // The session is fenced everywhere.
-  void Reopen();
+  bool is_idle() const { return session_ != 0 && is_renewing_ && busy_ == 0 && kept_.empty(); }
+  uint64_t session() const { return session_; }  // 0: none yet
+  bool is_dead() const { return is_dead_; }
+  // The session is closed: chunk servers refuse its writes.
+  void Closed();
 
  private:
   struct Operation;
@@ -92,6 +92,10 @@ class Client {
     uint64_t losses = 0;
   };
 
+  // Asks until it has one, then begins to work.
+  void OpenSession();
+  void Renew();
+  uint32_t AnyGroup() const;
   bool is_reader() const { return number_ >= bench_->plan.clients; }
   uint32_t workers() const;
   void StartWorkers();
@@ -121,7 +125,10 @@ class Client {
   const World world_;
   Bench* const bench_;
   uint64_t session_ = 0;
+  uint64_t sessions_asked_for_ = 0;
   uint64_t generation_ = 0;  // of the session
+  bool is_renewing_ = false;
+  bool is_dead_ = false;
   std::shared_ptr<const proto::ClusterMap> map_;
   bool finishing_ = false;
   uint64_t stays_with_ = 0;  // a reader: with this target

@@ -4,216 +4,419 @@
 #include <string>
 #include <utility>
 
+#include "common/base/check.h"
+#include "common/base/random.h"
+#include "metaserver/placement/plan_groups.h"
+#include "metaserver/placement/plan_replication.h"
+#include "metaserver/placement/rebalance.h"
+#include "metaserver/service/group_admin.h"
+#include "metaserver/service/maintenance.h"
+#include "metaserver/service/node_admin.h"
+#include "metaserver/service/replication_keeper.h"
+#include "metaserver/service/state_applier.h"
+#include "metaserver/state/memory_kv.h"
+#include "tests/sim/data/metadata_log.h"
+
 namespace tarn::sim_data {
 
 using replication::GroupView;
 
 namespace {
 
-std::string Names(const std::vector<TargetId>& targets) {
-  std::string names;
-  for (const TargetId target : targets) names += " " + std::to_string(target.value());
-  return names;
+constexpr uint64_t kMembers = 2;
+constexpr int64_t kSessionLeaseMs = 700;  // and closed after six of them
+constexpr uint32_t kGroupsPerTarget = 1;
+constexpr char kClusterId[] = "simulated";
+
+class BenchClock final : public Clock {
+ public:
+  BenchClock(const Bench* bench, double rate) : bench_(bench), rate_(rate) {}
+  int64_t MonotonicNs() const override { return static_cast<int64_t>(static_cast<double>(bench_->queue.now_ns()) * rate_); }
+  int64_t WallNs() const override { return 1'700'000'000'000'000'000 + bench_->queue.now_ns(); }
+
+ private:
+  const Bench* const bench_;
+  const double rate_;
+};
+
+meta::ReplicationPolicy PolicyOf(const Plan& plan) {
+  meta::ReplicationPolicy policy;
+  policy.replace_delay_ms = plan.replace_delay_ms;
+  policy.move_pause_ms = plan.move_pause_ms;
+  return policy;
+}
+
+// Any two clocks, those of chunk servers with them, differ by less than the margin of leases.
+double ClockRate(Bench* bench) {
+  if (bench->plan.plant == Plant::kHastyLeader) return 3;
+  return 1.0 + 0.00095 * static_cast<double>(bench->dice.Between(-10, 10));
 }
 
 }  // namespace
 
-Leader::Leader(Bench* bench) : bench_(bench) {
-  for (uint32_t id = 1; id <= bench->plan.groups; ++id) {
-    GroupView group{.id = GroupId(id), .epoch = Epoch(1), .in_sync = {}, .syncing = {}, .replicas = bench->plan.replicas};
-    for (uint32_t i = 0; i < bench->plan.replicas; ++i) group.in_sync.emplace_back((id + i) % bench->plan.targets + 1);
-    groups_.push_back(std::move(group));
+// What the members share. The entries come by here on their way to the state.
+class Leader::Consumer final : public meta::LogConsumer {
+ public:
+  Consumer(Leader* leader, meta::StateApplier* applier) : leader_(leader), applier_(applier) {}
+  Status Apply(std::string_view entry, uint64_t number) override {
+    if (!leader_->tamper) return applier_->Apply(entry, number);
+    proto::LogEntry tampered;
+    CHECK(tampered.ParseFromArray(entry.data(), static_cast<int>(entry.size())), "an entry can be read");
+    leader_->tamper(&tampered);
+    return applier_->Apply(tampered.SerializeAsString(), number);
   }
-  for (uint32_t id = 1; id <= bench->plan.targets; ++id) targets_[TargetId(id)];
-  Publish();
-}
+  void LeadershipGained(uint64_t /*term*/) override { leader_->Gained(); }
+  void LeadershipLost() override { leader_->Lost(); }
+  Status MakeDurable() override { return Status::Ok(); }
+  void Failed(const Status& /*status*/) override {}
 
-bool Leader::HasLease(TargetId target) const {
-  const Target& known = targets_.at(target);
-  return known.registered && known.lease_until_ns > bench_->queue.now_ns();
-}
+ private:
+  Leader* const leader_;
+  meta::StateApplier* const applier_;
+};
 
-bool Leader::MayGo(const GroupView& group, TargetId member) const {
-  const auto since = epoch_versions_.find(group.id);
-  return !HasLease(member) || since == epoch_versions_.end() || targets_.at(member).map_version >= since->second;
-}
+struct Leader::Parts {
+  meta::MemoryKv store;
+  std::unique_ptr<meta::StateMachine> state;
+  std::unique_ptr<meta::StateApplier> applier;
+  std::unique_ptr<Consumer> consumer;
+  std::unique_ptr<MetadataLog> log;
+  std::vector<std::unique_ptr<Member>> members;  // by id - 1
+  std::vector<std::unique_ptr<Member>> crashed;  // what they had under way may still be answered
+};
 
-void Leader::Publish() {
-  auto map = std::make_shared<proto::ClusterMap>();
-  map->set_version(++version_);
-  for (const GroupView& group : groups_) {
-    proto::PlacementGroup* row = map->add_groups();
-    row->set_id(group.id.value());
-    row->set_epoch(group.epoch.value());
-    row->set_replicas(group.replicas);
-    row->set_intact_since(group.losses.last.value());
-    row->set_intact_since_before(group.losses.before.value());
-    row->set_intact_incarnation(group.intact_incarnation);
-    for (const TargetId target : group.in_sync) row->add_targets(target.value());
-    for (const TargetId target : group.syncing) row->add_syncing_targets(target.value());
+// One process of a metadata server.
+struct Leader::Member {
+  Member(Bench* bench, Parts* parts, uint64_t id)
+      : clock(bench, ClockRate(bench)),
+        random(bench->dice.Next()),
+        sessions(&clock, kSessionLeaseMs),
+        coherence(meta::PushCoordinatorOptions(), &clock, &sessions),
+        servers(&clock, kLeaseMs),
+        members(&clock, [parts] { return parts->state->cluster_map(); }),
+        port(parts->log.get(), id),
+        proposer(meta::ProposerOptions(), &port, &clock, &random, [parts] { return parts->applier->TakeReplies(); }),
+        maintenance(&context, {.groups = {.groups_per_target = kGroupsPerTarget}}),
+        replication(&context, PolicyOf(bench->plan)),
+        requests(&context),
+        node_admin(&context),
+        group_admin(&context) {
+    context.clock = &clock;
+    context.store = &parts->store;
+    context.state = parts->state.get();
+    context.members = &members;
+    context.replicator = &port;
+    context.proposer = &proposer;
+    context.sessions = &sessions;
+    context.coherence = &coherence;
+    context.locks = &locks;
+    context.servers = &servers;
+    context.replication = &replication;
+    context.self.cluster_id = kClusterId;
+    context.self.member_id = id;
+    context.serving.store(true);
+    coherence.SetSettle([](InodeId, const std::vector<SessionId>&, const std::function<void(const Status&)>&) {});
   }
-  for (const uint64_t session : fenced_) map->add_fenced_sessions()->set_session(session);
-  map_ = std::move(map);
+
+  BenchClock clock;
+  SeededRandom random;
+  meta::SessionKeeper sessions;
+  meta::PushCoordinator coherence;
+  meta::ServerRegistry servers;
+  meta::MemberTable members;
+  meta::LockNotifier locks;
+  meta::ServiceContext context;
+  MetadataLog::Port port;
+  meta::Proposer proposer;
+  meta::Maintenance maintenance;
+  meta::ReplicationKeeper replication;
+  meta::ServerRequests requests;
+  meta::NodeAdmin node_admin;
+  meta::GroupAdmin group_admin;
+};
+
+Leader::Leader(Bench* bench) : bench_(bench), parts_(std::make_unique<Parts>()) {
+  auto opened = meta::StateMachine::Open(&parts_->store);
+  CHECK(opened.ok(), "an empty state can be read");
+  parts_->state = std::move(*opened);
+  parts_->applier = std::make_unique<meta::StateApplier>(parts_->state.get(), &parts_->store);
+  meta::StateApplier::Listener listener;
+  listener.wants_changes = [this] {
+    Member* const leading = Leading();
+    return leading != nullptr && leading->coherence.WantsChanges();
+  };
+  listener.applied = [this](const auto& entry, const auto& replies, const auto& changes) { Applied(entry, replies, changes); };
+  parts_->applier->SetListener(std::move(listener));
+  parts_->consumer = std::make_unique<Consumer>(this, parts_->applier.get());
+  parts_->log = std::make_unique<MetadataLog>(bench, parts_->consumer.get());
+  for (uint64_t id = 1; id <= kMembers; ++id) parts_->members.push_back(MakeMember(id));
+  map_ = parts_->state->cluster_map();
 }
 
-void Leader::Change(GroupView* group, std::vector<TargetId> in_sync, std::vector<TargetId> syncing, const char* why) {
-  group->epoch = Epoch(group->epoch.value() + 1);
-  group->in_sync = std::move(in_sync);
-  group->syncing = std::move(syncing);
-  ++epochs_;
-  bench_->Trace("group " + std::to_string(group->id.value()) + " epoch " + std::to_string(group->epoch.value()) + ":" + Names(group->in_sync) + " |" +
-                Names(group->syncing) + " (" + why + ")");
-  Publish();
-  epoch_versions_[group->id] = version_;
-  if (on_change) on_change(*group);
+Leader::~Leader() = default;
+
+std::unique_ptr<Leader::Member> Leader::MakeMember(uint64_t id) { return std::make_unique<Member>(bench_, parts_.get(), id); }
+
+Leader::Member* Leader::Leading() const {
+  const uint64_t id = parts_->log->leader();
+  return id == 0 ? nullptr : parts_->members[id - 1].get();
 }
 
-void Leader::RemoveFrom(GroupView* group, const std::set<TargetId>& members, const char* why) {
-  std::vector<TargetId> in_sync, syncing = group->syncing;
-  for (const TargetId member : group->in_sync) (members.contains(member) ? syncing : in_sync).push_back(member);
-  if (in_sync.empty()) return;
-  if (in_sync.front() != group->in_sync.front()) {
-    // The one with the most recent contact goes first.
-    const auto newest = std::max_element(in_sync.begin(), in_sync.end(),
-                                         [this](TargetId a, TargetId b) { return targets_.at(a).contact_ns < targets_.at(b).contact_ns; });
-    std::rotate(in_sync.begin(), newest, newest + 1);
-  }
-  Change(group, std::move(in_sync), std::move(syncing), why);
+// ---- Leadership ----
+
+void Leader::Start() { parts_->log->Elect(1); }
+
+// As MetadataServerImpl::OnGained.
+void Leader::Gained() {
+  Member* const member = Leading();
+  bench_->Trace("metadata server " + std::to_string(parts_->log->leader()) + " leads");
+  std::vector<proto::SessionRecord> records;
+  CHECK(parts_->state->ListSessions(&records).ok(), "the sessions can be read");
+  std::vector<SessionId> sessions;
+  for (const proto::SessionRecord& record : records) sessions.emplace_back(record.id());
+  member->sessions.Reset(sessions);
+  member->coherence.BeginLeading(parts_->log->term(), records, {});
+  member->servers.Reset(*parts_->state->cluster_map());
+  const proto::StateHeader header = parts_->state->header();
+  member->proposer.BeginLeading(header);
+  if (!header.cluster_id().empty()) return;
+  proto::Mutation mutation;
+  mutation.mutable_init_cluster()->set_cluster_id(kClusterId);
+  Propose(std::move(mutation), [](const Status&, std::span<proto::MutationReply>) {});
 }
 
-void Leader::SetSilent(bool silent) {
-  bench_->Trace(silent ? "the leader is silent" : "a new leader");
-  silent_ = silent;
-  if (silent) return;
-  for (auto& [id, target] : targets_) target.lease_until_ns = bench_->queue.now_ns() + (kLeaseMs + kLeaseMarginMs) * sim::kMillisecond;
-}
-
-void Leader::Register(TargetId id, uint64_t process, bool clean) {
-  Target& target = targets_.at(id);
-  if (target.process >= process && target.registered) return;  // a late copy
-  target.process = process;
-  target.registered = true;
-  target.map_version = 0;
-  target.contact_ns = bench_->queue.now_ns();
-  target.lease_until_ns = bench_->queue.now_ns() + (kLeaseMs + kLeaseMarginMs) * sim::kMillisecond;
-  for (GroupView& group : groups_) {
-    if (!clean && group.IsInSync(id) && group.in_sync.size() > 1) {
-      RemoveFrom(&group, {id}, "unclean");
-    } else if (!clean && group.IsInSync(id)) {
-      group.losses = {Epoch(group.epoch.value() + 1), group.losses.last};
-      group.intact_incarnation = process;
-      Change(&group, group.in_sync, group.syncing, "a loss");
-    } else if (group.IsSyncing(id) || group.primary() == id) {
-      Change(&group, group.in_sync, group.syncing, "registered");
-    }
-  }
-}
-
-bool Leader::Heartbeat(TargetId id, uint64_t process, uint64_t map_version) {
-  Target& target = targets_.at(id);
-  if (!target.registered || target.process != process) return false;
-  target.contact_ns = bench_->queue.now_ns();
-  target.lease_until_ns = bench_->queue.now_ns() + (kLeaseMs + kLeaseMarginMs) * sim::kMillisecond;
-  target.map_version = std::max(target.map_version, map_version);
-  CheckFences();
-  return true;
-}
-
-void Leader::Report(const proto::GroupReport& report) {
-  GroupView& group = groups_[report.group() - 1];
-  const TargetId member(report.target());
-  if (group.epoch != Epoch(report.epoch())) return;
-  if (report.kind() == proto::GroupReport::KIND_FAILED) {
-    if (group.IsInSync(member) && !MayGo(group, member)) return;  // it is reported again
-    if (group.IsInSync(member)) return RemoveFrom(&group, {member}, "failed");
-    if (group.IsSyncing(member)) Change(&group, group.in_sync, group.syncing, "an equal one failed");
-  } else if (group.IsSyncing(member)) {
-    std::vector<TargetId> in_sync = group.in_sync, syncing = group.syncing;
-    in_sync.push_back(member);
-    std::erase(syncing, member);
-    Change(&group, std::move(in_sync), std::move(syncing), "equal");
+void Leader::Lost() {
+  for (const auto& member : parts_->members) {
+    member->proposer.EndLeading();
+    member->coherence.EndLeading();
   }
 }
 
-void Leader::Fence(uint64_t session, std::function<void()> fenced) {
-  bench_->Trace("fence session " + std::to_string(session));
-  fenced_.insert(session);
-  Publish();
-  fencings_.push_back({version_, std::move(fenced)});
+bool Leader::is_silent() const { return parts_->log->leader() == 0 || parts_->log->stands_still(); }
+
+void Leader::StandStill(int64_t length_ns) {
+  if (is_silent()) return;
+  bench_->Trace("the leader stands still");
+  parts_->log->StandStill();
+  bench_->queue.After(length_ns, [this, term = parts_->log->term()] {
+    if (term != parts_->log->term() || !parts_->log->stands_still()) return;
+    bench_->Trace("the leader goes on");
+    parts_->log->GoOn();
+  });
 }
 
-void Leader::CheckFences() {
-  for (auto it = fencings_.begin(); it != fencings_.end();) {
-    bool known_everywhere = true;
-    for (const auto& [id, target] : targets_) {
-      if (target.registered && target.map_version >= it->map_version) continue;
-      // A server without its lease serves nothing, but groups of which it is the only member.
-      bool is_alone = false;
-      for (const GroupView& group : groups_) is_alone = is_alone || (group.in_sync.size() == 1 && group.primary() == id);
-      if (HasLease(id) || is_alone) known_everywhere = false;
-    }
-    if (!known_everywhere) {
-      ++it;
-      continue;
-    }
-    const auto fenced = std::move(it->fenced);
-    it = fencings_.erase(it);
-    fenced();
+void Leader::ChangeLeader(int64_t gap_ns) {
+  const uint64_t before = parts_->log->leader();
+  if (before == 0) return;
+  const bool crashes = bench_->dice.Chance(0.5);
+  bench_->Trace("metadata server " + std::to_string(before) + (crashes ? " crashes" : " leads no more"));
+  ++changes_;
+  parts_->log->Depose();
+  if (crashes) {
+    std::unique_ptr<Member>& member = parts_->members[before - 1];
+    member->proposer.Stop();
+    parts_->crashed.push_back(std::exchange(member, MakeMember(before)));
   }
+  // It may be the same again.
+  const uint64_t next = bench_->dice.Chance(0.8) ? kMembers + 1 - before : before;
+  bench_->queue.After(gap_ns, [this, next] {
+    if (parts_->log->leader() == 0) parts_->log->Elect(next);
+  });
+}
+
+void Leader::Calm() {
+  if (parts_->log->leader() == 0) parts_->log->Elect(1);
+  parts_->log->GoOn();
 }
 
 void Leader::Tick() {
-  if (silent_) return;
-  for (GroupView& group : groups_) {
-    std::set<TargetId> ended;
-    for (const TargetId member : group.in_sync) {
-      if (!HasLease(member)) ended.insert(member);
-    }
-    if (!ended.empty() && ended.size() < group.in_sync.size()) RemoveFrom(&group, ended, "lease");
-    ProposeMembers(&group);
-    if (bench_->plan.plant == Plant::kPromoteEarly && !group.syncing.empty() && bench_->dice.Chance(0.05)) {
-      std::vector<TargetId> in_sync = group.in_sync, syncing(group.syncing.begin() + 1, group.syncing.end());
-      in_sync.push_back(group.syncing.front());
-      Change(&group, std::move(in_sync), std::move(syncing), "planted");
-    }
-  }
-  CheckFences();
+  if (is_silent()) return;
+  Member* const member = Leading();
+  member->maintenance.Step();
+  member->replication.Step();
 }
 
-// A member that is syncing and gone makes room for another target; surplus members leave.
-void Leader::ProposeMembers(GroupView* group) {
-  if (group->in_sync.size() > group->replicas && HasLease(group->in_sync.front()) && MayGo(*group, group->in_sync[1])) {
-    // Neither the primary nor the one that has just come.
-    std::vector<TargetId> in_sync = group->in_sync;
-    in_sync.erase(in_sync.begin() + 1);
-    return Change(group, std::move(in_sync), group->syncing, "surplus");
-  }
-  if (group->in_sync.size() >= group->replicas && !group->syncing.empty() && !bench_->faulty) {
-    return Change(group, group->in_sync, {}, "enough");
-  }
+// ---- Requests ----
+
+void Leader::Propose(proto::Mutation mutation, std::function<void(const Status&, std::span<proto::MutationReply>)> done) {
+  std::vector<proto::Mutation> mutations;
+  mutations.push_back(std::move(mutation));
+  Leading()->proposer.Submit(std::move(mutations), std::move(done));
 }
 
-void Leader::MoveSomething() {
-  if (silent_) return;
-  GroupView& group = groups_[bench_->dice.Below(groups_.size())];
-  for (const TargetId member : group.in_sync) {
-    if (!HasLease(member)) return;
-  }
-  if (bench_->dice.Chance(0.5) && group.in_sync.size() > 1) {
-    std::vector<TargetId> in_sync = group.in_sync;
-    std::rotate(in_sync.begin(), in_sync.begin() + 1, in_sync.end());
-    return Change(&group, std::move(in_sync), group.syncing, "hand-over");
-  }
-  const TargetId newcomer(bench_->dice.Below(bench_->plan.targets) + 1);
-  if (group.IsInSync(newcomer) || group.IsSyncing(newcomer) || group.syncing.size() > 1) return;
-  std::vector<TargetId> syncing = group.syncing;
-  syncing.push_back(newcomer);
-  // As soon as it is in-sync there is one too many.
-  Change(&group, group.in_sync, std::move(syncing), "move");
+// As ClusterServiceImpl::Register.
+void Leader::Register(const proto::RegisterServerRequest& request, Answer<proto::RegisterServerReply> answer) {
+  if (is_silent()) return;
+  const Result<meta::ServerRequests::Registration> checked = Leading()->requests.CheckRegistration(request);
+  if (!checked.ok()) return answer(checked.status());
+  if (!checked->needs_proof || bench_->plan.plant == Plant::kNoProof) return RegisterChecked(request, *checked, answer);
+  ask_process(request.address(), [this, member = Leading(), request, checked = *checked, answer](uint64_t process) {
+    if (!is_silent() && member == Leading() && process == request.incarnation()) RegisterChecked(request, checked, answer);
+  });
 }
 
-bool Leader::IsWhole() const {
-  return std::all_of(groups_.begin(), groups_.end(), [](const GroupView& group) { return group.in_sync.size() == group.replicas && group.syncing.empty(); });
+void Leader::RegisterChecked(const proto::RegisterServerRequest& request, const meta::ServerRequests::Registration& checked,
+                             const Answer<proto::RegisterServerReply>& answer) {
+  Result<proto::Mutation> begun = Leading()->requests.BeginRegistration(request, checked);
+  if (!begun.ok()) return answer(begun.status());
+  Propose(std::move(*begun), [member = Leading(), request, checked, answer](const Status& status, std::span<proto::MutationReply> replies) {
+    const Status done = status.ok() ? meta::StatusOf(replies[0]) : status;
+    Result<proto::MutationReply> applied = done.ok() ? Result<proto::MutationReply>(std::move(replies[0])) : Result<proto::MutationReply>(done);
+    proto::RegisterServerReply reply;
+    const Status finished = member->requests.FinishRegistration(request, checked, std::move(applied), &reply);
+    finished.ok() ? answer(std::move(reply)) : answer(finished);
+  });
+}
+
+void Leader::SubmitAll(std::vector<proto::Mutation> mutations, std::function<void(const Status&)> done) {
+  if (mutations.empty()) return done(Status::Ok());
+  proto::Mutation first = std::move(mutations.front());
+  mutations.erase(mutations.begin());
+  Propose(std::move(first), [this, mutations = std::move(mutations), done = std::move(done)](const Status& status, std::span<proto::MutationReply> replies) {
+    const Status applied = status.ok() ? meta::StatusOf(replies[0]) : status;
+    applied.ok() ? SubmitAll(mutations, done) : done(applied);
+  });
+}
+
+void Leader::Heartbeat(const proto::HeartbeatRequest& request, Answer<proto::HeartbeatReply> answer) {
+  if (is_silent()) return;
+  Member* const member = Leading();
+  Result<meta::ServerRequests::Heartbeat> begun = member->requests.BeginHeartbeat(request);
+  if (!begun.ok()) return answer(begun.status());
+  SubmitAll(std::move(begun->mutations), [member, request, begun = *begun, answer = std::move(answer)](const Status& applied) {
+    proto::HeartbeatReply reply;
+    const Status finished = applied.ok() ? member->requests.FinishHeartbeat(request, begun, &reply) : applied;
+    finished.ok() ? answer(std::move(reply)) : answer(finished);
+  });
+}
+
+void Leader::Report(const proto::ReportGroupsRequest& request, Answer<proto::ReportGroupsReply> answer) {
+  if (is_silent()) return;
+  Member* const member = Leading();
+  member->requests.BeginReport(request, [member, answer = std::move(answer)](const Status& decided) {
+    proto::ReportGroupsReply reply;
+    const Status finished = decided.ok() ? member->requests.FinishReport(&reply) : decided;
+    finished.ok() ? answer(std::move(reply)) : answer(finished);
+  });
+}
+
+void Leader::OpenSession(uint64_t nonce, Answer<uint64_t> answer) {
+  if (is_silent()) return;
+  proto::Mutation open;
+  open.mutable_open_session()->set_nonce(nonce);
+  Propose(std::move(open), [this, member = Leading(), answer = std::move(answer)](const Status& opened, std::span<proto::MutationReply> replies) {
+    if (!opened.ok() || is_silent() || member != Leading()) return;
+    CHECK(replies[0].status() == 0, "a session can be opened");
+    const uint64_t session = replies[0].session();
+    member->sessions.Add(SessionId(session));
+    proto::Mutation lock;
+    lock.set_session(session);
+    lock.set_sequence(1);
+    lock.mutable_lock()->set_inode(lock_inode_);
+    lock.mutable_lock()->set_space(proto::LOCK_SPACE_POSIX);
+    proto::FileLock* range = lock.mutable_lock()->mutable_lock();
+    range->set_owner(1);
+    range->set_exclusive(true);
+    range->set_first(++locks_taken_);
+    range->set_last(locks_taken_);
+    Propose(std::move(lock), [session, answer](const Status& locked, std::span<proto::MutationReply> lock_replies) {
+      const Status applied = locked.ok() ? meta::StatusOf(lock_replies[0]) : locked;
+      if (applied.ok()) answer(session);
+    });
+  });
+}
+
+void Leader::RenewSession(uint64_t session) {
+  if (!is_silent()) Leading()->sessions.Touch(SessionId(session));
+}
+
+void Leader::ExpireSession(uint64_t session) {
+  if (!is_silent()) Leading()->sessions.Expire(SessionId(session));
+}
+
+const meta::NodeAdmin* Leader::nodes() const { return is_silent() ? nullptr : &Leading()->node_admin; }
+const meta::GroupAdmin* Leader::groups_of_operators() const { return is_silent() ? nullptr : &Leading()->group_admin; }
+
+void Leader::Submit(const Result<proto::Mutation>& mutation, std::shared_ptr<meta::LapsedTargets> claim) {
+  if (!mutation.ok() || mutation->op_case() == proto::Mutation::OP_NOT_SET || is_silent()) return;
+  Propose(*mutation, [claim = std::move(claim)](const Status&, std::span<proto::MutationReply>) {});
+}
+
+// ---- The run's groups ----
+
+void Leader::Prepare(std::function<void()> prepared) {
+  const Plan& plan = bench_->plan;
+  std::vector<proto::Mutation> mutations;
+  // Those of one copy are made by maintenance.
+  if (plan.replicas > 1) {
+    auto groups = meta::PlanGroups(*map_, {.groups_per_target = kGroupsPerTarget, .replicas = plan.replicas});
+    CHECK(groups.has_value(), "there are as many nodes as copies");
+    *mutations.emplace_back().mutable_add_groups() = std::move(*groups);
+  }
+  std::vector<uint32_t> factors = {plan.replicas};
+  if (plan.single_copies && plan.replicas > 1) factors.push_back(1);
+  for (const uint32_t replicas : factors) {
+    proto::Volume* volume = mutations.emplace_back().mutable_create_volume()->mutable_volume();
+    volume->set_name("copies-" + std::to_string(replicas));
+    volume->set_replicas(replicas);
+  }
+  SubmitAll(std::move(mutations), [this, factors, prepared = std::move(prepared)](const Status& made) {
+    CHECK(made.ok(), made.ToString());
+    proto::ListVolumesReply volumes;
+    CHECK(parts_->state->ListVolumes(&volumes).ok(), "the volumes can be read");
+    proto::Mutation create;
+    create.mutable_create()->set_parent(volumes.volumes(0).root());
+    create.mutable_create()->set_name("locks");
+    create.mutable_create()->set_type(proto::FILE_TYPE_REGULAR);
+    create.mutable_create()->set_mode(0600);
+    Propose(std::move(create), [this, factors, prepared](const Status& created, std::span<proto::MutationReply> replies) {
+      CHECK(created.ok() && replies[0].status() == 0, replies.empty() ? created.ToString() : replies[0].message());
+      lock_inode_ = replies[0].attributes().inode();
+      for (const GroupView& group : groups_) {
+        const uint32_t wanted = group.replicas == bench_->plan.replicas ? bench_->plan.groups : 1;
+        const auto same = std::ranges::count_if(used_groups_, [&](uint32_t id) { return this->group(id).replicas == group.replicas; });
+        const bool is_asked_for = std::ranges::find(factors, group.replicas) != factors.end();
+        if (is_asked_for && static_cast<uint32_t>(same) < wanted) used_groups_.push_back(static_cast<uint32_t>(group.id.value()));
+      }
+      prepared();
+    });
+  });
+}
+
+bool Leader::IsUsed(uint32_t group) const { return std::ranges::find(used_groups_, group) != used_groups_.end(); }
+
+std::shared_ptr<const proto::ClusterMap> Leader::map() const { return map_; }
+
+void Leader::ReadGroups() {
+  std::vector<GroupView> groups;
+  for (const proto::PlacementGroup& group : map_->groups()) {
+    groups.push_back(GroupView::From(group));
+    const bool is_new = groups.size() > groups_.size();
+    if (is_new || groups_[groups.size() - 1].epoch != groups.back().epoch) ++epochs_;
+  }
+  groups_ = std::move(groups);
+}
+
+void Leader::Applied(const proto::LogEntry& entry, const std::vector<proto::MutationReply>& replies, const std::vector<meta::ChangeSet>& changes) {
+  if (Member* const leading = Leading(); leading != nullptr) leading->coherence.OnApplied(entry, replies, changes);
+  for (int i = 0; i < entry.commands_size(); ++i) {
+    const proto::Mutation& mutation = entry.commands(i).mutation();
+    if (mutation.has_close_session() && replies[static_cast<size_t>(i)].status() == 0) on_session_closed(mutation.close_session().session());
+  }
+  const auto after = parts_->state->cluster_map();
+  if (after->version() == map_->version()) return;
+  const auto before = std::exchange(map_, after);
+  ReadGroups();
+  on_change(*before, *after, entry);
+}
+
+std::string Leader::NextPlan() const {
+  if (is_silent()) return "nobody leads";
+  meta::ReplicationFacts facts;
+  facts.targets = Leading()->servers.Facts();
+  facts.group_bytes = Leading()->servers.GroupBytes();
+  facts.quiet_ms = bench_->plan.move_pause_ms;
+  return meta::PlanReplication(*map_, facts, PolicyOf(bench_->plan)).ShortDebugString();
 }
 
 }  // namespace tarn::sim_data

@@ -56,9 +56,10 @@ class Net {
  public:
   explicit Net(Bench* bench) : bench_(bench) {}
 
+  int64_t LateNs() { return bench_->dice.Between(10, bench_->plan.late_ms_max) * sim::kMillisecond; }
   int64_t DelayNs() {
     int64_t delay_ns = bench_->dice.LongTailed(400'000);
-    if (bench_->faulty && bench_->dice.Chance(bench_->plan.very_late)) delay_ns += bench_->dice.Between(10, bench_->plan.late_ms_max) * sim::kMillisecond;
+    if (bench_->faulty && bench_->dice.Chance(bench_->plan.very_late)) delay_ns += LateNs();
     return delay_ns;
   }
   // Whether a message sent now gets through.
@@ -67,7 +68,10 @@ class Net {
     return !bench_->faulty || !bench_->dice.Chance(bench_->plan.lost);
   }
   void Send(uint64_t from, uint64_t to, std::function<void()> deliver) {
-    if (Passes(from, to)) bench_->queue.After(DelayNs(), deliver);
+    int64_t delay_ns = DelayNs();
+    const bool is_of_client = from != kLeaderNode && to != kLeaderNode && (from >= kFirstClient || to >= kFirstClient);
+    if (is_of_client && bench_->plan.clients_late > 0 && bench_->faulty && bench_->dice.Chance(bench_->plan.clients_late)) delay_ns += LateNs();
+    if (Passes(from, to)) bench_->queue.After(delay_ns, deliver);
     if (bench_->faulty && bench_->dice.Chance(bench_->plan.twice) && Passes(from, to)) bench_->queue.After(DelayNs() * 3, deliver);
   }
   replication::testing::CallFate CallFate(uint64_t from, uint64_t to) {

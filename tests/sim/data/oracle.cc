@@ -90,6 +90,16 @@ void Oracle::Loss(uint32_t group) {
   }
 }
 
+void Oracle::GiveUp(uint32_t group) {
+  for (auto& [id, cell] : cells_) {
+    if (id.group == group) cell.durable = 0;
+  }
+  for (auto& [id, cell] : shared_) {
+    if (id.group == group) cell.durable.clear();
+  }
+  Loss(group);
+}
+
 bool Oracle::IsBefore(const SharedCell& cell, uint64_t one, uint64_t other) {
   if (one == 0 || other == 0) return one == 0 && other != 0;
   const SharedWrite& first = cell.writes.at(one);

@@ -85,6 +85,8 @@ class Oracle {
   // All in-sync members of the group have crashed.
   void Loss(uint32_t group);
   uint64_t losses() const { return all_losses_; }
+  // All disks with a current copy of the group are gone: whatever is left counts.
+  void GiveUp(uint32_t group);
 
   // A copy that is in-sync has everything that was acknowledged, or `durable`, everything that was so durably.
   void CheckCopy(uint32_t group, const std::map<ChunkId, replication::testing::FakeStore::Chunk>& chunks, bool durable, const std::string& where);

@@ -2,6 +2,8 @@
 //
 //   replication_sim --seeds N [--first S] [--plant NAME] [--trace] [--verbose]
 // prints each seed that fails, and a line at the end; exit status 1 if any failed. --trace: prints what happens; --verbose: a line for each seed.
+#include <spdlog/spdlog.h>
+
 #include <cstdlib>
 #include <iostream>
 #include <string_view>
@@ -57,6 +59,7 @@ int main(int argc, char** argv) {
     std::cerr << "\n";
     return 2;
   }
+  spdlog::set_level(spdlog::level::off);
   uint64_t failed = 0;
   Outcome sum;
   for (uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
@@ -81,12 +84,16 @@ int main(int argc, char** argv) {
     sum.epochs += outcome.epochs;
     sum.losses += outcome.losses;
     sum.damages += outcome.damages;
+    sum.changes_of_leader += outcome.changes_of_leader;
+    sum.changes_of_fleet += outcome.changes_of_fleet;
+    sum.groups_given_up += outcome.groups_given_up;
     if (outcome.violation.empty()) continue;
     ++failed;
     std::cout << "seed " << seed << " FAILED after " << outcome.violation_ns / 1'000'000 << " ms: " << outcome.violation << std::endl;
   }
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.writes << " acknowledged writes, " << sum.reads << " reads and "
-            << sum.commits << " commits checked, " << sum.sent_again << " writes sent again (" << sum.given_way << " gave way, " << sum.given_up << " given up), " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.damages << " damaged blocks, " << sum.losses
-            << " times all members had crashed\n";
+            << sum.commits << " commits checked, " << sum.sent_again << " writes sent again (" << sum.given_way << " gave way, " << sum.given_up << " given up), " << sum.crashes << " crashes, " << sum.epochs << " epochs, " << sum.damages << " damaged blocks, "
+            << sum.changes_of_leader << " changes of the leader, " << sum.changes_of_fleet << " servers added, drained or retired, " << sum.losses
+            << " times all members had crashed, " << sum.groups_given_up << " groups given up\n";
   return failed == 0 ? 0 : 1;
 }

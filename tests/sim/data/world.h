@@ -1,4 +1,4 @@
-// One run: targets with the real replication engine over simulated stores, a metadata leader, clients, faults, and the checks. One thread.
+// One run: targets with the real replication engine over simulated stores, the real planner and state of the metadata leader, clients, faults, and the checks. One thread.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,9 @@ struct Outcome {
   uint64_t crashes = 0;
   uint64_t epochs = 0;
   uint64_t damages = 0;   // blocks of single copies
+  uint64_t changes_of_leader = 0;
+  uint64_t changes_of_fleet = 0;  // servers added, drained, retired
+  uint64_t groups_given_up = 0;   // all disks with a current copy were lost
   uint64_t losses = 0;    // times all in-sync members of a group had crashed: what was not durable may be gone
 };
 
