@@ -236,6 +236,8 @@ class FilesystemImpl final : public Filesystem {
                     StatusCallback done);
   std::shared_ptr<WriteGrant> MakeGrant(InodeId inode, bool granted);
   void AcquireWrite(InodeId inode, bool append, int64_t give_up_ns, Callback<bool> done);
+  // An exclusive grant that came too late to be used.
+  void GiveBackWrite(InodeId inode, std::function<void()> done);
   void SendWriteReleases(const std::vector<InodeId>& inodes, std::function<void()> done);
 
   void MakeIngestedName(const IngestFile& file, const ReservedDataIds::Reserved& reserved, uint64_t size_bytes,

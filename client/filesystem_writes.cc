@@ -90,7 +90,17 @@ std::shared_ptr<WriteGrant> FilesystemImpl::MakeGrant(InodeId inode, bool grante
         const int64_t give_up_ns = parts_.clock->MonotonicNs() + parts_.retry_deadline_ms * 1'000'000;
         AcquireWrite(inode, append, give_up_ns, std::move(done));
       },
-      [this, inode](std::function<void()> done) { SendWriteReleases({inode}, std::move(done)); }, granted);
+      [this, inode](std::function<void()> done) { GiveBackWrite(inode, std::move(done)); },
+      granted);
+}
+
+// To the server it is also the grant under which something may be buffered since before it was void.
+void FilesystemImpl::GiveBackWrite(InodeId inode, std::function<void()> done) {
+  const uint64_t term = cache_->term();
+  open_files_.Publish(inode, [this, inode, term, done = std::move(done)](const Status& published) {
+    if (!published.ok() || cache_->term() != term) return done();  // somebody will recall it, or it ended with the term
+    SendWriteReleases({inode}, done);
+  });
 }
 
 void FilesystemImpl::SendWriteReleases(const std::vector<InodeId>& inodes, std::function<void()> done) {

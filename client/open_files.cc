@@ -266,6 +266,20 @@ void OpenFiles::FlushForRecall(InodeId inode, bool for_appender, std::function<v
   open->grant->Recall(for_appender, flush);
 }
 
+void OpenFiles::Publish(InodeId inode, StatusCallback done) {
+  OpenInodePtr open;
+  {
+    MutexLock lock(mutex_);
+    if (const auto found = inodes_.find(inode); found != inodes_.end()) open = found->second;
+  }
+  if (open == nullptr) return done(Status::Ok());
+  const auto flush = [open, done = std::move(done)] {
+    open->data->FlushFor(open->data->NewErrorCursor(), [open, done](const Status& status) { done(status); });
+  };
+  if (open->grant == nullptr) return flush();
+  open->grant->WhenIdle(flush);
+}
+
 std::vector<InodeId> OpenFiles::AllWritten() {
   std::vector<OpenInodePtr> all;
   {

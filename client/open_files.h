@@ -109,6 +109,10 @@ class OpenFiles final : public OpenInodes {
   // Remembers them only: the data half has them already.
   void Remember(const Attributes& fresh);
 
+  // Calls back when what is buffered of the inode has been published, or cannot be; at once if it is not open. Whoever has
+  // it open still hears of an error.
+  void Publish(InodeId inode, StatusCallback done);
+
   // ---- OpenInodes ----
   std::vector<InodeId> AllOpen(bool reports) override;
   std::vector<InodeId> OpenBelow(InodeId directory, bool reports) override;

@@ -327,7 +327,9 @@ void NamespaceCache::AttributesChanged(uint64_t token, const Attributes& attribu
     InodeRecord* const known = shard.inodes.Find(attributes.inode);
     const uint32_t kernel_until_s = known != nullptr && known->kernel_until_s > NowS() ? known->kernel_until_s : 0;
     if (!cover && known != nullptr && known->cover == Cover{} && attributes.nlink > 0) cover = known->cover;
-    const bool kept = cover && current;
+    // A later request may have been answered before this one, with what others have changed since.
+    const bool newest = known == nullptr || !directories_.Alive(known->cover) || shard.inodes.Unpack(*known).change <= attributes.change;
+    const bool kept = cover && current && newest;
     if (kernel_until_s > 0 && !seen_by_kernel) evicted.shown.inodes.push_back(attributes.inode);
     if (kept) {
       PutLocked(shard, attributes, *cover, seen_by_kernel ? kernel_until_s : 0, &evicted);

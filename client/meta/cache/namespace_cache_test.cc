@@ -345,6 +345,21 @@ TEST_F(NamespaceCacheTest, AnOwnChangeThatAPushOvertookLeavesNothing) {
   EXPECT_FALSE(cache_.FindAttributes(InodeId(1)));
 }
 
+TEST_F(NamespaceCacheTest, ALateReplyDoesNotReplaceWhatALaterRequestBrought) {
+  const uint64_t sent = cache_.Token();
+  Attributes theirs = File(1);
+  theirs.nlink = 2;
+  theirs.change = 9;
+  proto::CacheGrant grant;
+  grant.set_term(kTerm);
+  grant.set_inode(1);
+  cache_.PutAttributes(cache_.Admit(grant, cache_.Token()), theirs);
+  Attributes own = theirs;
+  own.change = 8;  // others changed it before the grant, and nobody tells of that any more
+  cache_.AttributesChanged(sent, own, false);
+  EXPECT_FALSE(cache_.FindAttributes(InodeId(1)));
+}
+
 // ---- The kernel ----
 
 TEST_F(NamespaceCacheTest, TheKernelMayBelieveWhatIsLeftOfTheLease) {
