@@ -127,6 +127,8 @@ class CutCluster:
             wait_for(lambda: len([row for row in self.status().get("chunkservers", []) if row["state"] == "online"]) == 3, 60, "all chunk servers")
             self.tarn("volume", "create", "default", "--replicas", str(self.replicas))
             self.mount()
+            # Groups of one copy come a moment after the servers.
+            wait_for(self.takes_writes, 30, "placement groups")
         except BaseException:
             self.__exit__()
             raise
@@ -146,6 +148,19 @@ class CutCluster:
         self.shell.stdout.close()
         self.network.down()
         shutil.rmtree(self.top, ignore_errors=True)
+
+    def takes_writes(self):
+        path = f"{self.mount_point}/probe"
+        try:
+            with open(path, "wb") as file:
+                file.write(b"probe")
+                os.fsync(file.fileno())
+            os.unlink(path)
+            return True
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
 
     def inside(self, i, command):
         """Only the network is another one: the mount is to be seen outside."""
