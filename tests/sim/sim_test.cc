@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Each, PlantedBug,
                                          std::pair{Plant::kNoSecondLook, 50}, std::pair{Plant::kIgnorePush, 40},
                                          std::pair{Plant::kIgnoreRecall, 20}, std::pair{Plant::kForgetSize, 20},
                                          std::pair{Plant::kHideOpen, 30}, std::pair{Plant::kHideWritten, 60},
-                                         std::pair{Plant::kNewLeaderRushes, 30}, std::pair{Plant::kBelieveLonger, 60}),
+                                         std::pair{Plant::kNewLeaderRushes, 30}, std::pair{Plant::kBelieveLonger, 100}),
                          [](const auto& test) {
                            std::string name(PlantName(test.param.first));
                            std::ranges::replace(name, '-', '_');
