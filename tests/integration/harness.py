@@ -170,11 +170,13 @@ class Cluster:
         for command in self.started:
             for pid in pids_of(command):
                 os.kill(pid, signal.SIGKILL)
-        for pid in self.client_pids():
-            os.kill(pid, signal.SIGKILL)
         self.launcher.stdin.close()
         self.launcher.wait()
         for mount_point in (self.mount_point, f"{self.top}/mnt-2"):
+            # Without servers a client would go on trying for a while.
+            for pid in self.client_pids(mount_point):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             run(["umount", "-l", mount_point], check=False)
         shutil.rmtree(self.top, ignore_errors=True)
 
@@ -339,13 +341,14 @@ class Cluster:
             wait_for_end(pids, command[0])
         self.kill_client()
 
-    def client_pids(self):
+    def client_pids(self, mount_point=None):
+        mount_point = mount_point or self.mount_point
         found = []
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
                     words = file.read().split(b"\0")
-                    if words[0].endswith(b"/tarn-fuse") and os.fsencode(self.mount_point) in words:
+                    if words[0].endswith(b"/tarn-fuse") and os.fsencode(mount_point) in words:
                         found.append(int(entry))
         return found
 
