@@ -21,7 +21,7 @@ TEST(GroupResync, MemberGoesOutAndComesBack) {
   GroupResync resync({2});
   ASSERT_EQ(resync.Next(Group({1, 2, 3})), Step::kTakeOut);
   EXPECT_EQ(resync.target(), 2u);
-  // Refused for now.
+  // It was refused: the same again.
   ASSERT_EQ(resync.Next(Group({1, 2, 3})), Step::kTakeOut);
   resync.NoteTakenOut();
   EXPECT_EQ(resync.Next(Group({1, 3}, {2})), Step::kWait);
