@@ -41,8 +41,8 @@ struct RaftCallbacks {
   }
   static void NotLeading(void* context) { Of(context)->leading_term_.store(0, std::memory_order_release); }
   static void Lost(void* context, uint64_t tag) { Of(context)->OnLost(tag); }
-  static void Changed(void* context, int code) { Of(context)->OnChanged(code); }
-  static void Transferred(void* context) { Of(context)->OnTransferred(); }
+  static void Changed(void* context, int code) { Of(context)->group_.OnChanged(code); }
+  static void Transferred(void* context) { Of(context)->group_.OnTransferred(); }
   static void Members(void* context) { Of(context)->OnMembers(); }
   static int Restore(void* context, const void* data, size_t bytes) {
     Of(context)->load_error_ = Of(context)->OnRestore(Text(data, bytes));
@@ -199,6 +199,8 @@ Status RaftReplicator::Load() {
   const tarn_raft_callbacks callbacks = RaftCallbacks::Table(this);
   std::array<char, TARN_RAFT_ERROR_BYTES> error{};
   const int code = tarn_raft_open(&options, &callbacks, tarn_member_io_table(io_), &raft_, error.data());
+  group_.SetRaft(raft_);
+  lease_.SetRaft(raft_);
   if (code == 0) return Status::Ok();
   tarn_member_io_free(std::exchange(io_, nullptr));
   RETURN_IF_ERROR(load_error_);
@@ -222,7 +224,7 @@ void RaftReplicator::OnApply(std::string_view bytes) {
   task.entry = std::string(frame->entry);
   task.number = handed_;
   if (frame->proposer == proposer_ && !pending_.empty() && pending_.front().tag == frame->proposal) {
-    RenewLease(pending_.front().submitted_ns);
+    lease_.Renew(pending_.front().submitted_ns);
     task.committed = std::move(pending_.front().committed);
     task.entry_bytes = pending_.front().entry_bytes;
     pending_.pop_front();
@@ -231,10 +233,7 @@ void RaftReplicator::OnApply(std::string_view bytes) {
 }
 
 void RaftReplicator::OnBarrier(uint64_t barrier_term, uint64_t tag) {
-  if (const auto barrier = barriers_.find(tag); barrier != barriers_.end()) {
-    RenewLease(barrier->second);
-    barriers_.erase(barrier);
-  }
+  lease_.OnBarrier(tag);
   // One per term is told: the first.
   if (ready_term_.load(std::memory_order_relaxed) == barrier_term || gained_term_ == barrier_term) return;
   if (handed_ < skip_through_) {
@@ -263,18 +262,17 @@ void RaftReplicator::OnLeadership(bool leads, uint64_t new_term, uint64_t leader
   }
   if (led && (!leads || led_other_term)) {
     leading_term_.store(0, std::memory_order_release);
-    DropLease();
-    barriers_.clear();
+    lease_.End();
     Task task;
     task.kind = Task::Kind::kLost;
     Enqueue(std::move(task));
   }
   if (!leads || (led && !led_other_term)) return;
-  heard_ns_.clear();
+  group_.ForgetHeard();
   leading_term_.store(new_term, std::memory_order_release);
   // Nobody else could lead: known before the first change. Else a tick decides.
   if (tarn_raft_votes_alone(raft_)) NoteRoom(clock_->MonotonicMs());
-  SubmitBarrier();
+  lease_.Begin();
 }
 
 void RaftReplicator::OnLost(uint64_t tag) {

@@ -1,4 +1,4 @@
-// What drives libraft, and the leader's lease.
+// What drives libraft.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -30,7 +30,6 @@ constexpr int64_t kRoomTransferPauseMs = 60'000;
 constexpr int64_t kCloseMsMax = 5000;
 // Of a frame (log_frame.h): filled in when its turn comes.
 constexpr size_t kProposalOffset = 24;
-constexpr uint64_t kBarrierTagBit = uint64_t{1} << 63;
 
 }  // namespace
 
@@ -110,9 +109,9 @@ void RaftReplicator::CloseLoop() {
   if (writer_ != nullptr) writer_->Stop(!failed_.load(std::memory_order_acquire));
   tarn_raft_close(raft_);
   tarn_raft_settle(raft_);
-  EndChange(Status(StatusCode::kCancelled, "the server stops"));
-  if (transfer_done_)
-    AnswerChange(std::exchange(transfer_done_, nullptr), Status(StatusCode::kCancelled, "the server stops"));
+  group_.Cancel();
+  group_.SetRaft(nullptr);
+  lease_.SetRaft(nullptr);
   tarn_raft_free(std::exchange(raft_, nullptr));
   tarn_member_io_free(std::exchange(io_, nullptr));
 }
@@ -137,15 +136,15 @@ void RaftReplicator::Step(Work work) {
     for (const Message& message : work.messages) ReceiveOnLoop(message);
   }
   for (Proposal& proposal : work.proposals) ProposeOnLoop(std::move(proposal));
-  for (Change& change : work.changes) ChangeOnLoop(std::move(change));
+  for (GroupChange& change : work.changes) ChangeOnLoop(std::move(change));
   if (work.release) tarn_raft_release_snapshot(raft_);
   tarn_raft_settle(raft_);
-  StepTransfer();
+  group_.StepTransfer();
   if (work.stop && !closing_) {
     closing_ = true;
     close_at_ms_ = clock_->MonotonicMs() + kCloseMsMax;
     if (leading_term_.load(std::memory_order_relaxed) != 0 && !tarn_raft_votes_alone(raft_)) {
-      ChangeOnLoop({.kind = Change::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
+      ChangeOnLoop({.kind = GroupChange::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
     }
   }
 }
@@ -153,7 +152,7 @@ void RaftReplicator::Step(Work work) {
 bool RaftReplicator::MayClose() {
   if (failed_.load(std::memory_order_acquire)) return true;
   // A member that has stepped down has done its part, whether it hears of the new leader or not.
-  return pending_.empty() && (!transferring_ || !tarn_raft_leads(raft_));
+  return pending_.empty() && (!group_.transferring() || !tarn_raft_leads(raft_));
 }
 
 void RaftReplicator::TakeDone(uint64_t done_ticket) {
@@ -187,7 +186,7 @@ void RaftReplicator::ReceiveOnLoop(const Message& message) {
     OnRemoved(configuration_index);
     return;
   }
-  if (leading_term_.load(std::memory_order_relaxed) != 0) heard_ns_[message.member] = clock_->MonotonicNs();
+  if (leading_term_.load(std::memory_order_relaxed) != 0) group_.Hear(message.member);
   if (!tarn_member_io_receive(io_, message.member, message.address.c_str(), data, body->size())) {
     spdlog::warn("a message that cannot be read was dropped member={} address={}", message.member, message.address);
   }
@@ -203,7 +202,7 @@ void RaftReplicator::ProposeOnLoop(Proposal proposal) {
                       .submitted_ns = clock_->MonotonicNs(),
                       .committed = std::move(proposal.committed)});
   std::array<char, TARN_RAFT_ERROR_BYTES> error{};
-  const bool refused = transferring_;
+  const bool refused = group_.transferring();
   const int code = refused ? 0 : tarn_raft_propose(raft_, proposal.frame, proposal.frame_bytes, tag, error.data());
   if (code == 0 && !refused) return;
   std::free(proposal.frame);
@@ -222,23 +221,20 @@ void RaftReplicator::ProposeOnLoop(Proposal proposal) {
 
 void RaftReplicator::Tick(int64_t now_ms) {
   if (failed_.load(std::memory_order_acquire)) return;
-  HoldElection(now_ms);
+  HoldElection();
   tarn_member_io_tick(io_);
   tarn_raft_settle(raft_);
-  KeepLease();
+  if (leading_term_.load(std::memory_order_relaxed) != 0 && lease_.Keep()) tarn_raft_settle(raft_);
   NoteProgress();
-  StepTransfer();
+  group_.StepTransfer();
   if (now_ms - slow_tick_ms_ < kSlowTickMs) return;
   slow_tick_ms_ = now_ms;
   if (!closing_) TickSlowly();
 }
 
-// Waiting longer is always safe. Not while nobody can have heard of this member's vote, nor while the member that it
-// hands leadership to may still take over: it would only compete with that one.
-void RaftReplicator::HoldElection(int64_t now_ms) {
-  const bool votes = done_ticket_ < vote_ticket_;
-  const bool hands_over = transferring_ && now_ms < transfer_deadline_ms_;
-  if (votes || hands_over) tarn_raft_hold_election(raft_);
+// Waiting longer is always safe. Not while nobody can have heard of this member's vote, nor while it hands over.
+void RaftReplicator::HoldElection() {
+  if (done_ticket_ < vote_ticket_ || group_.HandsOver()) tarn_raft_hold_election(raft_);
 }
 
 void RaftReplicator::TickSlowly() {
@@ -260,50 +256,19 @@ void RaftReplicator::TickSlowly() {
 void RaftReplicator::NoteRoom(int64_t now_ms) {
   const bool is_low = !reserve_.AllowsGrowth();
   const bool leads = leading_term_.load(std::memory_order_relaxed) != 0;
-  if (is_low && leads && !transferring_ && !tarn_raft_votes_alone(raft_) && now_ms >= next_room_transfer_ms_) {
+  if (is_low && leads && !group_.transferring() && !tarn_raft_votes_alone(raft_) && now_ms >= next_room_transfer_ms_) {
     next_room_transfer_ms_ = now_ms + kRoomTransferPauseMs;
     spdlog::warn("the disk of the metadata is nearly full: leadership is handed over dir={}", options_.directory);
-    ChangeOnLoop({.kind = Change::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
+    ChangeOnLoop({.kind = GroupChange::Kind::kTransfer, .member = 0, .address = "", .done = [](const Status&) {}});
     return;
   }
-  const bool has_room = !is_low || !leads || transferring_;
+  const bool has_room = !is_low || !leads || group_.transferring();
   if (has_room_.exchange(has_room) == has_room) return;
   if (has_room) {
     spdlog::info("the metadata may grow again dir={}", options_.directory);
   } else {
     spdlog::warn("the disk of the metadata is nearly full: what makes the metadata grow gets ENOSPC dir={}", options_.directory);
   }
-}
-
-// ---- The lease ----
-
-void RaftReplicator::RenewLease(int64_t submitted_ns) {
-  if (!tarn_raft_leads(raft_) || transferring_ || submitted_ns < lease_floor_ns_ || submitted_ns <= lease_base_ns_) {
-    return;
-  }
-  lease_base_ns_ = submitted_ns;
-  lease_until_ns_.store(submitted_ns + int64_t{options_.election_timeout_ms} * 750'000, std::memory_order_release);
-}
-
-void RaftReplicator::DropLease() {
-  lease_until_ns_.store(0, std::memory_order_release);
-  lease_base_ns_ = 0;
-}
-
-void RaftReplicator::SubmitBarrier() {
-  const uint64_t tag = next_tag_++ | kBarrierTagBit;
-  barriers_[tag] = clock_->MonotonicNs();
-  if (tarn_raft_barrier(raft_, tag) != 0) barriers_.erase(tag);
-}
-
-// With nothing to commit, a barrier proves that the majority still follows.
-void RaftReplicator::KeepLease() {
-  const uint64_t leading = leading_term_.load(std::memory_order_relaxed);
-  if (leading == 0 || transferring_ || !barriers_.empty() || tarn_raft_votes_alone(raft_)) return;
-  const int64_t age_ms = (clock_->MonotonicNs() - lease_base_ns_) / 1'000'000;
-  if (age_ms * 3 < int64_t{options_.election_timeout_ms}) return;
-  SubmitBarrier();
-  tarn_raft_settle(raft_);
 }
 
 }  // namespace tarn::meta

@@ -77,6 +77,9 @@ RaftReplicator::RaftReplicator(const RaftReplicatorOptions& options, LogConsumer
       proposer_(random->NextNonZero()),
       reserve_(options.directory, options.disk_reserve_bytes),
       clock_(options.clock != nullptr ? options.clock : &system_clock_),
+      lease_(clock_, options.election_timeout_ms),
+      group_({.member_id = options.member_id, .election_timeout_ms = options.election_timeout_ms}, clock_, &lease_,
+             [this](Changed done, Status status) { AnswerChange(std::move(done), std::move(status)); }),
       skip_through_(options.applied_entries),
       applied_(options.applied_entries) {
   CHECK(options.snapshot_trailing > 0, "libraft takes a snapshot without trailing entries for one that it received");
@@ -138,7 +141,7 @@ bool RaftReplicator::HoldsLease() const {
     return false;
   }
   if (votes_alone_.load(std::memory_order_acquire)) return true;
-  return clock_->MonotonicNs() < lease_until_ns_.load(std::memory_order_acquire);
+  return lease_.Holds();
 }
 
 uint64_t RaftReplicator::leader_member() const { return leader_.load(std::memory_order_relaxed); }
@@ -157,24 +160,24 @@ Result<std::vector<MemberProgress>> RaftReplicator::Progress() const {
 }
 
 void RaftReplicator::AddMember(uint64_t member, const std::string& address, Changed done) {
-  RequestChange({.kind = Change::Kind::kAdd, .member = member, .address = address, .done = std::move(done)});
+  RequestChange({.kind = GroupChange::Kind::kAdd, .member = member, .address = address, .done = std::move(done)});
 }
 
 void RaftReplicator::PromoteMember(uint64_t member, Changed done) {
-  RequestChange({.kind = Change::Kind::kPromote, .member = member, .address = "", .done = std::move(done)});
+  RequestChange({.kind = GroupChange::Kind::kPromote, .member = member, .address = "", .done = std::move(done)});
 }
 
 void RaftReplicator::RemoveMember(uint64_t member, Changed done) {
-  RequestChange({.kind = Change::Kind::kRemove, .member = member, .address = "", .done = std::move(done)});
+  RequestChange({.kind = GroupChange::Kind::kRemove, .member = member, .address = "", .done = std::move(done)});
 }
 
 void RaftReplicator::TransferLeadership(uint64_t member, Changed done) {
-  RequestChange({.kind = Change::Kind::kTransfer, .member = member, .address = "", .done = std::move(done)});
+  RequestChange({.kind = GroupChange::Kind::kTransfer, .member = member, .address = "", .done = std::move(done)});
 }
 
 // ---- Any thread ----
 
-void RaftReplicator::RequestChange(Change change) {
+void RaftReplicator::RequestChange(GroupChange change) {
   Status refused;
   {
     MutexLock lock(mutex_);

@@ -50,7 +50,6 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -62,6 +61,8 @@
 #include "common/base/random.h"
 #include "common/base/status.h"
 #include "metaserver/replication/disk_reserve.h"
+#include "metaserver/replication/group_changes.h"
+#include "metaserver/replication/leader_lease.h"
 #include "metaserver/replication/log_writer.h"
 #include "metaserver/replication/message_transport.h"
 #include "metaserver/replication/replicator.h"
@@ -162,19 +163,11 @@ class RaftReplicator final : public Replicator {
     std::string address;
     std::string bytes;
   };
-  // A change of the group or a transfer, asked for.
-  struct Change {
-    enum class Kind { kAdd, kPromote, kRemove, kTransfer };
-    Kind kind = Kind::kAdd;
-    uint64_t member = 0;
-    std::string address;
-    Changed done;
-  };
   // What waits for whoever drives.
   struct Work {
     std::vector<Proposal> proposals;
     std::deque<Message> messages;
-    std::deque<Change> changes;
+    std::deque<GroupChange> changes;
     uint64_t written = 0;
     bool release = false;
     bool stop = false;
@@ -200,23 +193,12 @@ class RaftReplicator final : public Replicator {
   void Tick(int64_t now_ms);
   void TickSlowly();
   bool MayClose();
-  void RenewLease(int64_t submitted_ns);
-  void DropLease();
-  void KeepLease();
-  void SubmitBarrier();
-  void HoldElection(int64_t now_ms);
+  void HoldElection();
 
   // ---- Whoever drives: raft_members.cc ----
-  void ChangeOnLoop(Change change);
-  int BeginChange(const Change& change, char* error);
-  uint64_t ChooseSuccessor() const;
-  void BeginTransfer(Change change);
-  void StepTransfer();
-  void OnChanged(int code);
-  void OnTransferred();
+  void ChangeOnLoop(GroupChange change);
   void OnMembers();
   void OnRemoved(uint64_t configuration_index);
-  void EndChange(const Status& status);
   void NoteProgress();
 
   // ---- Whoever drives, called by libraft: raft_callbacks.cc ----
@@ -238,7 +220,7 @@ class RaftReplicator final : public Replicator {
   void OnWritten(uint64_t ticket, bool last);
   void Enqueue(Task task);
   void AnswerChange(Changed done, Status status);
-  void RequestChange(Change change);
+  void RequestChange(GroupChange change);
   void Fail(const Status& status);
   void NoteRoom(int64_t now_ms);
   void WakeLoop() REQUIRES(mutex_);
@@ -269,16 +251,18 @@ class RaftReplicator final : public Replicator {
   std::atomic<uint64_t> leading_term_{0};  // 0: does not lead
   std::atomic<uint64_t> ready_term_{0};    // the term whose barrier is applied
   std::atomic<uint64_t> leader_{0};
-  std::atomic<int64_t> lease_until_ns_{0};  // clock_'s
   std::atomic<bool> votes_alone_{false};
   std::atomic<uint64_t> in_flight_bytes_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> has_room_{true};
   std::atomic<bool> stopping_{false};
 
+  // ---- Whoever drives, and Holds of the lease any thread ----
+  LeaderLease lease_;
+
   // ---- Whoever drives ----
+  GroupChanges group_;
   std::deque<Pending> pending_;
-  std::map<uint64_t, int64_t> barriers_;  // tag -> when it was submitted, of those under way
   std::deque<Write> writes_;
   std::deque<Message> held_messages_;  // until term and vote are written
   uint64_t vote_ticket_ = 0;
@@ -288,19 +272,9 @@ class RaftReplicator final : public Replicator {
   uint64_t skip_through_ = 0;  // that the state had
   uint64_t bytes_since_snapshot_ = 0;
   bool snapshot_forced_ = false;
-  int64_t lease_base_ns_ = 0;
-  int64_t lease_floor_ns_ = 0;  // what was submitted earlier proves nothing any more
-  bool transferring_ = false;
   bool led_ = false;
   uint64_t gained_term_ = 0;  // the last one that the consumer was told of
-  Change change_;             // under way, if done is set
-  bool change_added_ = false;
-  Changed transfer_done_;
-  uint64_t transfer_to_ = 0;
-  bool transfer_started_ = false;  // libraft has been told, and has not given up
-  int64_t transfer_deadline_ms_ = 0;
   int64_t next_room_transfer_ms_ = 0;
-  std::map<uint64_t, int64_t> heard_ns_;  // of each member, in this term
   bool told_removed_ = false;
   bool closing_ = false;
   int64_t close_at_ms_ = 0;
@@ -323,7 +297,7 @@ class RaftReplicator final : public Replicator {
   std::vector<Proposal> incoming_ GUARDED_BY(mutex_);
   std::deque<Message> received_ GUARDED_BY(mutex_);
   size_t received_bytes_ GUARDED_BY(mutex_) = 0;
-  std::deque<Change> changes_ GUARDED_BY(mutex_);
+  std::deque<GroupChange> changes_ GUARDED_BY(mutex_);
   uint64_t written_ticket_ GUARDED_BY(mutex_) = 0;
   std::deque<Task> tasks_ GUARDED_BY(mutex_);
   bool applying_ GUARDED_BY(mutex_) = false;  // somebody is: the apply thread or the writer
