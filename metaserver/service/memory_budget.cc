@@ -17,6 +17,7 @@ MemoryBudget ShareOut(uint64_t limit_bytes) {
   const uint64_t usable = std::max(limit - kFixedBytes, limit / 4);
   MemoryBudget budget;
   budget.store_bytes = usable / 2;
+  budget.deferred_bytes = std::clamp(usable / 64, kMiB / 4, 4 * kMiB);
   budget.waiting_mutations_bytes = std::clamp(usable / 16, 4 * kMiB, 64 * kMiB);
   budget.log_bytes = std::clamp(usable / 32, 2 * kMiB, 32 * kMiB);
   return budget;

@@ -10,6 +10,7 @@ inline constexpr uint64_t kMemoryLimitMin = uint64_t{64} << 20;
 
 struct MemoryBudget {
   uint64_t store_bytes = 0;              // RocksDB: blocks, index and filter blocks, write buffers
+  uint64_t deferred_bytes = 0;           // changes that are written together (deferred_writes.h)
   uint64_t waiting_mutations_bytes = 0;  // what waits for the log
   uint64_t log_bytes = 0;  // libraft keeps the log since the last snapshot: one is due after so many bytes
 };

@@ -13,7 +13,7 @@ TEST(MemoryBudget, LeavesRoomForWhatHasNoBudget) {
     EXPECT_GE(budget.store_bytes, 8 * kMiB);
     // A batch of mutations must fit, and libraft keeps up to three times what makes a snapshot due.
     EXPECT_GE(budget.waiting_mutations_bytes, 4 * kMiB);
-    EXPECT_LE(budget.store_bytes + budget.waiting_mutations_bytes + 3 * budget.log_bytes, limit * 3 / 4) << limit;
+    EXPECT_LE(budget.store_bytes + 3 * budget.deferred_bytes + budget.waiting_mutations_bytes + 3 * budget.log_bytes, limit * 3 / 4) << limit;
   }
 }
 

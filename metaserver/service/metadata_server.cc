@@ -34,6 +34,7 @@
 #include "metaserver/service/service_context.h"
 #include "metaserver/service/session_keeper.h"
 #include "metaserver/service/state_applier.h"
+#include "metaserver/state/deferred_writes.h"
 #include "metaserver/state/rocks_kv.h"
 #include "metaserver/state/state_machine.h"
 
@@ -114,7 +115,8 @@ class MetadataServerImpl final : public MetadataServer {
   std::vector<InodeId> orphans_at_start_;
 
   // Destroyed in the reverse order: first who asks, last what is asked.
-  std::unique_ptr<RocksKv> store_;
+  std::unique_ptr<RocksKv> rocks_;
+  std::unique_ptr<DeferredWrites> store_;  // in front of rocks_
   std::unique_ptr<StateMachine> state_;
   std::unique_ptr<StateApplier> applier_;
   SessionKeeper sessions_;
@@ -217,8 +219,12 @@ Status MetadataServerImpl::Join(MetaserverIdentity* identity) {
 
 Status MetadataServerImpl::OpenState() {
   RocksKvOptions store_options;
-  store_options.memory_bytes = ShareOut(options_.memory_bytes).store_bytes;
-  ASSIGN_OR_RETURN(store_, RocksKv::Open(directory_.state_path(), store_options));
+  const MemoryBudget memory = ShareOut(options_.memory_bytes);
+  store_options.memory_bytes = memory.store_bytes;
+  ASSIGN_OR_RETURN(rocks_, RocksKv::Open(directory_.state_path(), store_options));
+  DeferredWrites::Bounds deferred;
+  deferred.bytes_max = memory.deferred_bytes;
+  store_ = std::make_unique<DeferredWrites>(rocks_.get(), deferred);
   ASSIGN_OR_RETURN(state_, StateMachine::Open(store_.get()));
   const std::string cluster_id = state_->header().cluster_id();
   if (!cluster_id.empty() && cluster_id != directory_.identity().cluster_id) {
@@ -337,7 +343,8 @@ Status MetadataServerImpl::FetchState(const CheckpointRequest& request) {
 Result<uint64_t> MetadataServerImpl::InstallCheckpoint(const CheckpointRequest& request) {
   RETURN_IF_ERROR(FetchState(request));
   RETURN_IF_ERROR(directory_.MarkIncomingReady());
-  RETURN_IF_ERROR(store_->Replace([this] { return directory_.PutReadyState(); }));
+  RETURN_IF_ERROR(store_->Drain());  // nothing is applied meanwhile
+  RETURN_IF_ERROR(rocks_->Replace([this] { return directory_.PutReadyState(); }));
   RETURN_IF_ERROR(state_->Reload());
   const proto::StateHeader header = state_->header();
   if (header.cluster_id() != context_.self.cluster_id || header.applied_entries() < request.at_least_entries) {

@@ -29,6 +29,13 @@ Status CheckQuota(const proto::Volume& volume, const VolumeCounters& counters, b
   return Status::Ok();
 }
 
+std::string DentryValue(const proto::Attributes& child) {
+  proto::DentryRecord record;
+  record.set_inode(child.inode());
+  record.set_type(child.type());
+  return Encode(record);
+}
+
 }  // namespace
 
 void CommandContext::ReplaceMap(proto::ClusterMap map) {
@@ -103,19 +110,21 @@ void CommandContext::PutInode(const proto::Attributes& attributes) {
   ChangedInode& changed = state_->changes.Inode(InodeId(attributes.inode()));
   const bool covered = attributes.type() != proto::FILE_TYPE_DIRECTORY && attributes.nlink() == 1;
   if (covered) changed.directory = InodeId(attributes.parent());
-  PutNewInode(attributes);
-}
-
-void CommandContext::PutNewInode(const proto::Attributes& attributes) {
   state_->transaction.Put(InodeKey(InodeId(attributes.inode())), EncodeInode(attributes));
 }
 
+void CommandContext::PutNewInode(const proto::Attributes& attributes) {
+  state_->transaction.PutNew(InodeKey(InodeId(attributes.inode())), EncodeInode(attributes));
+}
+
 void CommandContext::PutDentry(InodeId parent, std::string_view name, const proto::Attributes& child) {
-  proto::DentryRecord record;
-  record.set_inode(child.inode());
-  record.set_type(child.type());
   state_->changes.names.push_back({.directory = parent, .name = std::string(name)});
-  state_->transaction.Put(DentryKey(parent, name), Encode(record));
+  state_->transaction.Put(DentryKey(parent, name), DentryValue(child));
+}
+
+void CommandContext::PutNewDentry(InodeId parent, std::string_view name, const proto::Attributes& child) {
+  state_->changes.names.push_back({.directory = parent, .name = std::string(name)});
+  state_->transaction.PutNew(DentryKey(parent, name), DentryValue(child));
 }
 
 void CommandContext::DeleteDentry(InodeId parent, std::string_view name) {

@@ -94,6 +94,8 @@ class CommandContext {
   // One that nobody can know yet.
   void PutNewInode(const proto::Attributes& attributes);
   void PutDentry(InodeId parent, std::string_view name, const proto::Attributes& child);
+  // Where there is none.
+  void PutNewDentry(InodeId parent, std::string_view name, const proto::Attributes& child);
   void DeleteDentry(InodeId parent, std::string_view name);
 
   // ---- Notes beyond what the calls above note by themselves ----

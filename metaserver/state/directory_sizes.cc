@@ -48,7 +48,7 @@ Status AddToDirectory(CommandContext* context, InodeId directory, const TreeSize
     size->queued = header.next_unpropagated() + 1;
     header.set_next_unpropagated(size->queued);
     header.set_unpropagated(header.unpropagated() + 1);
-    context->transaction().Put(UnpropagatedKey(size->queued), EncodeU64(directory.value()));
+    context->transaction().PutNew(UnpropagatedKey(size->queued), EncodeU64(directory.value()));
   }
   context->transaction().Put(DirectorySizeKey(directory), EncodeDirectorySize(*size));
   return Status::Ok();

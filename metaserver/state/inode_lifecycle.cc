@@ -64,7 +64,7 @@ Status AddNewEntry(CommandContext* context, proto::Attributes* parent, std::stri
   const uint64_t bytes = child.type() == proto::FILE_TYPE_REGULAR ? child.size_bytes() : 0;
   RETURN_IF_ERROR(context->Charge(VolumeId(parent->volume()), static_cast<int64_t>(bytes), 1));
   context->PutNewInode(child);
-  context->PutDentry(InodeId(parent->inode()), name, child);
+  context->PutNewDentry(InodeId(parent->inode()), name, child);
   context->TouchDirectory(parent, 1, is_directory ? 1 : 0);
   context->PutInode(*parent);
   return CountNewEntry(context, InodeId(parent->inode()), child);

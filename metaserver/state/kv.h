@@ -34,6 +34,7 @@ struct KvBatch {
   struct Change {
     std::string key;
     std::optional<std::string> value;  // nullopt: delete
+    bool is_new = false;               // before the batch there was no such key for certain
   };
   std::vector<Change> changes;
 };
@@ -45,6 +46,11 @@ class KvStore {
   virtual std::unique_ptr<KvView> View() const = 0;
   // The latest value, without the cost of a view.
   virtual Result<std::optional<std::string>> Get(std::string_view key) const = 0;
+  // As a view's that is made now.
+  virtual Status Scan(std::string_view prefix, std::string_view from,
+                      const std::function<bool(std::string_view key, std::string_view value)>& visit) const {
+    return View()->Scan(prefix, from, visit);
+  }
   virtual Status Write(const KvBatch& batch) = 0;
   // Everything written so far is on stable storage when it returns. Blocks; any thread.
   virtual Status Flush() = 0;

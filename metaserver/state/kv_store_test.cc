@@ -1,4 +1,4 @@
-// What both bodies of the key-value seam promise, and what each promises alone.
+// What all bodies of the key-value seam promise, and what each promises alone.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "metaserver/state/deferred_writes.h"
 #include "metaserver/state/memory_kv.h"
 #include "metaserver/state/rocks_kv.h"
 #include "metaserver/state/testing/temporary_directory.h"
@@ -31,19 +32,27 @@ Status Put(KvStore* store, std::string key, std::string value) {
   return store->Write(KvBatch{.changes = {{std::move(key), std::move(value)}}});
 }
 
-class KvStoreTest : public testing::TestWithParam<bool> {
+enum class Body { kMemory, kRocks, kDeferredRocks };
+
+class KvStoreTest : public testing::TestWithParam<Body> {
  protected:
   void SetUp() override {
-    if (!GetParam()) {
+    if (GetParam() == Body::kMemory) {
       store_ = std::make_unique<MemoryKv>();
       return;
     }
     auto opened = RocksKv::Open(directory_.path() + "/db", RocksKvOptions{});
     ASSERT_TRUE(opened.ok()) << opened.status().ToString();
-    store_ = std::move(opened).value();
+    if (GetParam() == Body::kRocks) {
+      store_ = std::move(opened).value();
+      return;
+    }
+    rocks_ = std::move(opened).value();
+    store_ = std::make_unique<DeferredWrites>(rocks_.get(), DeferredWrites::Bounds{.changes_max = 8});
   }
 
   TemporaryDirectory directory_;
+  std::unique_ptr<RocksKv> rocks_;
   std::unique_ptr<KvStore> store_;
 };
 
@@ -100,8 +109,9 @@ TEST_P(KvStoreTest, ScanStopsWhenTold) {
   EXPECT_EQ(visited, 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Bodies, KvStoreTest, testing::Bool(),
-                         [](const auto& each) { return each.param ? "RocksKv" : "MemoryKv"; });
+INSTANTIATE_TEST_SUITE_P(Bodies, KvStoreTest, testing::Values(Body::kMemory, Body::kRocks, Body::kDeferredRocks), [](const auto& each) {
+  return each.param == Body::kMemory ? "MemoryKv" : each.param == Body::kRocks ? "RocksKv" : "DeferredWrites";
+});
 
 TEST(MemoryKv, CrashForgetsWhatWasNotFlushed) {
   MemoryKv store;

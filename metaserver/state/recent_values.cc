@@ -7,21 +7,8 @@
 namespace tarn::meta {
 namespace {
 
-// Records that are read again soon. Names and results are not: they would only push the others out.
-bool IsReadAgain(std::string_view key) {
-  if (key.empty()) return false;
-  switch (static_cast<KeyKind>(key[0])) {
-    case KeyKind::kInode:
-    case KeyKind::kDirectorySize:
-    case KeyKind::kSession:
-    case KeyKind::kVolume:
-    case KeyKind::kVolumeCounters:
-    case KeyKind::kDeadDataCount:
-      return true;
-    default:
-      return false;
-  }
-}
+// Read by most commands and written by few. What is written often, DeferredWrites has at hand.
+bool IsRemembered(std::string_view key) { return !key.empty() && key[0] == static_cast<char>(KeyKind::kVolume); }
 
 // The prefixes under which keys are taken from the front, one scan after another: directories that wait to be emptied (by
 // volume), what is in such a directory, directories whose sizes have changed. Nullopt: the key lies in no queue.
@@ -49,35 +36,23 @@ std::optional<std::string_view> QueueOf(std::string_view key) {
 
 }  // namespace
 
-class RecentValues::QueueView final : public KvView {
- public:
-  QueueView(const RecentValues* owner, std::unique_ptr<KvView> view) : owner_(owner), view_(std::move(view)) {}
-
-  Result<std::optional<std::string>> Get(std::string_view key) const override { return view_->Get(key); }
-  Status Scan(std::string_view prefix, std::string_view from,
-              const std::function<bool(std::string_view, std::string_view)>& visit) const override {
-    if (!from.empty() || QueueOf(prefix) != prefix) return view_->Scan(prefix, from, visit);
-    const auto known = owner_->starts_.find(prefix);
-    if (known != owner_->starts_.end() && !known->second) return Status::Ok();
-    const std::string start = known != owner_->starts_.end() ? *known->second : std::string();
-    std::optional<std::string> first;
-    const Status status = view_->Scan(prefix, start, [&](std::string_view key, std::string_view value) {
-      if (!first) first.emplace(key);
-      return visit(key, value);
-    });
-    if (status.ok()) {
-      if (owner_->starts_.size() >= kStartsMax) owner_->starts_.clear();
-      owner_->starts_.insert_or_assign(std::string(prefix), std::move(first));
-    }
-    return status;
+Status RecentValues::Scan(std::string_view prefix, std::string_view from,
+                          const std::function<bool(std::string_view, std::string_view)>& visit) const {
+  if (!from.empty() || QueueOf(prefix) != prefix) return store_->Scan(prefix, from, visit);
+  const auto known = starts_.find(prefix);
+  if (known != starts_.end() && !known->second) return Status::Ok();
+  const std::string start = known != starts_.end() ? *known->second : std::string();
+  std::optional<std::string> first;
+  const Status status = store_->Scan(prefix, start, [&](std::string_view key, std::string_view value) {
+    if (!first) first.emplace(key);
+    return visit(key, value);
+  });
+  if (status.ok()) {
+    if (starts_.size() >= kStartsMax) starts_.clear();
+    starts_.insert_or_assign(std::string(prefix), std::move(first));
   }
-
- private:
-  const RecentValues* const owner_;
-  const std::unique_ptr<KvView> view_;
-};
-
-std::unique_ptr<KvView> RecentValues::View() const { return std::make_unique<QueueView>(this, store_->View()); }
+  return status;
+}
 
 void RecentValues::Forget() {
   values_.clear();
@@ -85,8 +60,11 @@ void RecentValues::Forget() {
 }
 
 Result<std::optional<std::string>> RecentValues::Get(std::string_view key) const {
+  if (!IsRemembered(key)) return store_->Get(key);
   if (const auto found = values_.find(key); found != values_.end()) return found->second;
-  return store_->Get(key);
+  auto value = store_->Get(key);
+  if (value.ok()) Remember(std::string(key), *value);
+  return value;
 }
 
 void RecentValues::LowerStart(std::string_view key) {
@@ -96,14 +74,13 @@ void RecentValues::LowerStart(std::string_view key) {
   if (known != starts_.end() && (!known->second || key < *known->second)) known->second.emplace(key);
 }
 
-void RecentValues::Remember(const KvBatch::Change& change) {
-  if (!IsReadAgain(change.key)) return;
-  if (change.value && change.value->size() > kValueBytesMax) {
-    values_.erase(change.key);
+void RecentValues::Remember(const std::string& key, const std::optional<std::string>& value) const {
+  if (value && value->size() > kValueBytesMax) {
+    values_.erase(key);
     return;
   }
   if (values_.size() >= kValuesMax) values_.clear();
-  values_.insert_or_assign(change.key, change.value);
+  values_.insert_or_assign(key, value);
 }
 
 Status RecentValues::Write(const KvBatch& batch) {
@@ -117,7 +94,9 @@ Status RecentValues::Write(const KvBatch& batch) {
     Forget();
     return status;
   }
-  for (const KvBatch::Change& change : batch.changes) Remember(change);
+  for (const KvBatch::Change& change : batch.changes) {
+    if (IsRemembered(change.key)) Remember(change.key, change.value);
+  }
   return Status::Ok();
 }
 

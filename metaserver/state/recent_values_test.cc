@@ -19,12 +19,12 @@ using testing::IsEmpty;
 
 std::vector<std::string> Keys(const KvStore& store, const std::string& prefix, size_t count_max = 1000) {
   std::vector<std::string> keys;
-  EXPECT_TRUE(store.View()
-                  ->Scan(prefix, {},
-                         [&](std::string_view key, std::string_view) {
-                           keys.emplace_back(key);
-                           return keys.size() < count_max;
-                         })
+  EXPECT_TRUE(store
+                  .Scan(prefix, {},
+                        [&](std::string_view key, std::string_view) {
+                          keys.emplace_back(key);
+                          return keys.size() < count_max;
+                        })
                   .ok());
   return keys;
 }
@@ -108,11 +108,11 @@ TEST(RecentValues, GivesWhatTheStoreGives) {
       case 0: return UnpropagatedKey(number);
       case 1: return PurgeKey(VolumeId(static_cast<uint32_t>(1 + dice() % 2)), InodeId(number));
       case 2: return DentryKey(InodeId(1 + dice() % 3), "name" + std::to_string(number));
-      default: return InodeKey(InodeId(number));
+      default: return VolumeKey(VolumeId(static_cast<uint32_t>(number)));
     }
   };
   const std::vector<std::string> prefixes = {KindPrefix(KeyKind::kUnpropagated), KindPrefix(KeyKind::kPurge), PurgePrefix(VolumeId(1)),
-                                             PurgePrefix(VolumeId(2)), DentryPrefix(InodeId(1)), DentryPrefix(InodeId(2)), KindPrefix(KeyKind::kInode)};
+                                             PurgePrefix(VolumeId(2)), DentryPrefix(InodeId(1)), DentryPrefix(InodeId(2)), KindPrefix(KeyKind::kVolume)};
   for (int step = 0; step < 20'000; ++step) {
     KvBatch batch;
     for (uint64_t i = 1 + dice() % 3; i > 0; --i) {

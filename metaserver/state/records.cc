@@ -44,10 +44,17 @@ Result<proto::DentryRecord> ParseDentry(std::string_view value) {
   return Parse<proto::DentryRecord>(value, "a directory entry");
 }
 
+// An InodeRecord's bytes, without a copy of the attributes to make one.
 std::string EncodeInode(const proto::Attributes& attributes) {
-  proto::InodeRecord record;
-  *record.mutable_attributes() = attributes;
-  return Encode(record);
+  constexpr char kTag = proto::InodeRecord::kAttributesFieldNumber << 3 | 2;
+  size_t left = attributes.ByteSizeLong();
+  std::string value;
+  value.reserve(left + 4);
+  value.push_back(kTag);
+  for (; left >= 0x80; left >>= 7) value.push_back(static_cast<char>(left | 0x80));
+  value.push_back(static_cast<char>(left));
+  CHECK(attributes.AppendToString(&value), "records are far below protobuf's size limit");
+  return value;
 }
 
 Result<std::optional<proto::Attributes>> ReadInode(const KvView& view, InodeId inode) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/base/check.h"
+#include "metaserver/state/deferred_writes.h"
 #include "metaserver/state/rocks_kv.h"
 #include "metaserver/state/testing/state_driver.h"
 #include "metaserver/state/testing/temporary_directory.h"
@@ -23,13 +24,15 @@ struct RocksState {
   RocksState() {
     auto opened = RocksKv::Open(directory.path(), {});
     CHECK(opened.ok(), opened.status().ToString());
-    store = std::move(opened).value();
+    rocks = std::move(opened).value();
+    store = std::make_unique<DeferredWrites>(rocks.get(), DeferredWrites::Bounds{});
     driver = std::make_unique<StateDriver>(store.get());
     driver->SetUpCluster();
   }
 
   TemporaryDirectory directory;
-  std::unique_ptr<RocksKv> store;
+  std::unique_ptr<RocksKv> rocks;
+  std::unique_ptr<DeferredWrites> store;
   std::unique_ptr<StateDriver> driver;
 };
 

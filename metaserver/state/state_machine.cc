@@ -50,7 +50,7 @@ Result<proto::MutationReply> RunCommandAlone(EntryState* state, const proto::Log
 
 Status CheckEmpty(const KvStore& store) {
   bool empty = true;
-  RETURN_IF_ERROR(store.View()->Scan({}, {}, [&](std::string_view, std::string_view) {
+  RETURN_IF_ERROR(store.Scan({}, {}, [&](std::string_view, std::string_view) {
     empty = false;
     return false;
   }));
@@ -114,10 +114,12 @@ class StateMachineImpl final : public StateMachine {
   Result<std::optional<VolumeId>> NextVolumeToPurge() const override;
 
  private:
-  Result<proto::MutationReply> ApplyCommand(EntryState* state, const proto::LogCommand& command) const;
+  Result<proto::MutationReply> ApplyCommand(EntryState* state, const proto::LogCommand& command);
 
   KvStore* const store_;
-  RecentValues recent_;  // apply thread
+  // ---- Apply thread ----
+  RecentValues recent_;
+  NewestSequences newest_sequences_;
 
   mutable Mutex mutex_;
   proto::StateHeader header_ GUARDED_BY(mutex_);
@@ -127,6 +129,7 @@ class StateMachineImpl final : public StateMachine {
 
 Status StateMachineImpl::Reload() {
   recent_.Forget();
+  newest_sequences_.Forget();
   const LatestView latest(store_);
   ASSIGN_OR_RETURN(auto header, ReadHeader(latest));
   if (!header) RETURN_IF_ERROR(CheckEmpty(*store_));
@@ -168,12 +171,12 @@ Result<std::vector<proto::MutationReply>> StateMachineImpl::ApplyEntry(const pro
   return replies;
 }
 
-Result<proto::MutationReply> StateMachineImpl::ApplyCommand(EntryState* state, const proto::LogCommand& command) const {
+Result<proto::MutationReply> StateMachineImpl::ApplyCommand(EntryState* state, const proto::LogCommand& command) {
   const int64_t now_ns = std::max(command.time_ns(), state->header.last_time_ns());
   state->header.set_last_time_ns(now_ns);
   const auto run = [&] { return RunCommandAlone(state, command, now_ns); };
   if (command.mutation().session() == 0) return run();
-  return ApplyOnce(state, command.mutation(), run);
+  return ApplyOnce(state, &newest_sequences_, command.mutation(), run);
 }
 
 Status StateMachineImpl::StatFs(const proto::StatFsRequest& request, proto::StatFsReply* reply) const {
@@ -209,7 +212,7 @@ Status StateMachineImpl::GetVolume(const proto::GetVolumeRequest& request, proto
 Status StateMachineImpl::ListSessions(std::vector<proto::SessionRecord>* sessions) const {
   bool parsed = true;
   RETURN_IF_ERROR(
-      store_->View()->Scan(KindPrefix(KeyKind::kSession), {}, [&](std::string_view, std::string_view value) {
+      store_->Scan(KindPrefix(KeyKind::kSession), {}, [&](std::string_view, std::string_view value) {
         parsed = sessions->emplace_back().ParseFromArray(value.data(), static_cast<int>(value.size()));
         return parsed;
       }));
@@ -217,7 +220,7 @@ Status StateMachineImpl::ListSessions(std::vector<proto::SessionRecord>* session
 }
 
 Status StateMachineImpl::ListUnsettledOrphans(std::vector<InodeId>* inodes) const {
-  return store_->View()->Scan(OrphanPrefix(kUnsettled), {}, [&](std::string_view key, std::string_view) {
+  return store_->Scan(OrphanPrefix(kUnsettled), {}, [&](std::string_view key, std::string_view) {
     inodes->emplace_back(ParseTrailingId(key).value_or(0));
     return true;
   });
@@ -227,7 +230,7 @@ Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t
                                       std::vector<DataId>* data_ids) const {
   if (count_max == 0) return Status::Ok();
   // In the order in which they died.
-  return store_->View()->Scan(DeadDataOfTargetPrefix(target), {}, [&](std::string_view key, std::string_view) {
+  return store_->Scan(DeadDataOfTargetPrefix(target), {}, [&](std::string_view key, std::string_view) {
     const auto parts = ParseDeadDataOfTargetKey(key);
     if (!parts || parts->dead_since_ns >= before_ns) return false;
     data_ids->push_back(parts->data);
@@ -237,7 +240,6 @@ Status StateMachineImpl::ListDeadData(TargetId target, int64_t before_ns, size_t
 
 Result<std::optional<VolumeId>> StateMachineImpl::NextVolumeToPurge() const {
   std::optional<VolumeId> volume;
-  const std::unique_ptr<KvView> view = store_->View();
   // Goes on where the last call found something: what lies before has been removed since, and would be passed over.
   std::string found;
   {
@@ -250,14 +252,14 @@ Result<std::optional<VolumeId>> StateMachineImpl::NextVolumeToPurge() const {
     return false;
   };
   if (!found.empty()) {
-    RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), std::string(found), visit));
-    if (!volume) RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kPurge), {}, visit));
+    RETURN_IF_ERROR(store_->Scan(KindPrefix(KeyKind::kPurge), std::string(found), visit));
+    if (!volume) RETURN_IF_ERROR(store_->Scan(KindPrefix(KeyKind::kPurge), {}, visit));
     MutexLock lock(mutex_);
     last_purge_key_ = volume ? found : std::string();
   }
   if (volume) return volume;
   // A deleted one of which only the record is left.
-  RETURN_IF_ERROR(view->Scan(KindPrefix(KeyKind::kVolume), {}, [&](std::string_view, std::string_view value) {
+  RETURN_IF_ERROR(store_->Scan(KindPrefix(KeyKind::kVolume), {}, [&](std::string_view, std::string_view value) {
     proto::Volume record;
     if (record.ParseFromArray(value.data(), static_cast<int>(value.size())) && record.deleting()) {
       volume = VolumeId(record.id());

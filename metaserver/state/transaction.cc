@@ -5,45 +5,25 @@
 namespace tarn::meta {
 
 Result<std::optional<std::string>> Transaction::Get(std::string_view key) const {
-  if (const auto changed = overlay_.find(key); changed != overlay_.end()) return changed->second;
+  if (const auto changed = overlay_.find(key); changed != overlay_.end()) return changed->second.value;
   return base_.Get(key);
 }
 
 Status Transaction::Scan(std::string_view prefix, std::string_view from,
                          const std::function<bool(std::string_view, std::string_view)>& visit) const {
-  auto changed = overlay_.lower_bound(from.empty() ? prefix : from);
-  const auto in_prefix = [&] { return changed != overlay_.end() && changed->first.starts_with(prefix); };
-  bool wanted = true;
-  // Visits the overlay's keys up to `key`; true if one of them was `key` itself, which it then speaks for.
-  const auto visit_overlay_through = [&](std::string_view key) {
-    while (wanted && in_prefix() && changed->first < key) {
-      if (changed->second) wanted = visit(changed->first, *changed->second);
-      ++changed;
-    }
-    if (!wanted || !in_prefix() || changed->first != key) return false;
-    if (changed->second) wanted = visit(changed->first, *changed->second);
-    ++changed;
-    return true;
-  };
-  RETURN_IF_ERROR(base_.Scan(prefix, from, [&](std::string_view key, std::string_view value) {
-    const bool replaced = visit_overlay_through(key);
-    if (wanted && !replaced) wanted = visit(key, value);
-    return wanted;
-  }));
-  for (; wanted && in_prefix(); ++changed) {
-    if (changed->second) wanted = visit(changed->first, *changed->second);
-  }
-  return Status::Ok();
+  return ScanOverlaid(overlay_, [&](const KvVisit& visit_base) { return base_.Scan(prefix, from, visit_base); }, prefix, from, visit);
 }
 
-void Transaction::Change(std::string key, std::optional<std::string> value) {
+void Transaction::Change(std::string key, std::optional<std::string> value, bool is_new) {
   const auto [entry, inserted] = overlay_.try_emplace(std::move(key));
   if (inserted) {
     undo_.push_back(Undo{.key = entry->first, .before = std::nullopt});
+    entry->second.is_new = is_new;
   } else {
     undo_.push_back(Undo{.key = entry->first, .before = std::move(entry->second)});
+    entry->second.is_new = undo_.back().before->is_new;
   }
-  entry->second = std::move(value);
+  entry->second.value = std::move(value);
 }
 
 void Transaction::RollbackToSavepoint() {
@@ -63,7 +43,7 @@ KvBatch Transaction::TakeBatch() && {
   batch.changes.reserve(overlay_.size());
   while (!overlay_.empty()) {
     auto node = overlay_.extract(overlay_.begin());
-    batch.changes.push_back({std::move(node.key()), std::move(node.mapped())});
+    batch.changes.push_back({std::move(node.key()), std::move(node.mapped().value), node.mapped().is_new});
   }
   return batch;
 }

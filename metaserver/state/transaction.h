@@ -3,13 +3,13 @@
 // One thread.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "metaserver/state/kv.h"
+#include "metaserver/state/kv_overlay.h"
 
 namespace tarn::meta {
 
@@ -21,7 +21,7 @@ class LatestView final : public KvView {
   Result<std::optional<std::string>> Get(std::string_view key) const override { return store_->Get(key); }
   Status Scan(std::string_view prefix, std::string_view from,
               const std::function<bool(std::string_view, std::string_view)>& visit) const override {
-    return store_->View()->Scan(prefix, from, visit);
+    return store_->Scan(prefix, from, visit);
   }
 
  private:
@@ -40,8 +40,10 @@ class Transaction final : public KvView {
   Status Scan(std::string_view prefix, std::string_view from,
               const std::function<bool(std::string_view, std::string_view)>& visit) const override;
 
-  void Put(std::string key, std::string value) { Change(std::move(key), std::move(value)); }
-  void Delete(std::string key) { Change(std::move(key), std::nullopt); }
+  void Put(std::string key, std::string value) { Change(std::move(key), std::move(value), /*is_new=*/false); }
+  // For a key that the transaction is known not to have. Should it be deleted soon, the store may never hear of it.
+  void PutNew(std::string key, std::string value) { Change(std::move(key), std::move(value), /*is_new=*/true); }
+  void Delete(std::string key) { Change(std::move(key), std::nullopt, /*is_new=*/false); }
 
   // Everything changed after the latest savepoint can be taken back.
   void SetSavepoint() { undo_.clear(); }
@@ -51,17 +53,16 @@ class Transaction final : public KvView {
   KvBatch TakeBatch() &&;
 
  private:
-  using Overlay = std::map<std::string, std::optional<std::string>, std::less<>>;
   struct Undo {
     std::string key;
     // What the overlay held for the key; nullopt: nothing.
-    std::optional<std::optional<std::string>> before;
+    std::optional<KvOverlayValue> before;
   };
 
-  void Change(std::string key, std::optional<std::string> value);
+  void Change(std::string key, std::optional<std::string> value, bool is_new);
 
   LatestView base_;
-  Overlay overlay_;
+  KvOverlay overlay_;
   std::vector<Undo> undo_;
 };
 

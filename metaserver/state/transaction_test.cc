@@ -82,27 +82,50 @@ TEST_F(TransactionTest, BatchHasOneChangePerKey) {
   EXPECT_EQ(batch.changes[1].value, "2");
 }
 
+TEST(Transaction, TellsWhichKeysWereNew) {
+  MemoryKv store;
+  Transaction transaction(&store);
+  transaction.Put("known", "1");
+  transaction.PutNew("new", "1");
+  transaction.SetSavepoint();
+  transaction.Put("new", "2");
+  transaction.Delete("known");
+  transaction.PutNew("known", "2");
+  transaction.PutNew("taken back", "1");
+  transaction.RollbackToSavepoint();
+  transaction.SetSavepoint();
+  transaction.Delete("new");
+  transaction.Delete("known");
+  transaction.PutNew("known", "3");  // the store may have it
+  const KvBatch batch = std::move(transaction).TakeBatch();
+  ASSERT_EQ(batch.changes.size(), 2u);
+  EXPECT_EQ(batch.changes[0].value, "3");
+  EXPECT_FALSE(batch.changes[0].is_new);
+  EXPECT_EQ(batch.changes[1].value, std::nullopt);
+  EXPECT_TRUE(batch.changes[1].is_new);
+}
+
 TEST(RecentValues, GivesWhatTheStoreWould) {
   MemoryKv store;
   RecentValues recent(&store);
-  const std::string inode = InodeKey(InodeId(20));
-  ASSERT_TRUE(recent.Write({.changes = {{inode, "one"}, {"D-name", "entry"}}}).ok());
-  EXPECT_EQ(*recent.Get(inode), "one");
+  const std::string volume = VolumeKey(VolumeId(20));
+  ASSERT_TRUE(recent.Write({.changes = {{volume, "one"}, {"D-name", "entry"}}}).ok());
+  EXPECT_EQ(*recent.Get(volume), "one");
   EXPECT_EQ(*recent.Get("D-name"), "entry");
-  ASSERT_TRUE(recent.Write({.changes = {{inode, std::nullopt}}}).ok());
-  EXPECT_EQ(*recent.Get(inode), std::nullopt);
+  ASSERT_TRUE(recent.Write({.changes = {{volume, std::nullopt}}}).ok());
+  EXPECT_EQ(*recent.Get(volume), std::nullopt);
   // What is too large to be kept must not leave what was there before.
-  ASSERT_TRUE(recent.Write({.changes = {{inode, "small"}}}).ok());
-  ASSERT_TRUE(recent.Write({.changes = {{inode, std::string(5000, 'x')}}}).ok());
-  EXPECT_EQ((*recent.Get(inode))->size(), 5000u);
-  for (uint64_t i = 100; i < 10'000; ++i) {
-    ASSERT_TRUE(recent.Write({.changes = {{InodeKey(InodeId(i)), std::to_string(i)}}}).ok());
+  ASSERT_TRUE(recent.Write({.changes = {{volume, "small"}}}).ok());
+  ASSERT_TRUE(recent.Write({.changes = {{volume, std::string(5000, 'x')}}}).ok());
+  EXPECT_EQ((*recent.Get(volume))->size(), 5000u);
+  for (uint32_t i = 100; i < 10'000; ++i) {
+    ASSERT_TRUE(recent.Write({.changes = {{VolumeKey(VolumeId(i)), std::to_string(i)}}}).ok());
   }
-  for (uint64_t i = 100; i < 10'000; ++i) ASSERT_EQ(*recent.Get(InodeKey(InodeId(i))), std::to_string(i));
+  for (uint32_t i = 100; i < 10'000; ++i) ASSERT_EQ(*recent.Get(VolumeKey(VolumeId(i))), std::to_string(i));
   // The store was replaced under it.
-  ASSERT_TRUE(store.Write({.changes = {{InodeKey(InodeId(9'999)), "other"}}}).ok());
+  ASSERT_TRUE(store.Write({.changes = {{VolumeKey(VolumeId(9'999)), "other"}}}).ok());
   recent.Forget();
-  EXPECT_EQ(*recent.Get(InodeKey(InodeId(9'999))), "other");
+  EXPECT_EQ(*recent.Get(VolumeKey(VolumeId(9'999))), "other");
 }
 
 }  // namespace
