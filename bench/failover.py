@@ -19,6 +19,8 @@ import sys
 import threading
 import time
 
+from programs import add_bin
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "integration"))
 
 
@@ -92,14 +94,14 @@ def report(pauses, quiet, as_json):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--bin", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "release", "bin"))
+    add_bin(parser)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--metaservers", type=int, default=3)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    os.environ["TARN_BIN"] = os.path.realpath(arguments.bin)
+    os.environ["TARN_BIN"] = arguments.bin
     import harness  # reads TARN_BIN
 
     pauses, quiet = [], []

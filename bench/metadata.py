@@ -18,14 +18,9 @@ import tempfile
 import threading
 import time
 
+from programs import add_bin, run
+
 PHASES = ("create", "stat", "ls", "rename", "unlink")
-
-
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
 
 
 def syncs_per_second(directory, writers, seconds=2.0):
@@ -132,7 +127,7 @@ def print_row(row):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="build/release/bin")
+    add_bin(parser)
     parser.add_argument("--dir", default=None, help="where the clusters are made (a temporary directory)")
     parser.add_argument("--metaservers", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 8, 64])

@@ -13,12 +13,7 @@ import sys
 import tempfile
 import time
 
-
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+from programs import add_bin, run
 
 
 def memory_of(pid):
@@ -65,7 +60,7 @@ def list_over_mount(mount_point):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="build/release/bin")
+    add_bin(parser)
     parser.add_argument("--millions", type=float, default=1.0, help="files, in steps of a quarter of it")
     parser.add_argument("--memory-limit", default="256m")
     parser.add_argument("--one-directory", type=int, default=1_000_000, help="entries of the huge directory; 0: none")

@@ -22,6 +22,8 @@ import sys
 import threading
 import time
 
+from programs import add_bin
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "integration"))
 
 MIB = 1 << 20
@@ -219,14 +221,14 @@ def elastic(harness, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurements", nargs="*", default=["throughput", "stalls", "elastic", "re-protect"], help="throughput, stalls, elastic, re-protect (all)")
-    parser.add_argument("--bin", default="build/release/bin")
+    add_bin(parser)
     parser.add_argument("--files", type=int, default=2000, help="small files")
     parser.add_argument("--megabytes", type=int, default=1024, help="of large files")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each reading")
     parser.add_argument("--mounts", type=int, default=6, help="of the measurement `elastic`")
     parser.add_argument("--kills", type=int, default=9)
     arguments = parser.parse_args()
-    os.environ["TARN_BIN"] = os.path.abspath(arguments.bin)
+    os.environ["TARN_BIN"] = arguments.bin
     import harness  # pylint: disable=import-outside-toplevel # reads TARN_BIN
 
     harness.need_root_and_fuse()

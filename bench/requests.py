@@ -17,12 +17,7 @@ import sys
 import tempfile
 import time
 
-
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+from programs import add_bin, run
 
 
 def pid_of_mount(mount):
@@ -89,7 +84,7 @@ def measure(name, act, paths, pid, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", default="build/release/bin")
+    add_bin(parser)
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=5, help="for each kind of operation")
     parser.add_argument("--json", action="store_true")

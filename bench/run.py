@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 
+from programs import BIN
+
 GROUPS = ("sequential", "random", "epoch", "metadata")
 FIO_TIMEOUT_S = 600
 PHASE_TIMEOUT_S = 900
@@ -278,7 +280,7 @@ def parse_arguments(arguments):
     parser.add_argument("--only", default=",".join(GROUPS), help=f"groups to run, of {','.join(GROUPS)}")
     parser.add_argument("--keep-caches", action="store_true", help="leave out the cold rows instead of dropping caches")
     parser.add_argument("--remount", metavar="COMMAND", help="shell command that mounts anew, for epoch_remount")
-    parser.add_argument("--programs", default="build/release/bin", help=argparse.SUPPRESS)
+    parser.add_argument("--programs", default=BIN, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     for group in options.only:
