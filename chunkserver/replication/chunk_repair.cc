@@ -57,7 +57,10 @@ class Repair : public std::enable_shared_from_this<Repair> {
       if (!bytes.ok()) return End(bytes.status());
       offset_ += kPieceBytes;
     }
-    End(repaired_ ? ctx_->store->InstallEnd(chunk_, own_.state) : Status::Ok());
+    const Status installed = repaired_ ? ctx_->store->InstallEnd(chunk_, own_.state) : Status::Ok();
+    repaired_ = false;  // its end is made
+    // Also where the disk has given everything this time: what is damaged no more must not stay known as damaged.
+    End(installed.ok() ? ctx_->store->RecheckDamaged(chunk_) : installed);
   }
 
   void AskSource(size_t index) {

@@ -71,6 +71,7 @@ class LogStructuredStore final : public ChunkStore {
   }
   Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) override;
   Status InstallEnd(ChunkId chunk, const ChunkState& state) override;
+  Status RecheckDamaged(ChunkId chunk) override;
   Status RemoveChunk(ChunkId chunk) override;
   std::vector<SessionWindow> WindowsOf(GroupId group) override { return windows_.Of(group); }
   void InstallWindows(GroupId group, std::span<const SessionWindow> windows, bool replace) override { windows_.Install(group, windows, replace); }
@@ -352,6 +353,12 @@ Status LogStructuredStore::InstallEnd(ChunkId chunk, const ChunkState& state) {
   return Status::Ok();
 }
 
+Status LogStructuredStore::RecheckDamaged(ChunkId chunk) {
+  if (!damaged_->Contains(chunk)) return Status::Ok();
+  RETURN_IF_ERROR(scrubber_->Judge(chunk));
+  return damaged_->Contains(chunk) ? Status(StatusCode::kCorruption, "the chunk is damaged still") : Status::Ok();
+}
+
 Status LogStructuredStore::RemoveChunk(ChunkId chunk) {
   RETURN_IF_ERROR(maintenance_->WaitForRoom());
   RETURN_IF_ERROR(Told(chunk, writer_->Remove(chunk)));
@@ -359,9 +366,11 @@ Status LogStructuredStore::RemoveChunk(ChunkId chunk) {
   return Status::Ok();
 }
 
+// What the log has already taken for its next records is room as well: otherwise a nearly full target would be full whenever it begins a segment,
+// which takes all that is left.
 uint64_t LogStructuredStore::AvailableOf(const FileSystemSpace& space) const {
   const uint64_t reserve = log_->options().reserve_bytes;
-  return space.available_bytes > reserve ? space.available_bytes - reserve : 0;
+  return (space.available_bytes > reserve ? space.available_bytes - reserve : 0) + log_->UnusedBytes();
 }
 
 uint64_t LogStructuredStore::AvailableBytes() {
@@ -395,6 +404,7 @@ Result<SpaceReport> LogStructuredStore::Space() {
     if (!allocated.ok()) return allocated.status();
     report.used_bytes += *allocated;
   }
+  report.used_bytes -= std::min(report.used_bytes, log_->UnusedBytes());
   ASSIGN_OR_RETURN(report.chunk_count, index_->ChunkCount());
   return report;
 }

@@ -103,6 +103,9 @@ class ReplicaStore {
   virtual Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) = 0;
   // Sets length (cutting or extending with a hole), truncate generation and stamp.
   virtual Status InstallEnd(ChunkId chunk, const ChunkState& state) = 0;
+  // A chunk that is known to be damaged is read once more: ok if it is intact by now, and then it is not known as damaged any more. Of any other
+  // chunk nothing is read.
+  virtual Status RecheckDamaged(ChunkId chunk) = 0;
   // The other copy has no such chunk. It may be made again later.
   virtual Status RemoveChunk(ChunkId chunk) = 0;
 

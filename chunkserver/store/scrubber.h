@@ -83,6 +83,8 @@ class Scrubber {
   Result<bool> RunBatch();
   // All that wait now, on the caller's thread.
   Status RunSuspects();
+  // Reads the chunk now, and counts what becomes of it.
+  Status Judge(ChunkId chunk);
 
  private:
   // What a batch costs against the rate: its bytes and, for the disk's sake, something for each read.
@@ -102,7 +104,6 @@ class Scrubber {
   Status CheckBatch(const std::string& position, Batch* batch) const;
   // False: something of the unit is damaged or cannot be read.
   bool IsIntact(ChunkId chunk, const UnitValue& unit, Batch* batch) const;
-  Status Judge(ChunkId chunk);
   Result<bool> IsIntactNow(ChunkId chunk, GroupId* group, bool* exists) const;
   Status EndRound();
   void Report();

@@ -159,6 +159,40 @@ TEST_F(ScrubberTest, WhatIsMendedIsCountedAsRepaired) {
   EXPECT_EQ(store_->scrub_progress().errors_repaired, 1u);
 }
 
+// A disk that fails to give a block now and then: the chunk does not stay known as damaged, although nothing of it has to be written anew.
+TEST_F(ScrubberTest, ABlockThatTheDiskGivesAgainIsDamagedNoMore) {
+  OpenAndListen();
+  const std::string bytes = Pattern(50'000, 1);
+  Put(Id(1), 0, bytes);
+  Maintain();
+  std::string block = bytes.substr(20'000, 64);
+  FlipIn(block);
+  Scrub();
+  EXPECT_THAT(TakeTold(), ElementsAre(Id(1)));
+  EXPECT_EQ(store_->scrub_progress().errors_found, 1u);
+  block[0] = static_cast<char>(block[0] ^ 0x10);
+  FlipIn(block);  // back
+  const Status again = store_->RecheckDamaged(Id(1));
+  EXPECT_TRUE(again.ok()) << again.ToString();
+  EXPECT_EQ(store_->scrub_progress().errors_repaired, 1u);
+  Scrub();
+  EXPECT_THAT(TakeTold(), IsEmpty());
+}
+
+TEST_F(ScrubberTest, WhatIsDamagedStillIsSaidToBe) {
+  OpenAndListen();
+  const std::string bytes = Pattern(50'000, 1);
+  Put(Id(1), 0, bytes);
+  Maintain();
+  FlipIn(bytes.substr(20'000, 64));
+  EXPECT_TRUE(store_->RecheckDamaged(Id(1)).ok()) << "nothing is known yet";
+  Scrub();
+  EXPECT_EQ(store_->RecheckDamaged(Id(1)).code(), StatusCode::kCorruption);
+  EXPECT_EQ(store_->scrub_progress().errors_repaired, 0u);
+  ASSERT_NO_FATAL_FAILURE(Repair(Id(1), bytes));
+  EXPECT_TRUE(store_->RecheckDamaged(Id(1)).ok());
+}
+
 TEST_F(ScrubberTest, ADamagedChunkThatIsDeletedIsNotRepaired) {
   OpenAndListen();
   const std::string bytes = Pattern(50'000, 1);

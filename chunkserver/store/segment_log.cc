@@ -36,6 +36,13 @@ uint64_t KeptFree(uint64_t reserve_bytes, SpaceClass space) {
   return reserve_bytes / kIndexShareOfReserve;
 }
 
+// Of a segment's end that the largest record does not fit into nothing counts: such a record goes to the next segment, and the end is given back.
+uint64_t UnusedIn(uint32_t blocks, uint32_t tail_block) {
+  constexpr uint32_t kLargestRecordBlocks = kWriteBytesMax / kBlockBytes + 2;  // its header, and a first block in part
+  const uint32_t kept = tail_block + kReservedTailBlocks;
+  return blocks >= kept + kLargestRecordBlocks ? uint64_t{blocks - kept} * kBlockBytes : 0;
+}
+
 iovec PartOf(const std::string& bytes) { return iovec{const_cast<char*>(bytes.data()), bytes.size()}; }
 
 }  // namespace
@@ -79,6 +86,7 @@ Result<Reservation> SegmentLog::Reserve(uint32_t blocks, SpaceClass space) {
     Result<std::shared_ptr<Segment>> made = MakeSegment(blocks, space, number);
     lock.Lock();
     making_segment_ = false;
+    bytes_in_making_ = 0;
     segment_made_.NotifyAll();
     if (!made.ok()) return made.status();
     AdoptSpare(std::move(*made));
@@ -131,6 +139,10 @@ Result<std::shared_ptr<Segment>> SegmentLog::MakeSegment(uint32_t blocks_needed,
   header.blocks = static_cast<uint32_t>(std::min(usable, wanted) / kBlockBytes);
   header.generation = random_->NextNonZero();
   std::copy(options_.target_uuid.begin(), options_.target_uuid.end(), header.target_uuid);
+  {
+    MutexLock lock(mutex_);
+    bytes_in_making_ = UnusedIn(header.blocks, 1);
+  }
   ASSIGN_OR_RETURN(std::shared_ptr<Segment> segment, CreateSegment(directory_, header));
   RETURN_IF_ERROR(created_(*segment));
   table_->Insert(segment);
@@ -277,9 +289,18 @@ void SegmentLog::PrepareSpare() {
   Result<std::shared_ptr<Segment>> made = MakeSegment(1, SpaceClass::kData, number);
   lock.Lock();
   making_segment_ = false;
+  bytes_in_making_ = 0;
   segment_made_.NotifyAll();
   // Whoever needs it will be told why there is none.
   if (made.ok()) AdoptSpare(std::move(*made));
+}
+
+uint64_t SegmentLog::UnusedBytes() const {
+  MutexLock lock(mutex_);
+  uint64_t unused = bytes_in_making_;
+  if (active_) unused += UnusedIn(active_->segment->blocks, active_->tail_block);
+  if (spare_) unused += UnusedIn(spare_->blocks, 1);
+  return unused;
 }
 
 std::vector<SegmentNumber> SegmentLog::TrimFullSegments() {

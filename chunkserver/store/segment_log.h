@@ -97,6 +97,9 @@ class SegmentLog {
   void PrepareSpare();
   // Gives the unused ends of full segments back to the file system and says of which. For the maintenance thread.
   std::vector<SegmentNumber> TrimFullSegments();
+  // Of the segments that exist: space that is taken from the file system and free for records of SpaceClass::kData, the largest ones included.
+  // What a segment that is being made will have counts from the beginning.
+  uint64_t UnusedBytes() const;
   // Only a segment that no record will be added to may be removed.
   bool IsWritable(SegmentNumber number) const;
   // No record will be added and nothing is left to be synced.
@@ -140,6 +143,7 @@ class SegmentLog {
   mutable Mutex mutex_;
   CondVar segment_made_;
   bool making_segment_ GUARDED_BY(mutex_) = false;
+  uint64_t bytes_in_making_ GUARDED_BY(mutex_) = 0;
   std::optional<OpenSegmentState> active_ GUARDED_BY(mutex_);
   std::shared_ptr<Segment> spare_ GUARDED_BY(mutex_);
   std::vector<OpenSegmentState> full_since_checkpoint_ GUARDED_BY(mutex_);

@@ -195,6 +195,8 @@ Status FakeStore::InstallPiece(ChunkId id, GroupId group, uint64_t offset, std::
   return Status::Ok();
 }
 
+Status FakeStore::RecheckDamaged(ChunkId id) { return CheckIntact(id, 0, chunks_[id].bytes.size()); }
+
 Status FakeStore::InstallEnd(ChunkId id, const store::ChunkState& state) {
   RETURN_IF_ERROR(fail_changes);
   Chunk chunk = chunks_[id];

@@ -50,6 +50,7 @@ class FakeStore final : public store::ReplicaStore {
   Result<store::InventoryPage> ListGroup(GroupId group, std::optional<ChunkId> after, size_t entries_max) override;
   Status InstallPiece(ChunkId chunk, GroupId group, uint64_t offset, std::span<const uint8_t> bytes, std::string_view piece_sums) override;
   Status InstallEnd(ChunkId chunk, const store::ChunkState& state) override;
+  Status RecheckDamaged(ChunkId chunk) override;
   Status RemoveChunk(ChunkId chunk) override;
   std::vector<store::SessionWindow> WindowsOf(GroupId group) override;
   void InstallWindows(GroupId group, std::span<const store::SessionWindow> windows, bool replace) override;
