@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "metaserver/placement/data_place.h"
+
 namespace tarn::meta {
 namespace {
 
@@ -50,6 +52,23 @@ std::vector<uint64_t> TargetsInSetOrder(const proto::ClusterMap& map) {
   for (const uint32_t group : map.group_sets(map.group_sets_size() - 1).groups())
     targets.push_back(target_of.at(group));
   return targets;
+}
+
+TEST(PlaceForData, IsThereOnceThereAreGroups) {
+  proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}});
+  EXPECT_EQ(CheckPlaceForData(map, 1, 60'000).code(), StatusCode::kResourceExhausted) << "about to be planned, however long that takes";
+  Add(*PlanGroups(map, {}), &map);
+  EXPECT_TRUE(CheckPlaceForData(map, 1, 0).ok());
+  EXPECT_EQ(CheckPlaceForData(map, 2, 60'000).code(), StatusCode::kResourceExhausted) << "groups of one copy are none of two";
+}
+
+TEST(PlaceForData, ServersAreWaitedForWhileTheyAreComing) {
+  const proto::ClusterMap map = MapOf({{1, "a"}, {2, "b"}, {3, "b"}, {4, "c", proto::TARGET_STATE_RETIRED}});
+  EXPECT_EQ(CheckPlaceForData({}, 1, 0).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(CheckPlaceForData(map, 3, kServersExpectedMs - 1).code(), StatusCode::kResourceExhausted);
+  const Status refused = CheckPlaceForData(map, 3, kServersExpectedMs);
+  EXPECT_EQ(refused.code(), StatusCode::kNoSpace);
+  EXPECT_THAT(refused.message(), testing::HasSubstr("3 copies need as many nodes with durable targets, there are 2"));
 }
 
 TEST(PlanGroups, EmptyClusterNeedsNone) { EXPECT_FALSE(PlanGroups({}, {}).has_value()); }

@@ -336,6 +336,38 @@ TEST_F(MetadataServerTest, RegisteredServerGetsGroupsAndTheClusterIsOk) {
   EXPECT_FALSE(map.has_map());
 }
 
+TEST_F(MetadataServerTest, DataHasNoPlaceYetWhileAClusterIsSetUp) {
+  StartServer();
+  const uint64_t root = CreateVolume("v");
+  OpenSession();
+  proto::Mutation create;
+  create.mutable_create()->set_parent(root);
+  create.mutable_create()->set_name("f");
+  create.mutable_create()->set_type(proto::FILE_TYPE_REGULAR);
+  proto::MutationReply reply;
+  ASSERT_EQ(Mutate(create, &reply).ToString(), "kOk");
+  proto::Mutation allocate;
+  allocate.set_sequence(++sequence_);
+  allocate.mutable_allocate_data()->set_inode(reply.attributes().inode());
+  proto::Mutation reserve;
+  reserve.set_sequence(++sequence_);
+  reserve.mutable_reserve_data_ids()->set_volume(reply.attributes().volume());
+  reserve.mutable_reserve_data_ids()->set_count(3);
+  // Under the same numbers, as a client asks again: nothing of it is remembered.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Mutate(allocate, &reply).code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(Mutate(reserve, &reply).code(), StatusCode::kResourceExhausted);
+  }
+  (void)RegisterServer(77);
+  Status status;
+  while ((status = Mutate(allocate, &reply)).code() == StatusCode::kResourceExhausted) std::this_thread::yield();
+  ASSERT_EQ(status.ToString(), "kOk");
+  EXPECT_EQ(reply.status(), 0) << reply.message();
+  EXPECT_NE(reply.attributes().data_id(), 0u);
+  ASSERT_EQ(Mutate(reserve, &reply).ToString(), "kOk");
+  EXPECT_EQ(reply.data_id_count(), 3u) << reply.message();
+}
+
 TEST_F(MetadataServerTest, ReturningServerKeepsItsIdsAndAnOldLifeIsRefused) {
   StartServer();
   const proto::RegisterServerReply first = RegisterServer(77);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "metaserver/placement/cluster_view.h"
+#include "metaserver/placement/data_place.h"
 #include "metaserver/placement/usable_space.h"
 #include "metaserver/service/granted_reads.h"
 #include "metaserver/service/mutation_rules.h"
@@ -305,8 +306,28 @@ Status MetadataService::Admit(const rpc::Request& request, const proto::Mutation
   }
   context_->coherence->Attach(SessionId(mutation.session()), request.peer);
   if (mutation.lock().wait()) context_->locks->Attach(SessionId(mutation.session()), request.peer);
-  if (context_->sessions->Touch(SessionId(mutation.session()))) return Status::Ok();
+  if (context_->sessions->Touch(SessionId(mutation.session()))) return CheckPlace(mutation);
   return Status(StatusCode::kUnknownSession, "session " + std::to_string(mutation.session()) + " is not open");
+}
+
+Status MetadataService::CheckPlace(const proto::Mutation& mutation) const {
+  if (!mutation.has_allocate_data() && !mutation.has_reserve_data_ids()) return Status::Ok();
+  const auto map = context_->state->cluster_map();
+  // Those of more copies are made before a volume of as many.
+  if (HasGroupsFor(*map, 1)) return Status::Ok();
+  uint32_t volume = mutation.reserve_data_ids().volume();
+  if (mutation.has_allocate_data()) {
+    proto::GetAttrRequest file;
+    file.set_inode(mutation.allocate_data().inode());
+    proto::GetAttrReply now;
+    if (!context_->state->GetAttr(file, &now).ok() || now.attributes().data_id() != 0) return Status::Ok();  // the command tells
+    volume = now.attributes().volume();
+  }
+  proto::ListVolumesReply volumes;
+  RETURN_IF_ERROR(context_->state->ListVolumes(&volumes));
+  const auto found = std::ranges::find(volumes.volumes(), volume, &proto::Volume::id);
+  if (found == volumes.volumes().end()) return Status::Ok();
+  return CheckPlaceForData(*map, found->replicas(), (context_->clock->MonotonicNs() - context_->servers->quiet_since_ns()) / 1'000'000);
 }
 
 void MetadataService::Remember(proto::Mutation::OpCase op, SessionId closed, proto::MutationReply* reply) {

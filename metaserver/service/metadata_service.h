@@ -68,6 +68,9 @@ class MetadataService {
                    proto::MutateBatchReply reply);
   // Refuses what no client may send; notes that its session is alive, and where.
   Status Admit(const rpc::Request& request, const proto::Mutation& mutation);
+  // Before data gets its place. Decided here and not by the command: an answer of the log is remembered for its number, and this one is to be asked
+  // again. (Where the map that is applied has groups, so has every later one.)
+  Status CheckPlace(const proto::Mutation& mutation) const;
   // Whether others may have open what the mutation takes the last name of.
   PushCoordinator::Removal PrepareRemoval(const proto::Mutation& mutation);
   // Answers once the sessions that must hear of what was applied have heard of it.

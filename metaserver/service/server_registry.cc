@@ -297,4 +297,9 @@ int64_t ServerRegistry::last_registration_ns() const {
   return last_registration_ns_;
 }
 
+int64_t ServerRegistry::quiet_since_ns() const {
+  MutexLock lock(mutex_);
+  return std::max(last_registration_ns_, reset_ns_);
+}
+
 }  // namespace tarn::meta

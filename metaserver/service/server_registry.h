@@ -87,6 +87,8 @@ class ServerRegistry {
   int64_t NextLeaseEndNs() const;
   // 0: none since Reset.
   int64_t last_registration_ns() const;
+  // The last registration or, if there was none since, Reset.
+  int64_t quiet_since_ns() const;
   int64_t lease_ms() const { return lease_ns_ / 1'000'000; }
 
  private:
