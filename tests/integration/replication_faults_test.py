@@ -1,24 +1,20 @@
-"""Replicated data under single faults that are not the death of a server: a full disk, a cut between two machines, a slow server, lost
-acknowledgements, disks that give wrong bytes or none, and fio's own verification while servers are killed and stopped.
+"""Replicated data under single faults that are not the death of a server: a full disk, a slow server, lost acknowledgements, disks that give
+wrong bytes or none, a server that is restarted while a client does not reach it. (More of machines that are cut off: replication_cuts_test.py.)
 
 No application may read a wrong byte. What else it may see is said by each test.
 """
 
 import errno
 import os
-import shlex
 import shutil
-import signal
-import subprocess
-import tempfile
 import threading
 import time
 import unittest
 
-from harness import BIN, Cluster, content, drop_caches, need_root_and_fuse, run, wait_for
-from partition_test import Network
+from cut_cluster import CutCluster, need_namespaces
+from harness import Cluster, content, drop_caches, need_root_and_fuse, run, wait_for
 import replication_test
-from replication_test import Crew, Load, Readers
+from replication_test import Load, Readers
 
 
 class SmallDisk:
@@ -75,152 +71,6 @@ class Churn(threading.Thread):
             drop_caches()
 
 
-class Fio(Crew):
-    """fio writes at random places and verifies what it reads by sums of its own, again and again."""
-
-    def __init__(self, folder):
-        super().__init__(1)
-        self.folder = folder
-        self.rounds = 0
-
-    def _run(self, number):
-        while not self.stopping.is_set():
-            done = run(["fio", "--name=verify", f"--directory={self.folder}", "--size=8m", "--rw=randwrite", "--bsrange=1k-64k", "--bs_unaligned",
-                        "--ioengine=psync", "--fsync=16", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=32", "--do_verify=1",
-                        f"--randseed={self.rounds + 1}", "--minimal"], check=False, timeout=300)
-            if done.returncode != 0:
-                self.errors.append(f"round {self.rounds}: {done.stdout[-300:]}{done.stderr[-600:]}")
-                return
-            self.rounds += 1
-
-    def progress(self, seconds=120):
-        goal = self.rounds + 2
-        wait_for(lambda: self.rounds >= goal or self.errors, seconds, "fio goes on")
-
-
-class CutCluster:
-    """Three chunk servers and a client, each in a network namespace of its own; the metadata server outside. Any two can be cut off from each
-    other, silently: their neighbour entries point nowhere."""
-
-    CLIENT = 4
-
-    def __init__(self, replicas=2):
-        self.top = tempfile.mkdtemp(prefix="tarn-test-")
-        self.replicas = replicas
-        self.mount_point = os.path.join(self.top, "mnt")
-        os.mkdir(self.mount_point)
-        self.network = Network(4)
-        self.processes = []
-        self.chunkservers = {}
-        self.restarted = []
-        self.meta = f"{self.network.prefix}.254:7400"
-        # Cuts, mends and starts at once. A child that is made while files of the mount are open closes its copies of them first, and so may wait
-        # for the very server that is to be reached again.
-        self.shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        try:
-            self.network.up()
-            self.spawn([f"{BIN}/tarn-metaserver", "--dir", f"{self.top}/meta", "--listen", self.meta, "--log-file", f"{self.top}/meta.log"])
-            for i in (1, 2, 3):
-                self.chunkservers[i] = self.spawn(self.chunkserver(i))
-            wait_for(lambda: len([row for row in self.status().get("chunkservers", []) if row["state"] == "online"]) == 3, 60, "all chunk servers")
-            self.tarn("volume", "create", "default", "--replicas", str(self.replicas))
-            self.mount()
-            # Groups of one copy come a moment after the servers.
-            wait_for(self.takes_writes, 30, "placement groups")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        run(self.inside(self.CLIENT, [f"{BIN}/tarn", "umount", "-f", self.mount_point]), check=False)
-        run(["umount", "-l", self.mount_point], check=False)
-        for process in self.processes:
-            process.send_signal(signal.SIGKILL)
-        for pid in self.restarted:
-            os.kill(pid, signal.SIGKILL)
-        for process in self.processes:
-            process.wait()
-        self.shell.stdin.close()
-        self.shell.wait()
-        self.shell.stdout.close()
-        self.network.down()
-        shutil.rmtree(self.top, ignore_errors=True)
-
-    def takes_writes(self):
-        path = f"{self.mount_point}/probe"
-        try:
-            with open(path, "wb") as file:
-                file.write(b"probe")
-                os.fsync(file.fileno())
-            os.unlink(path)
-            return True
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            return False
-
-    def inside(self, i, command):
-        """Only the network is another one: the mount is to be seen outside."""
-        return ["nsenter", f"--net=/var/run/netns/{self.network.tag}n{i}", *command]
-
-    def spawn(self, command):
-        self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        return self.processes[-1]
-
-    def chunkserver(self, i):
-        return self.inside(i, [f"{BIN}/tarn-chunkserver", "--dir", f"{self.top}/chunk-{i}", "--listen", f"{self.network.address(i)}:7410",
-                               "--node", f"n{i}", "--meta", self.meta, "--log-file", f"{self.top}/chunk-{i}.log"])
-
-    def restart_chunkserver(self, i):
-        """Shut down in order, and started again; once for each."""
-        process = self.chunkservers.pop(i)
-        process.terminate()
-        process.wait(60)
-        self.shell.stdin.write(f"{shlex.join(self.chunkserver(i))} > /dev/null 2>&1 & echo $!\n")
-        self.shell.stdin.flush()
-        self.restarted.append(int(self.shell.stdout.readline()))
-
-    def tarn(self, *arguments, check=True):
-        return run([f"{BIN}/tarn", *arguments, "--meta", self.meta], check=check)
-
-    tarn_json = Cluster.tarn_json
-    status_if = Cluster.status_if
-    wait_for_health = Cluster.wait_for_health
-
-    def status(self):
-        done = self.tarn("status", "--json", check=False)
-        return __import__("json").loads(done.stdout) if done.stdout else {}
-
-    def mount(self):
-        run(self.inside(self.CLIENT, [f"{BIN}/tarn", "mount", f"default@{self.meta}", self.mount_point, "--log-file", f"{self.top}/mount.log"]))
-
-    def mount_log(self):
-        with open(f"{self.top}/mount.log", encoding="utf-8", errors="replace") as log:
-            return log.read()
-
-    def remount(self):
-        run(self.inside(self.CLIENT, [f"{BIN}/tarn", "umount", self.mount_point]))
-        drop_caches()
-        self.mount()
-
-    def _neighbours(self, action, i, j):
-        permanent = "nud permanent" if action == "replace" else ""
-        for here, there in ((i, j), (j, i)):
-            self.shell.stdin.write(f"ip -n {self.network.tag}n{here} neigh {action} {self.network.address(there)} lladdr 02:00:00:00:00:01 "
-                                   f"dev {self.network.tag}w{here} {permanent}; echo $?\n")
-        self.shell.stdin.flush()
-        return [self.shell.stdout.readline().strip() for _ in range(2)]
-
-    def cut(self, i, j):
-        assert self._neighbours("replace", i, j) == ["0", "0"]
-
-    def mend(self, i, j):
-        self._neighbours("del", i, j)
-
-
 class ReplicationFaultsTest(unittest.TestCase):
     def setUp(self):
         need_root_and_fuse()
@@ -262,8 +112,9 @@ class ReplicationFaultsTest(unittest.TestCase):
                     written.pop(path, None)
                 # Every group takes writes again.
                 wait_for(lambda: self.can_write(cluster, 30), 120, "writes everywhere once there is room")
-                # Said with the next heartbeat.
-                wait_for(lambda: "has room again" in cluster.logs("chunkserver-1"), 10, "the log tells of the room")
+                # Groups that have moved to where there is more room (the longer all this takes, the more have) take writes before the disk has any:
+                # copies that are left behind stay for a minute, and then go a page at a time.
+                wait_for(lambda: "has room again" in cluster.logs("chunkserver-1"), 240, "the log tells of the room")
                 cluster.remount()
                 self.check(written)
         finally:
@@ -311,78 +162,9 @@ class ReplicationFaultsTest(unittest.TestCase):
             with open(path, "rb") as file:
                 self.assertEqual(data, file.read(), path)
 
-    def need_namespaces(self):
-        if shutil.which("ip") is None or run(["ip", "netns", "add", f"probe{os.getpid()}"], check=False).returncode != 0:
-            self.skipTest("needs network namespaces (ip netns)")
-        run(["ip", "netns", "del", f"probe{os.getpid()}"])
-
-    def test_machines_are_cut_off_from_each_other(self):
-        """First the client from each replica, then replicas from each other: pauses only, and short ones where something can be done."""
-        self.need_namespaces()
-        with CutCluster() as cluster, Load(cluster) as load:
-            load.progress()
-            for server in (1, 2, 3):
-                load.readers.longest_s = 0.0
-                # What only the one before and this one have is to be read at once there, where TCP waits ever longer to try again.
-                if server > 1:
-                    cluster.mend(CutCluster.CLIENT, server - 1)
-                cluster.cut(CutCluster.CLIENT, server)
-                over_at = time.monotonic() + 8.0
-                wait_for(lambda: time.monotonic() >= over_at, 60, "the cut has lasted")
-                load.readers.progress()
-                print(f"the client is cut off from replica {server}: longest read {load.readers.longest_s:.2f} s", flush=True)
-                self.assertLess(load.readers.longest_s, 3.0)
-                self.assertEqual([], load.writers.errors)
-            cluster.mend(CutCluster.CLIENT, 3)
-            mended_at = time.monotonic()
-            load.progress()
-            print(f"mended, all goes on within {time.monotonic() - mended_at:.2f} s", flush=True)
-            self.assertLess(time.monotonic() - mended_at, 10.0)
-            for one, other in ((1, 2), (2, 3), (1, 3)):
-                load.readers.longest_s = load.writers.longest_s = 0.0
-                cluster.cut(one, other)
-                load.progress()
-                load.progress()
-                print(f"replica {one} is cut off from replica {other}: longest read {load.readers.longest_s:.2f} s, "
-                      f"longest fsync {load.writers.longest_s:.2f} s", flush=True)
-                cluster.mend(one, other)
-                self.assertLess(load.readers.longest_s, 5.0)
-                self.assertLess(load.writers.longest_s, 10.0)
-                cluster.wait_for_health()
-            load.__exit__()
-            load.verify(self)
-
-    def test_the_client_alone_is_cut_off_from_each_server(self):
-        """Everybody else reaches the server, so nobody takes its place, and it may have the only copy: requests go through another server. The
-        cut lasts for longer than requests are tried again (30 s)."""
-        self.need_namespaces()
-        cut_s = float(os.environ.get("TARN_CUT_S", "40"))
-        for replicas in (1, 2):
-            with CutCluster(replicas) as cluster, Load(cluster) as load:
-                load.progress()
-                for server in (1, 2, 3):
-                    load.readers.longest_s = load.writers.longest_s = 0.0
-                    reads, syncs = load.readers.reads, load.writers.syncs
-                    cluster.cut(CutCluster.CLIENT, server)
-                    over_at = time.monotonic() + cut_s
-                    wait_for(lambda: time.monotonic() >= over_at or load.readers.errors or load.writers.errors, cut_s + 60, "the cut has lasted")
-                    load.progress()
-                    print(f"{replicas} copies, the client is cut off from server {server} for {cut_s:.0f} s: {load.readers.reads - reads} files read, "
-                          f"longest {load.readers.longest_s:.2f} s; {load.writers.syncs - syncs} fsyncs, longest {load.writers.longest_s:.2f} s", flush=True)
-                    self.assertEqual([], load.readers.errors + load.writers.errors)
-                    self.assertLess(load.readers.longest_s, 10.0)
-                    self.assertLess(load.writers.longest_s, 10.0)
-                    self.assertIn(f"requests go through another one server={cluster.network.address(server)}:", cluster.mount_log())
-                    cluster.mend(CutCluster.CLIENT, server)
-                    again = f"is reached directly again server={cluster.network.address(server)}:"
-                    wait_for(lambda: again in cluster.mount_log(), 30, "requests go directly again")
-                    load.progress()
-                load.__exit__()
-                load.verify(self)
-
     def test_a_server_that_the_client_does_not_reach_is_restarted(self):
-        """Another process has the only copies then, in the same epoch: it takes nothing that was meant for the one before."""
-        self.need_namespaces()
+        """Another process has the only copies then: it takes nothing that was meant for the one before."""
+        need_namespaces()
         with CutCluster(replicas=1) as cluster, Load(cluster) as load:
             load.progress()
             for server in (1, 2, 3):
@@ -447,25 +229,6 @@ class ReplicationFaultsTest(unittest.TestCase):
             cluster.wait_for_health()
             load.verify(self)
 
-    def test_fio_verifies_while_servers_are_killed_and_stopped(self):
-        if shutil.which("fio") is None:
-            self.skipTest("needs fio")
-        with Cluster(chunkservers=3, replicas=2) as cluster:
-            with Fio(cluster.mount_point) as fio:
-                for name in cluster.names("chunkserver"):
-                    cluster.kill(name)
-                    fio.progress()
-                    cluster.start(name)
-                    cluster.wait_for_health()
-                    cluster.kill(name, signal.SIGSTOP)
-                    try:
-                        fio.progress()
-                    finally:
-                        cluster.kill(name, signal.SIGCONT)
-                    cluster.wait_for_health()
-            self.assertEqual([], fio.errors)
-            print(f"fio: {fio.rounds} rounds", flush=True)
-
     def test_bytes_flip_under_load(self):
         """What flips while servers run is found by readers and by scrubbing, mended from the other copy, and counted."""
         with Cluster(chunkservers=3, replicas=2) as cluster:
@@ -481,12 +244,12 @@ class ReplicationFaultsTest(unittest.TestCase):
             load.verify(self)
 
     def test_a_disk_does_not_give_some_blocks(self):
-        """EIO of one disk: readers go on at the other copy, the blocks are written anew from it, and that is counted."""
+        """EIO of one disk: readers go on at the other copy, what cannot be read is written anew from it, and that is counted."""
         with Cluster(chunkservers=3, replicas=2) as cluster:
             with Load(cluster) as load:
                 load.progress()
             cluster.down()
-            cluster.edit_config(lambda config: [server["command"].extend(["--allow-faults", "--fault", "store.read_error=probability:0.2:11"])
+            cluster.edit_config(lambda config: [server["command"].extend(["--allow-faults", "--fault", "store.read_error=probability:0.5:11"])
                                                 for server in config["servers"] if server["name"] == "chunkserver-3"])
             cluster.up()
             load.readers.stopping.clear()
@@ -494,8 +257,9 @@ class ReplicationFaultsTest(unittest.TestCase):
             with load.readers, Churn():
                 load.readers.progress()
                 load.readers.progress()
-                # Ninety reads may be over before what they want has left the kernel's memory.
-                wait_for(lambda: sum(row["errors_repaired"] for row in cluster.tarn_json("scrub", "status")) > 0, 60, "a block was written anew")
+                # What counts are reads that reach the disk, of which there are few: a reader avoids a server that has failed for some seconds. And
+                # half of the attempts to look at a chunk, or to mend it, fail here as well, and come again after 5 s, 10 s, ...
+                wait_for(lambda: sum(row["errors_repaired"] for row in cluster.tarn_json("scrub", "status")) > 0, 120, "a damaged chunk is intact again")
                 load.readers.progress()
             self.assertEqual([], load.readers.errors)
             status = cluster.tarn_json("status")
