@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "chunkserver/store/checkpointer.h"
+#include "chunkserver/store/clean_mark.h"
 #include "chunkserver/store/damaged_chunks.h"
 #include "chunkserver/store/data_deleter.h"
 #include "chunkserver/store/maintenance.h"
@@ -110,6 +111,8 @@ class LogStructuredStore final : public ChunkStore {
   Status OpenIndex();
   void Assemble(const FileSystemSpace& space);
   Status Recover();
+  // Of the process before, if it was shut down cleanly.
+  void RestoreWindows();
   uint64_t AvailableOf(const FileSystemSpace& space) const;
   // Whether it is damaged is found out and counted; a failure of the index is one of the next round, too.
   void JudgeNow(ChunkId chunk) {
@@ -166,6 +169,7 @@ Status LogStructuredStore::Start() {
   RETURN_IF_ERROR(OpenIndex());
   Assemble(space);
   RETURN_IF_ERROR(Recover());
+  RestoreWindows();
   maintenance_ = std::make_unique<Maintenance>(MaintenanceParts{.table = table_.get(),
                                                                 .log = log_.get(),
                                                                 .checkpointer = checkpointer_.get(),
@@ -283,12 +287,20 @@ Status LogStructuredStore::Recover() {
   return target_->MarkIndexMade();
 }
 
+void LogStructuredStore::RestoreWindows() {
+  if (target_->clean_mark().empty()) return;
+  const Result<std::vector<GroupWindow>> windows = DecodeCleanMark(target_->clean_mark());
+  // As after a crash: what comes later than the answer to its first copy may then be applied once more.
+  if (!windows.ok()) return spdlog::warn("what was known of sessions is lost directory={} error=\"{}\"", options_.directory, windows.status().message());
+  for (const GroupWindow& each : *windows) windows_.Install(each.group, {&each.window, 1}, /*replace=*/false);
+}
+
 Status LogStructuredStore::Close() {
   scrubber_->Stop();
   maintenance_->Stop();
   RETURN_IF_ERROR(committer_->Commit());
   RETURN_IF_ERROR(maintenance_->Finish());
-  return target_->MarkClean();
+  return target_->MarkClean(EncodeCleanMark(windows_.All()));
 }
 
 Result<ChangeOutcome> LogStructuredStore::ApplyWrite(const WriteRequest& request, const ChangeContext& context) {

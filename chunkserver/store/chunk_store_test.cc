@@ -9,6 +9,7 @@
 
 #include "chunkserver/store/store_fixture.h"
 #include "chunkserver/store/store_model.h"
+#include "common/base/posix_io.h"
 
 namespace tarn::store {
 namespace {
@@ -194,6 +195,43 @@ TEST_F(ChunkStoreTest, ARepeatedWriteIsNotAppliedAgain) {
   EXPECT_EQ(ReadAll(Id(1)), "SECOND");
   ASSERT_TRUE(TryWrite(Id(1), 10, "x", {}, {SessionId(9), Sequence(3), Sequence(2)}).ok());
   EXPECT_EQ(TryWrite(Id(1), 0, "first", {}, first).status().code(), StatusCode::kStaleSequence);
+}
+
+// A copy of a write may come after the server was restarted, and after what was written over it.
+TEST_F(ChunkStoreTest, ARepeatIsKnownAfterACleanRestart) {
+  Open();
+  const WriterIdentity first{SessionId(9), Sequence(4), Sequence(2)};
+  ASSERT_TRUE(TryWrite(Id(1), 0, "first", {}, first).ok());
+  ASSERT_TRUE(TryWrite(Id(1), 0, "SECOND", {}, {SessionId(9), Sequence(5), Sequence(2)}).ok());
+  for (int restart = 0; restart < 2; ++restart) {
+    Reopen();
+    ASSERT_TRUE(TryWrite(Id(1), 0, "first", {}, first).ok());
+    EXPECT_EQ(ReadAll(Id(1)), "SECOND");
+    EXPECT_EQ(TryWrite(Id(1), 0, "zero", {}, {SessionId(9), Sequence(2), Sequence()}).status().code(), StatusCode::kStaleSequence);
+  }
+  // What is true after a crash is not known.
+  Kill();
+  Open();
+  Reopen();
+  ASSERT_TRUE(TryWrite(Id(1), 0, "first", {}, first).ok());
+  EXPECT_EQ(ReadAll(Id(1)), "firstD");
+}
+
+TEST_F(ChunkStoreTest, ACleanMarkOfAnEarlierVersionOrADamagedOneKnowsNoSessions) {
+  const WriterIdentity writer{SessionId(9), Sequence(1), Sequence()};
+  for (const std::string mark : {"clean\n", "clean\nTRNWdamaged or cut"}) {
+    SCOPED_TRACE(mark);
+    Open();
+    ASSERT_TRUE(TryWrite(Id(1), 0, "first", {}, writer).ok());
+    Close();
+    ASSERT_TRUE(WriteSmallFileDurably(options_.directory + "/CLEAN", mark).ok());
+    Open();
+    EXPECT_TRUE(store_->was_clean());
+    ASSERT_TRUE(TryWrite(Id(1), 0, "again", {}, writer).ok());
+    EXPECT_EQ(ReadAll(Id(1)), "again");
+    Close();
+    ASSERT_TRUE(WriteSmallFileDurably(options_.directory + "/CLEAN", "clean\n").ok());
+  }
 }
 
 TEST_F(ChunkStoreTest, AFailedWriteMayBeRepeated) {

@@ -38,6 +38,17 @@ std::vector<SessionWindow> SessionWindows::Of(GroupId group) const {
   return windows;
 }
 
+std::vector<GroupWindow> SessionWindows::All() const {
+  MutexLock lock(mutex_);
+  std::vector<GroupWindow> windows;
+  windows.reserve(by_recency_.size());
+  for (auto name = by_recency_.rbegin(); name != by_recency_.rend(); ++name) {
+    const Window& window = groups_.at(name->first).at(name->second);
+    windows.push_back({name->first, {name->second, window.acked_through, {window.applied.begin(), window.applied.end()}}});
+  }
+  return windows;
+}
+
 void SessionWindows::Install(GroupId group, std::span<const SessionWindow> windows, bool replace) {
   MutexLock lock(mutex_);
   if (replace) ForgetGroup(group);

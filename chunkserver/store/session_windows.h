@@ -1,7 +1,7 @@
 // Exactly once for writes: which sequences of a session were applied in a group, so that a repeat is answered and not applied again.
 //
-// Kept in memory: a new incarnation of the server knows none, and clients send what was not durable again under new sequences. A new primary
-// hands its windows to the members (docs/replication.md).
+// Kept in memory, and over a clean shutdown (clean_mark.h): after a crash nothing is known, and clients send what was not durable again under
+// new sequences. A new primary hands its windows to the members (docs/replication.md).
 // The caller asks and marks while it holds the chunk's write order: a repeat names the same chunk, so the two never race.
 #pragma once
 
@@ -28,6 +28,11 @@ struct WriteNumber {
   Sequence acked_through;
 };
 
+struct GroupWindow {
+  GroupId group;
+  SessionWindow window;
+};
+
 // Thread-safe.
 class SessionWindows {
  public:
@@ -43,6 +48,8 @@ class SessionWindows {
 
   // Sequences in order.
   std::vector<SessionWindow> Of(GroupId group) const;
+  // From the one that was quiet for longest on.
+  std::vector<GroupWindow> All() const;
   // Added to those that the group has, or in their place.
   void Install(GroupId group, std::span<const SessionWindow> windows, bool replace);
 

@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chunkserver/store/clean_mark.h"
+
 namespace tarn::store {
 namespace {
 
@@ -94,6 +100,51 @@ TEST(SessionWindows, InstalledWindowsCanBeAdded) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].acked_through, Sequence(5));
   EXPECT_EQ(found[0].applied, (std::vector<Sequence>{Sequence(7), Sequence(9)}));
+}
+
+// The bytes of a mark stay as they are: docs/formats.md.
+TEST(CleanMark, IsWrittenAsDocumented) {
+  const std::vector<GroupWindow> windows = {{GroupId(7), {SessionId(0x0102030405060708), Sequence(9), {Sequence(11)}}}};
+  const std::string mark = EncodeCleanMark(windows);
+  const std::string_view start(
+      "clean\nTRNW\1\0\0\0\1\0\0\0\0\0\0\0"
+      "\7\0\0\0\0\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x09\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\x0b\0\0\0\0\0\0\0",
+      22 + 40);
+  ASSERT_EQ(mark.size(), start.size() + 8);
+  EXPECT_EQ(std::string_view(mark).substr(0, start.size()), start);
+  const auto read = DecodeCleanMark(mark);
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  ASSERT_EQ(read->size(), 1u);
+  EXPECT_EQ((*read)[0].group, GroupId(7));
+  EXPECT_EQ((*read)[0].window.session, SessionId(0x0102030405060708));
+  EXPECT_EQ((*read)[0].window.acked_through, Sequence(9));
+  EXPECT_EQ((*read)[0].window.applied, (std::vector<Sequence>{Sequence(11)}));
+  EXPECT_TRUE(DecodeCleanMark(EncodeCleanMark({}))->empty());
+}
+
+TEST(CleanMark, DamageIsSeenWhereverItIs) {
+  const std::string mark = EncodeCleanMark({{GroupId(7), {SessionId(1), Sequence(9), {Sequence(11), Sequence(12)}}}});
+  for (size_t i = 0; i < mark.size(); ++i) {
+    std::string damaged = mark;
+    damaged[i] = static_cast<char>(damaged[i] ^ 1);
+    EXPECT_EQ(DecodeCleanMark(damaged).status().code(), StatusCode::kCorruption) << i;
+    if (i == 6) continue;  // a mark of an earlier version
+    EXPECT_EQ(DecodeCleanMark(std::string_view(mark).substr(0, i)).status().code(), StatusCode::kCorruption) << i;
+  }
+}
+
+TEST(CleanMark, TheQuietestAreLeftOutOfALargeOne) {
+  SessionWindows windows;
+  for (uint64_t session = 1; session <= 20; ++session) {
+    for (uint64_t sequence = 2; sequence < 60'002; ++sequence) windows.MarkApplied(Number(sequence, 1, SessionId(session)));
+  }
+  const std::string mark = EncodeCleanMark(windows.All());
+  EXPECT_LE(mark.size(), kCleanMarkBytesMax + 64);
+  const auto read = DecodeCleanMark(mark);
+  ASSERT_TRUE(read.ok());
+  ASSERT_EQ(read->size(), 17u);
+  EXPECT_EQ(read->front().window.session, SessionId(4));
+  EXPECT_EQ(read->back().window.session, SessionId(20));
 }
 
 }  // namespace

@@ -40,21 +40,20 @@ Result<TargetIdentity> MakeIdentity(const std::string& path, Random* random) {
   return identity;
 }
 
-// True if the mark was there; it is gone, durably, in any case.
-Result<bool> TakeCleanMark(const std::string& path) {
+// What it holds, if it was there; it is gone, durably, in any case.
+Result<std::string> TakeCleanMark(const std::string& path) {
   const std::string mark = PathIn(path, kCleanFile);
-  if (unlink(mark.c_str()) != 0) {
-    if (errno == ENOENT) return false;
-    return Status::FromErrno(errno, "unlink " + mark);
-  }
+  Result<std::string> contents = ReadSmallFile(mark);
+  if (!contents.ok() && contents.status().code() == StatusCode::kNotFound) return std::string();
+  if (unlink(mark.c_str()) != 0) return Status::FromErrno(errno, "unlink " + mark);
   RETURN_IF_ERROR(FsyncDirectory(path));
-  return true;
+  return contents;
 }
 
 }  // namespace
 
-TargetDirectory::TargetDirectory(std::string path, UniqueFd lock, const TargetIdentity& identity, bool was_clean)
-    : path_(std::move(path)), lock_(std::move(lock)), was_clean_(was_clean), identity_(identity) {}
+TargetDirectory::TargetDirectory(std::string path, UniqueFd lock, const TargetIdentity& identity, bool was_clean, std::string clean_mark)
+    : path_(std::move(path)), lock_(std::move(lock)), was_clean_(was_clean), clean_mark_(std::move(clean_mark)), identity_(identity) {}
 
 Result<std::unique_ptr<TargetDirectory>> TargetDirectory::Open(const std::string& path, Random* random) {
   RETURN_IF_ERROR(MakeDirectories(path));
@@ -65,8 +64,9 @@ Result<std::unique_ptr<TargetDirectory>> TargetDirectory::Open(const std::string
   const bool is_new = !text.ok();
   Result<TargetIdentity> identity = is_new ? MakeIdentity(path, random) : DecodeTargetIdentity(*text);
   if (!identity.ok()) return is_new ? identity.status() : Status(identity.status().code(), target_file + " " + identity.status().message());
-  ASSIGN_OR_RETURN(const bool was_clean, TakeCleanMark(path));
-  return std::unique_ptr<TargetDirectory>(new TargetDirectory(path, std::move(lock), *identity, is_new || was_clean));
+  ASSIGN_OR_RETURN(std::string mark, TakeCleanMark(path));
+  const bool was_clean = is_new || !mark.empty();
+  return std::unique_ptr<TargetDirectory>(new TargetDirectory(path, std::move(lock), *identity, was_clean, std::move(mark)));
 }
 
 TargetIdentity TargetDirectory::identity() const {
@@ -98,7 +98,7 @@ Status TargetDirectory::MarkIndexMade() {
   return Store(changed);
 }
 
-Status TargetDirectory::MarkClean() { return WriteSmallFileDurably(PathIn(path_, kCleanFile), "clean\n"); }
+Status TargetDirectory::MarkClean(std::string_view mark) { return WriteSmallFileDurably(PathIn(path_, kCleanFile), mark); }
 
 Status TargetDirectory::Store(const TargetIdentity& identity) {
   RETURN_IF_ERROR(WriteSmallFileDurably(PathIn(path_, kTargetFileName), EncodeTargetIdentity(identity)));

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "chunkserver/store/target_identity.h"
 #include "common/base/mutex.h"
@@ -20,22 +21,26 @@ class TargetDirectory {
 
   TargetIdentity identity() const;
   bool was_clean() const { return was_clean_; }
+  // What MarkClean was given; empty if it was not cleanly shut down, or is new.
+  const std::string& clean_mark() const { return clean_mark_; }
   std::string segments_path() const { return path_ + "/segments"; }
   std::string index_path() const { return path_ + "/index"; }
 
   // kPermission if it belongs to another cluster or has other ids. Durable.
   Status Adopt(const std::string& cluster_id, ServerId server, TargetId target);
   Status MarkIndexMade();
-  Status MarkClean();
+  // Not empty, at most 16 MiB.
+  Status MarkClean(std::string_view mark);
 
  private:
-  TargetDirectory(std::string path, UniqueFd lock, const TargetIdentity& identity, bool was_clean);
+  TargetDirectory(std::string path, UniqueFd lock, const TargetIdentity& identity, bool was_clean, std::string clean_mark);
   Status Store(const TargetIdentity& identity);
 
   // Immutable after construction.
   const std::string path_;
   const UniqueFd lock_;
   const bool was_clean_;
+  const std::string clean_mark_;
 
   mutable Mutex mutex_;
   TargetIdentity identity_ GUARDED_BY(mutex_);

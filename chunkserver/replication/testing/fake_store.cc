@@ -26,7 +26,11 @@ void FakeStore::Crash(size_t kept) {
   windows_.clear();
 }
 
-void FakeStore::CloseCleanly() { Crash(journal_.size()); }
+void FakeStore::CloseCleanly() {
+  auto windows = windows_;
+  Crash(journal_.size());
+  windows_ = std::move(windows);
+}
 
 void FakeStore::Save(ChunkId id, const Chunk& chunk) {
   chunks_[id] = chunk;
