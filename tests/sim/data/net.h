@@ -71,6 +71,8 @@ class Net {
     int64_t delay_ns = DelayNs();
     const bool is_of_client = from != kLeaderNode && to != kLeaderNode && (from >= kFirstClient || to >= kFirstClient);
     if (is_of_client && bench_->plan.clients_late > 0 && bench_->faulty && bench_->dice.Chance(bench_->plan.clients_late)) delay_ns += LateNs();
+    if (from == stall_.client && is_of_client) delay_ns = HeldUntil(stall_.requests_from_ns, stall_.requests_until_ns, delay_ns);
+    if (to == stall_.client && is_of_client) delay_ns = HeldUntil(0, stall_.answers_until_ns, delay_ns);
     if (Passes(from, to)) bench_->queue.After(delay_ns, deliver);
     if (bench_->faulty && bench_->dice.Chance(bench_->plan.twice) && Passes(from, to)) bench_->queue.After(DelayNs() * 3, deliver);
   }
@@ -85,10 +87,34 @@ class Net {
   }
   void Cut(uint64_t from, uint64_t to) { cuts_.insert({from, to}); }
   void Heal() { cuts_.clear(); }
+  // A client's connections to targets stand still: it gets no answers for a while, and what it sends until then comes later than that. What it sends
+  // afterwards goes over new ones. One client at a time.
+  void Stall(uint64_t client) {
+    const int64_t now_ns = bench_->queue.now_ns();
+    if (now_ns < stall_.requests_until_ns) return;
+    stall_.client = client;
+    stall_.requests_from_ns = now_ns + 100 * sim::kMillisecond;
+    stall_.answers_until_ns = now_ns + bench_->dice.Between(1'000, 4'000) * sim::kMillisecond;
+    stall_.requests_until_ns = stall_.answers_until_ns + bench_->dice.Between(100, 1'000) * sim::kMillisecond;
+  }
 
  private:
+  struct Stalled {
+    uint64_t client = kLeaderNode;  // none
+    int64_t requests_from_ns = 0;
+    int64_t requests_until_ns = 0;
+    int64_t answers_until_ns = 0;
+  };
+
+  // Of a message that is sent while its way stands still.
+  int64_t HeldUntil(int64_t from_ns, int64_t until_ns, int64_t delay_ns) const {
+    const int64_t now_ns = bench_->queue.now_ns();
+    return now_ns >= from_ns && now_ns < stall_.answers_until_ns ? until_ns - now_ns + delay_ns : delay_ns;
+  }
+
   Bench* const bench_;
   std::set<std::pair<uint64_t, uint64_t>> cuts_;
+  Stalled stall_;
 };
 
 }  // namespace tarn::sim_data

@@ -93,6 +93,46 @@ void IsolateMuch(sim::Dice* dice, Plan* plan) {
   }
 }
 
+// As MoveMuch, but what is late is so together: a client hears no answers for as long as a move takes, asks the new primary meanwhile, and this
+// comes after what it writes next.
+void StallMuch(sim::Dice* dice, Plan* plan) {
+  MoveMuch(dice, plan);
+  plan->clients_late = 0;
+  plan->single_copies = false;
+  plan->groups = 2;
+  plan->clients = 4;
+  plan->fence_every_ms = 0;
+  plan->stall_every_ms = dice->Between(300, 800);
+}
+
+// Servers crash, and are primaries again when registrations from before are still on their way.
+void RegisterMuch(sim::Dice* dice, Plan* plan) {
+  plan->targets = static_cast<uint32_t>(dice->Between(3, 4));
+  plan->nodes = plan->targets;
+  plan->replicas = 2;
+  plan->groups = 2;
+  plan->registration_copies = 6;
+  plan->crash_every_ms = dice->Between(2'000, 5'000);
+  plan->clean_restart_every_ms = 0;
+  plan->lost = 0;
+  plan->very_late = 0;
+  for (int64_t* every_ms : {&plan->cut_every_ms, &plan->outage_every_ms, &plan->lonely_every_ms, &plan->full_every_ms, &plan->drain_every_ms, &plan->retire_every_ms,
+                            &plan->destroy_every_ms}) {
+    *every_ms = 0;
+  }
+}
+
+// The only copies crash all the time, under what several clients write in the same places.
+void LoseMuch(sim::Dice* dice, Plan* plan) {
+  plan->replicas = 1;
+  plan->single_copies = false;
+  plan->sharing = true;
+  plan->clients = 4;
+  plan->durable = 0;
+  plan->crash_every_ms = dice->Between(1'000, 2'500);
+  for (int64_t* every_ms : {&plan->clean_restart_every_ms, &plan->accident_every_ms, &plan->outage_every_ms, &plan->full_every_ms, &plan->destroy_every_ms}) *every_ms = 0;
+}
+
 }  // namespace
 
 Plan DrawPlan(uint64_t seed) {
@@ -144,12 +184,16 @@ Plan DrawPlan(uint64_t seed) {
   }
   plan.replace_delay_ms = dice.Between(3'000, 12'000);
   plan.move_pause_ms = dice.Between(200, 3'000);
-  // A known limit (docs/replication.md): a process that was shut down cleanly and is the only one knows no sessions.
-  if (plan.replicas == 1 || plan.single_copies) plan.clean_restart_every_ms = plan.very_late > 0 ? 0 : plan.clean_restart_every_ms;
   const uint64_t kind = dice.Below(8);
   if (kind == 0) LeaveAlone(&dice, &plan);
   if (kind == 1) MoveMuch(&dice, &plan);
   if (kind == 2) IsolateMuch(&dice, &plan);
+  // Draws of its own: all other seeds stay what they were.
+  sim::Dice stragglers(seed * 0xD1B54A32D192ED03ull + 1);
+  const uint64_t straggling = stragglers.Below(12);
+  if (straggling == 0) StallMuch(&stragglers, &plan);
+  if (straggling == 1) RegisterMuch(&stragglers, &plan);
+  if (straggling == 2) LoseMuch(&stragglers, &plan);
   return plan;
 }
 
@@ -160,7 +204,7 @@ std::string Describe(const Plan& plan) {
        << plan.clean_restart_every_ms << ", cut " << plan.cut_every_ms << ", weigh " << plan.weigh_every_ms << ", add " << plan.add_every_ms << ", drain " << plan.drain_every_ms << ", retire " << plan.retire_every_ms
        << ", destroy " << plan.destroy_every_ms << ", leader " << plan.leader_change_every_ms << ", replace " << plan.replace_delay_ms << ", pause " << plan.move_pause_ms << ", fence " << plan.fence_every_ms
        << ", outage " << plan.outage_every_ms << ", lonely " << plan.lonely_every_ms << ", accident " << plan.accident_every_ms << ", full " << plan.full_every_ms << ", damage "
-       << plan.damage_every_ms << ", sharing " << plan.sharing << ", cuts " << plan.cuts << ", lazy acks " << plan.lazy_acks << ", think " << plan.think_ms << ", chunks " << plan.chunks;
+       << plan.damage_every_ms << ", stall " << plan.stall_every_ms << ", registration copies " << plan.registration_copies << ", sharing " << plan.sharing << ", cuts " << plan.cuts << ", lazy acks " << plan.lazy_acks << ", think " << plan.think_ms << ", chunks " << plan.chunks;
   return text.str();
 }
 

@@ -1,7 +1,8 @@
 // What a run of the simulator of data replication does, drawn from its seed.
 //
 // The fault model in prose. Messages between targets, clients and the metadata leader are late by a long tail, overtake each other, are lost
-// or come twice, each with the run's own probability. Pairs of nodes are cut off from each other for a while, in one direction or both.
+// or come twice, each with the run's own probability. In some runs the connections of a client stand still for seconds, and in others registrations
+// come again and again. Pairs of nodes are cut off from each other for a while, in one direction or both.
 // Processes crash at any event and lose what was not durable, all of it or from some change on; or shut down cleanly; and start again after
 // a while, sometimes longer than their lease. The metadata leader stands still for seconds, or another one leads, which knows nothing but the
 // replicated state; what was on its way to the log is lost from some entry on. Sessions are fenced, and clients die with a write under way,
@@ -67,6 +68,7 @@ struct Plan {
   double twice = 0;
   double very_late = 0;
   double clients_late = 0;   // likewise, of those between clients and targets
+  uint32_t registration_copies = 0;  // of each registration, over many seconds, whatever has become of the process
   int64_t late_ms_max = 3'000;
   // Means between events of a kind; 0: none.
   int64_t crash_every_ms = 0;
@@ -84,6 +86,7 @@ struct Plan {
   int64_t lonely_every_ms = 0;    // a member reaches clients only, for longer than a lease
   int64_t accident_every_ms = 0;  // a client dies, and the primary that has its write
   int64_t full_every_ms = 0;
+  int64_t stall_every_ms = 0;     // a client's connections stand still for a while, and what it has sent meanwhile comes after what it is told then
   int64_t damage_every_ms = 0;
   // Of the planner.
   int64_t replace_delay_ms = 5'000;

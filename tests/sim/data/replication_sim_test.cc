@@ -47,7 +47,7 @@ bool IsFound(Plant plant, uint64_t seeds) {
 TEST_F(ReplicationSim, PlantedBugsAreFound) {
   for (const Plant plant : {Plant::kPromoteWithoutCommit, Plant::kIgnoreBase, Plant::kPromoteEarly, Plant::kAcknowledgeEarly, Plant::kNoSequences,
                             Plant::kNoLease, Plant::kSendAgainAsNew, Plant::kHastyLeader, Plant::kDropDrained, Plant::kOneNode, Plant::kNoReconcile,
-                            Plant::kGrantWaitTooShort}) {
+                            Plant::kGrantWaitTooShort, Plant::kNoProof, Plant::kForgetWindows}) {
     EXPECT_TRUE(IsFound(plant, 60)) << PlantName(plant);
   }
 }

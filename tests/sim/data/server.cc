@@ -142,19 +142,25 @@ void Server::Register() {
   FillReport(request.add_targets());
   const int64_t sent_ns = NowNs();
   // What was sent arrives, even if the process is gone by then.
-  world_.net->Send(place_.number, kLeaderNode, [this, process = process_, request, sent_ns] {
-    world_.leader->Register(request, [this, process, sent_ns](const Result<proto::RegisterServerReply>& reply) {
-      if (!reply.ok()) {
-        const StatusCode code = reply.status().code();
-        const bool again = code == StatusCode::kUnavailable || code == StatusCode::kNotLeader || code == StatusCode::kCancelled;
-        if (!again) bench_->Violation(name() + " may not register: " + reply.status().ToString());
-        return;
-      }
-      world_.net->Send(kLeaderNode, place_.number, [this, process, sent_ns, answer = *reply] {
-        if (process == process_ && is_up_) Registration(sent_ns, answer);
+  const auto send = [this, process = process_, request, sent_ns] {
+    world_.net->Send(place_.number, kLeaderNode, [this, process, request, sent_ns] {
+      world_.leader->Register(request, [this, process, sent_ns](const Result<proto::RegisterServerReply>& reply) {
+        if (!reply.ok()) {
+          const StatusCode code = reply.status().code();
+          const bool again = code == StatusCode::kUnavailable || code == StatusCode::kNotLeader || code == StatusCode::kCancelled;
+          if (!again) bench_->Violation(name() + " may not register: " + reply.status().ToString());
+          return;
+        }
+        world_.net->Send(kLeaderNode, place_.number, [this, process, sent_ns, answer = *reply] {
+          if (process == process_ && is_up_) Registration(sent_ns, answer);
+        });
       });
     });
-  });
+  };
+  send();
+  if (bench_->faulty) {
+    for (uint32_t copy = 0; copy < bench_->plan.registration_copies; ++copy) bench_->queue.After(bench_->dice.Between(100, 15'000) * sim::kMillisecond, send);
+  }
   bench_->queue.After(kHeartbeatNs, OfProcess([this] { Register(); }));
 }
 

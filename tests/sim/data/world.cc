@@ -211,6 +211,7 @@ class World {
     Every(plan.accident_every_ms, [this] { accident_waits_ = true; });
     Every(plan.full_every_ms, [this] { Fill(AnyServer()); });
     Every(plan.damage_every_ms, [this] { Damage(AnyServer()); });
+    Every(plan.stall_every_ms, [this] { net_.Stall(kFirstClient + bench_.dice.Below(bench_.plan.clients)); });
     Every(plan.outage_every_ms, [this] { leader_.StandStill(bench_.dice.Between(500, 8'000) * sim::kMillisecond); });
   }
 
