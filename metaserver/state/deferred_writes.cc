@@ -239,9 +239,10 @@ bool DeferredWrites::Exceeds(size_t times) const {
   return changes >= bounds_.changes_max * times || bytes >= bounds_.bytes_max * times;
 }
 
+bool DeferredWrites::IsAny() const { return !recent_->empty() || leaving_number_ + 1 < recent_number_; }
+
 bool DeferredWrites::IsDue() const {
-  const bool is_any = !recent_->empty() || leaving_number_ + 1 < recent_number_;
-  return is_any && (Exceeds(1) || wanted_number_ > leaving_number_ || sealed_.size() >= kSealedMax / 2);
+  return IsAny() && (Exceeds(1) || wanted_number_ > leaving_number_ || sealed_.size() >= kSealedMax / 2);
 }
 
 void DeferredWrites::Seal() const {
@@ -259,7 +260,8 @@ KvBatch DeferredWrites::Join(const Sealed& sealed) {
 void DeferredWrites::RunWriter() {
   MutexLock lock(mutex_);
   while (true) {
-    while (!stop_ && !IsDue()) writer_wake_.Wait(lock);
+    bool is_old = false;
+    while (!stop_ && !IsDue() && !(is_old && IsAny())) is_old = !writer_wake_.WaitFor(lock, bounds_.quiet_max);
     if (stop_) return;
     if (!recent_->empty()) Seal();
     Sealed leaving = sealed_;

@@ -1,5 +1,5 @@
 // A store in front of the real one that writes later. What is written stays in memory at first; after some thousands of
-// changes it goes to the store as one batch, on a thread of its own.
+// changes, or a second, it goes to the store as one batch, on a thread of its own.
 //
 // Why: most of what a mutation changes is changed again by the next ones (the session, the directory with its size, the
 // volume's counters, the header) or deleted soon (the result, once the session acknowledges it). Each change costs the
@@ -10,6 +10,7 @@
 // still falls back to a boundary between batches; and only what was flushed survives one for certain, as ever.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,6 +34,8 @@ class DeferredWrites final : public KvStore {
   struct Bounds {
     size_t changes_max = 16'384;
     size_t bytes_max = 4 << 20;
+    // About: what nothing comes after is not left in the way of scans for longer.
+    std::chrono::milliseconds quiet_max{1000};
   };
 
   // `store` outlives it and is written through it only.
@@ -64,6 +67,8 @@ class DeferredWrites final : public KvStore {
 
   static KvBatch Join(const Sealed& sealed);
   bool Exceeds(size_t times) const REQUIRES(mutex_);
+  // That has not begun to leave.
+  bool IsAny() const REQUIRES(mutex_);
   bool IsDue() const REQUIRES(mutex_);
   void Seal() const REQUIRES(mutex_);
   void RunWriter();

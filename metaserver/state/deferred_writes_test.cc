@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <string>
 #include <thread>
@@ -19,7 +20,7 @@ namespace {
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 // Written only when something waits for it.
-constexpr DeferredWrites::Bounds kNever{.changes_max = 1'000'000, .bytes_max = 1 << 30};
+constexpr DeferredWrites::Bounds kNever{.changes_max = 1'000'000, .bytes_max = 1 << 30, .quiet_max = std::chrono::hours(1)};
 
 template <typename Readable>
 Pairs ScanAll(const Readable& store, std::string_view prefix = {}, std::string_view from = {}) {
@@ -128,6 +129,15 @@ TEST(DeferredWrites, EnoughChangesAreWrittenUnasked) {
   }
   // At most twice as many as are due wait, and as many are on their way.
   EXPECT_GE(ScanAll(store).size(), 100u - 2 * 8);
+}
+
+TEST(DeferredWrites, WhatNothingComesAfterIsWrittenSoon) {
+  MemoryKv store;
+  DeferredWrites deferred(&store, {.quiet_max = std::chrono::milliseconds(1)});
+  for (const char* const key : {"a", "b"}) {
+    ASSERT_TRUE(deferred.Write(Put(key, "1")).ok());
+    while (!store.Get(key).value()) std::this_thread::yield();
+  }
 }
 
 TEST(DeferredWrites, FlushMakesEverythingDurable) {
