@@ -177,6 +177,7 @@ void PushCoordinator::AddressCommand(const proto::LogCommand& logged, const Chan
   Command command;
   command.session = SessionId(mutation.session());
   command.data = ChangesData(mutation);
+  command.keeps_removed = mutation.unlink().held_open() || mutation.rename().replaced_held_open();
   command.changes = &changes;
   command.sequence = Sequence(mutation.sequence());
   AwaitDropAlls(&command);
@@ -185,6 +186,7 @@ void PushCoordinator::AddressCommand(const proto::LogCommand& logged, const Chan
     for (const ChangedInode& inode : changes.inodes) AddressInode(&command, inode, entry);
   }
   for (const InodeId inode : changes.held_orphans) AddressOrphan(command, inode, outbox);
+  for (const InodeId inode : changes.released_orphans) EndInterest(command.session, inode);
   if (command.change == nullptr) return;
   // A repeat of a mutation that waits still has an entry already, and nothing new to wait for.
   if (changes_.emplace(command.change->id, command.change).second) {
@@ -290,7 +292,16 @@ proto::Invalidation* PushCoordinator::ItemFor(const ChangedInode& inode, Draft* 
   return item;
 }
 
+void PushCoordinator::CoverOwn(const Command& command, const ChangedInode& inode) {
+  const Session* session = Find(command.session);
+  if (session == nullptr || session->unregistered) return;  // it will say what it has open
+  const bool leaves = inode.left_directory.valid() && inode.left_directory != inode.directory &&
+                      interests_.Has(command.session, inode.left_directory);
+  if (leaves || (inode.removed && command.keeps_removed)) interests_.Add(command.session, inode.inode);
+}
+
 void PushCoordinator::AddressInode(Command* command, const ChangedInode& inode, Entry* entry) {
+  CoverOwn(*command, inode);
   // Its names are pushed anyway, and its own attributes go with them.
   const bool named = std::ranges::any_of(command->changes->names,
                                          [&](const ChangedName& name) { return name.directory == inode.inode; });
@@ -551,11 +562,13 @@ void PushCoordinator::Forget(const proto::ForgetRequest& request) {
   MutexLock lock(mutex_);
   const Session* session = Find(id);
   if (session == nullptr || request.term() != term()) return;
-  const auto forget = [&](uint64_t inode) REQUIRES(mutex_) {
-    if (!session->dropping.contains(InodeId(inode))) interests_.Remove(id, InodeId(inode));
-  };
-  for (const uint64_t inode : request.directories()) forget(inode);
-  for (const uint64_t inode : request.inodes()) forget(inode);
+  for (const uint64_t inode : request.directories()) EndInterest(id, InodeId(inode));
+  for (const uint64_t inode : request.inodes()) EndInterest(id, InodeId(inode));
+}
+
+void PushCoordinator::EndInterest(SessionId id, InodeId inode) {
+  const Session* session = Find(id);
+  if (session != nullptr && !session->dropping.contains(inode)) interests_.Remove(id, inode);
 }
 
 // ---- Reads ----

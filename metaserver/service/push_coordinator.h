@@ -128,8 +128,8 @@ class PushCoordinator {
   bool MustRecall(SessionId session, InodeId inode);
   bool HeldByOther(SessionId session, InodeId inode) const;
   bool AnyWriter() const { return any_writer_.load(std::memory_order_acquire); }
-  // At once if nobody else holds it. As long as another session may hold it from before this leader (see unclaimed_):
-  // when that has said what it holds, or is closed; then somebody may be found to hold it.
+  // At once if nobody else holds it. As long as another session may hold it from before this leader (see unclaimed_), or
+  // an appender is about to: first when that is decided, and then as if it were asked anew.
   void Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled);
   bool HoldsWrite(SessionId session, InodeId inode) const;
   bool HoldsAnyWrite(SessionId session) const;
@@ -212,6 +212,7 @@ class PushCoordinator {
   struct Command {
     SessionId session;
     bool data = false;
+    bool keeps_removed = false;  // the session has the file open that it removes, or may have
     Sequence sequence;
     ChangePtr change;  // null: it waits for nothing so far
     const ChangeSet* changes = nullptr;
@@ -225,6 +226,8 @@ class PushCoordinator {
   void AddressName(Command* command, const ChangedName& name, Entry* entry) REQUIRES(mutex_);
   void AddressInode(Command* command, const ChangedInode& inode, Entry* entry) REQUIRES(mutex_);
   void AddressOrphan(const Command& command, InodeId inode, Outbox* outbox) REQUIRES(mutex_);
+  // Who makes the change hears nothing of it, and loses what covered the inode like everybody else.
+  void CoverOwn(const Command& command, const ChangedInode& inode) REQUIRES(mutex_);
   // The draft that tells the session of a change of `key`; null: a push that is on its way says enough.
   Draft* DraftFor(Command* command, SessionId session, InodeId key, Entry* entry) REQUIRES(mutex_);
   proto::Invalidation* ItemFor(const ChangedInode& inode, Draft* draft) REQUIRES(mutex_);
@@ -246,6 +249,8 @@ class PushCoordinator {
   void ResolveOrphans(SessionId session, const std::set<uint64_t>& open, Outbox* outbox) REQUIRES(mutex_);
   Session* Find(SessionId session) REQUIRES(mutex_);
   bool OthersRemoveFrom(InodeId directory, SessionId session) const REQUIRES(mutex_);
+  // The session says that it needs it no more.
+  void EndInterest(SessionId session, InodeId inode) REQUIRES(mutex_);
   void UpdateWants() REQUIRES(mutex_);
   // A push of its own, outside any log entry.
   Push* AddPush(SessionId id, Session* session, proto::Invalidation item, Outbox* outbox) REQUIRES(mutex_);

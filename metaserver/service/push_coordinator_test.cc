@@ -346,5 +346,49 @@ TEST_F(CoherenceTest, OneEntryIsOnePush) {
   for (const auto& answer : answers) EXPECT_TRUE(answer->answered());
 }
 
+TEST_F(CoherenceTest, WhoRemovesAFileThatItHasOpenHearsOfItFurther) {
+  const uint64_t file = File(root_, "f");
+  Lookup(a_, root_, "f");
+  GetAttr(b_, file, true);
+  proto::Mutation unlink = Unlink(root_, "f");
+  unlink.mutable_unlink()->set_held_open(true);
+  const auto removed = As(a_, unlink, true);
+  AckAll(b_, {file});
+  RunSettles();
+  EXPECT_TRUE(removed->answered());
+  const auto changed = As(b_, Chmod(file, 0600));
+  EXPECT_FALSE(changed->answered());
+  EXPECT_THAT(AckAll(a_), ElementsAre(I(file)));
+  EXPECT_TRUE(changed->answered());
+  // And no more once it has closed it.
+  proto::Mutation release;
+  release.mutable_release_orphan()->set_inode(file);
+  const size_t interests = coherence_.stats().interests;
+  As(a_, release);
+  EXPECT_EQ(coherence_.stats().interests, interests - 1);
+  EXPECT_TRUE(As(b_, Chmod(file, 0644))->answered());
+}
+
+TEST_F(CoherenceTest, WhoTakesAFileOutOfItsDirectorysCoverHearsOfItFurther) {
+  const uint64_t linked = File(root_, "f");
+  const uint64_t moved = File(root_, "g");
+  const uint64_t directory = Dir("d");
+  ReadDir(a_, root_);
+  As(a_, Link(linked, directory, "f"));
+  As(a_, Rename(root_, "g", directory, "g"));
+  for (const uint64_t file : {linked, moved}) {
+    const auto changed = As(b_, Chmod(file, 0600));
+    EXPECT_FALSE(changed->answered());
+    EXPECT_THAT(AckAll(a_), ElementsAre(I(file)));
+    EXPECT_TRUE(changed->answered());
+  }
+  // Nor is anything of a file that it never heard of.
+  EXPECT_TRUE(As(c_, Link(linked, directory, "h"))->reply.status() == 0);
+  AckAll(a_);
+  const size_t interests = coherence_.stats().interests;
+  As(c_, Rename(directory, "g", root_, "g"));
+  EXPECT_EQ(coherence_.stats().interests, interests);
+}
+
 }  // namespace
 }  // namespace tarn::meta

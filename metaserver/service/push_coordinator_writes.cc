@@ -223,6 +223,11 @@ std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<con
 }
 
 void PushCoordinator::Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled) {
+  // What is waited for may end in a grant of which nobody was told to let go: a claim, or an acquisition.
+  const auto look_again = [this, session, inode, recalled](const Status& status) {
+    if (!status.ok()) return recalled(status);
+    Recall(session, inode, recalled);
+  };
   Outbox outbox;
   bool held = false;
   {
@@ -232,9 +237,9 @@ void PushCoordinator::Recall(SessionId session, InodeId inode, WriteGrants::Reca
     if (!held && acquiring != acquiring_.end() && acquiring->second->append &&
         acquiring->second->answered.contains(session)) {
       held = true;
-      acquiring->second->waiting.push_back(recalled);
+      acquiring->second->waiting.emplace_back(look_again);
     } else if (held && !grants_.Holder(inode).valid()) {
-      await_claims_.emplace_back(session, recalled);
+      await_claims_.emplace_back(session, look_again);
       for (const SessionId other : unclaimed_) {
         // It has lapsed: it will not say anything before it is heard of again, and may be writing.
         if (other != session && !sessions_.at(other).drop_all_is_of_term) keeper_->Expire(other);

@@ -30,6 +30,7 @@ struct ChangeSet {
   std::vector<ChangedName> names;
   std::vector<ChangedInode> inodes;
   std::vector<InodeId> held_orphans;  // removed ones that wait for SettleOrphan
+  std::vector<InodeId> released_orphans;  // that the session does not hold any more; nothing that is shown changes
   std::vector<std::pair<SessionId, Sequence>> locks_granted;  // waits that have ended; nobody caches those
 
   // Of what may be cached.
@@ -38,6 +39,7 @@ struct ChangeSet {
     names.clear();
     inodes.clear();
     held_orphans.clear();
+    released_orphans.clear();
     locks_granted.clear();
   }
   // The entry of the inode: a new one, or the one it has.

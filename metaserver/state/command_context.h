@@ -107,6 +107,7 @@ class CommandContext {
   void NoteRemoved(const proto::Attributes& inode);
   void NoteLockGranted(SessionId session, Sequence wait) { state_->changes.locks_granted.emplace_back(session, wait); }
   void NoteHeldOrphan(InodeId inode) { state_->changes.held_orphans.push_back(inode); }
+  void NoteReleasedOrphan(InodeId inode) { state_->changes.released_orphans.push_back(inode); }
 
   // The attributes changed: ctime and change counter. The caller puts the inode.
   void Touch(proto::Attributes* attributes) const;

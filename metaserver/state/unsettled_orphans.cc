@@ -34,6 +34,8 @@ std::vector<SessionId> SessionsIn(std::string_view value) {
 Status ReleaseOrphanHolder(CommandContext* context, SessionId session, InodeId inode) {
   std::string key = OrphanKey(kUnsettled, inode);
   ASSIGN_OR_RETURN(const auto unsettled, context->view().Get(key));
+  ASSIGN_OR_RETURN(const auto held, context->view().Get(OrphanKey(session, inode)));
+  if (unsettled || held) context->NoteReleasedOrphan(inode);
   if (unsettled) {
     std::vector<SessionId> released = SessionsIn(*unsettled);
     if (std::ranges::find(released, session) == released.end()) {
