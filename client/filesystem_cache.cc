@@ -79,6 +79,12 @@ void FilesystemImpl::CacheRename(uint64_t token, const proto::RenameOp& op, cons
   if (moved.inode.valid()) cache_->AttributesChanged(token, moved, /*seen_by_kernel=*/false);
 }
 
+// The server tells this client of it from now on, for the case that it is open here (docs/coherence.md, "What each change
+// pushes").
+void FilesystemImpl::CoverLeft(InodeId inode) {
+  if (cache_ != nullptr && !open_files_.MayBeOpen(inode)) cache_->ForgetInterest(inode);
+}
+
 // ---- The kernel's own cache ----
 
 void FilesystemImpl::SetKernelCache(KernelCache* kernel) {
@@ -86,7 +92,7 @@ void FilesystemImpl::SetKernelCache(KernelCache* kernel) {
 }
 
 Filesystem::Freshness FilesystemImpl::freshness() const {
-  return cache_ != nullptr && metadata_->coherence()->active() ? Freshness::kGranted : Freshness::kUnknown;
+  return cache_ != nullptr ? Freshness::kGranted : Freshness::kUnknown;
 }
 
 int64_t FilesystemImpl::ShowAttributes(const Attributes& attributes) {

@@ -28,7 +28,8 @@ void FilesystemImpl::Create(InodeId parent, const std::string& name, uint32_t mo
   // An id that the file gets with its name saves the request for one, and the entry in the log. But an id that is never
   // written costs when the file is removed.
   const bool with_data = flags.write && written_when_made_.load(std::memory_order_relaxed) >= kWrittenMin;
-  SendCreate({parent, name, mode, exclusive, flags, caller}, with_data, std::move(done));
+  open_files_.WhenRemoved([this, request = CreateRequest{parent, name, mode, exclusive, flags, caller}, with_data,
+                           done = std::move(done)] { SendCreate(request, with_data, done); });
 }
 
 void FilesystemImpl::SendCreate(const CreateRequest& request, bool with_data, Callback<OpenedFile> done) {
@@ -80,7 +81,7 @@ void FilesystemImpl::SendCreate(const CreateRequest& request, bool with_data, Ca
 }
 
 bool FilesystemImpl::IsCovered(uint64_t token, InodeId parent, const Attributes& made) {
-  if (freshness() != Freshness::kGranted) return true;  // nothing could cover it
+  if (cache_ == nullptr) return true;  // nothing could cover it
   return made.nlink == 1 && made.parent == parent && cache_->Held(parent, token).cover.has_value();
 }
 
@@ -95,7 +96,7 @@ void FilesystemImpl::FetchToOpen(InodeId inode, uint32_t attempts, Callback<Attr
         if (!reply.ok()) return done(reply.status());
         const Attributes attributes = AttributesFromProto(reply->attributes());
         if (cache_ != nullptr && reply->has_grant()) cache_->PutAttributes(Admit(reply->grant(), token), attributes);
-        const bool is_granted = reply->grant().inode() == inode.value() || freshness() != Freshness::kGranted;
+        const bool is_granted = reply->grant().inode() == inode.value() || cache_ == nullptr;
         if (!is_granted && attempts + 1 < kOpenAttemptsMax) return FetchToOpen(inode, attempts + 1, done);
         done(attributes);
       });
@@ -110,6 +111,10 @@ void FilesystemImpl::EndOpening(InodeId inode) {
 // either the removal is seen here or this open is seen by the removal.
 void FilesystemImpl::OpenFile(InodeId inode, OpenFlags flags, Callback<OpenedFile> done) {
   open_files_.BeginOpening(inode);
+  open_files_.WhenRemoved([this, inode, flags, done = std::move(done)] { OpenNow(inode, flags, done); });
+}
+
+void FilesystemImpl::OpenNow(InodeId inode, OpenFlags flags, Callback<OpenedFile> done) {
   if (cache_ != nullptr) {
     if (const std::optional<Attributes> known = cache_->FindAttributes(inode)) {
       FinishOpen(*known, {}, flags, Caller(), std::move(done));
@@ -166,7 +171,7 @@ void FilesystemImpl::Read(const FileHandlePtr& handle, uint64_t offset, size_t l
   const OpenInodePtr& open = handle->inode;
   const uint64_t changes = open->foreign_changes.load(std::memory_order_acquire);
   // Without its lease this client would not have been told.
-  const bool would_know = freshness() == Freshness::kUnknown || cache_->usable();
+  const bool would_know = cache_ == nullptr || cache_->usable();
   if (would_know && open->changes_adopted.load(std::memory_order_acquire) >= changes) {
     return open->data->Read(handle->read_ahead, ByteRange{offset, length}, std::move(done));
   }

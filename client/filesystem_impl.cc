@@ -125,7 +125,7 @@ void FilesystemImpl::ObservedMetadata::FetchAttributes(InodeId inode, Callback<A
 uint64_t FilesystemImpl::ObservedMetadata::SoleWriterTerm(InodeId inode) { return filesystem_->open_files_.ExclusiveTerm(inode); }
 
 bool FilesystemImpl::ObservedMetadata::KnowsContent(InodeId inode, const DataContent& content) {
-  if (filesystem_->freshness() == Freshness::kUnknown) return false;
+  if (filesystem_->cache_ == nullptr) return false;
   const std::optional<Attributes> known = filesystem_->cache_->FindAttributes(inode);
   return known && known->data == content.data && known->data_generation == content.data_generation &&
          known->truncate_generation == content.truncate_generation && !known->truncate_floor_bytes && !known->being_written;

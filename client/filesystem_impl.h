@@ -145,7 +145,7 @@ class FilesystemImpl final : public Filesystem {
     bool KnowsContent(InodeId inode, const DataContent& content) override;
     uint64_t SoleWriterTerm(InodeId inode) override;
     bool MayWriteData() override {
-      return filesystem_->freshness() == Freshness::kUnknown || filesystem_->cache_->usable();
+      return filesystem_->cache_ == nullptr || filesystem_->cache_->usable();
     }
 
    private:
@@ -183,6 +183,8 @@ class FilesystemImpl final : public Filesystem {
   // It failed, or it is not known what it did.
   void CacheForgetName(InodeId parent, const std::string& name);
   void CacheForgetAttributes(InodeId inode);
+  // It has left the directory that covered it, by a change of this client.
+  void CoverLeft(InodeId inode);
   void CacheRename(uint64_t token, const proto::RenameOp& op, const proto::MutationReply& reply);
   // The session of a read that wants a grant; 0 without a cache.
   uint64_t GrantSession() const { return cache_ != nullptr ? metadata_->caching_session().value() : 0; }
@@ -220,6 +222,8 @@ class FilesystemImpl final : public Filesystem {
   };
   // `with_data`: the file may get a data id at once.
   void SendCreate(const CreateRequest& request, bool with_data, Callback<OpenedFile> done);
+  // It has been noted that the inode is about to be open.
+  void OpenNow(InodeId inode, OpenFlags flags, Callback<OpenedFile> done);
   void NoteFirstUse(const FileHandle& handle);
 
   struct Made {

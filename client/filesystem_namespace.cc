@@ -100,13 +100,17 @@ void FilesystemImpl::Link(InodeId inode, InodeId new_parent, const std::string& 
   op->set_inode(inode.value());
   op->set_new_parent(new_parent.value());
   op->set_new_name(new_name);
-  MakeAndShow(new_parent, new_name, std::move(mutation), std::move(done));
+  MakeAndShow(new_parent, new_name, std::move(mutation), [this, inode, done = std::move(done)](Result<Attributes> linked) {
+    if (linked.ok()) CoverLeft(inode);
+    done(std::move(linked));
+  });
 }
 
 // The name alone does not say which inode goes, so whenever any file is open the server is asked to keep the inode as
-// an orphan of this session. If it turns out not to be one of the open files, it is let go at once.
+// an orphan of this session. If it turns out not to be one of the open files, it is let go at once. If no file is open,
+// none is opened before the answer.
 void FilesystemImpl::Unlink(InodeId parent, const std::string& name, Caller caller, StatusCallback done) {
-  const bool held_open = open_files_.any_open();
+  const bool held_open = open_files_.BeginRemoval();
   proto::Mutation mutation = MutationFor(caller);
   proto::UnlinkOp* op = mutation.mutable_unlink();
   op->set_parent(parent.value());
@@ -120,6 +124,7 @@ void FilesystemImpl::Unlink(InodeId parent, const std::string& name, Caller call
     } else {
       CacheForgetName(parent, name);
     }
+    open_files_.EndRemoval(held_open);
     done(reply.status());
   });
 }
@@ -156,7 +161,7 @@ void FilesystemImpl::RemoveTree(InodeId parent, const std::string& name, Caller 
 
 void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new_parent, const std::string& new_name,
                             RenameFlags flags, Caller caller, StatusCallback done) {
-  const bool held_open = open_files_.any_open();
+  const bool held_open = open_files_.BeginRemoval();
   proto::Mutation mutation = MutationFor(caller);
   proto::RenameOp* op = mutation.mutable_rename();
   op->set_parent(parent.value());
@@ -171,14 +176,19 @@ void FilesystemImpl::Rename(InodeId parent, const std::string& name, InodeId new
     if (!reply.ok()) {
       CacheForgetName(InodeId(rename.parent()), rename.name());
       CacheForgetName(InodeId(rename.new_parent()), rename.new_name());
+      open_files_.EndRemoval(held_open);
       return done(reply.status());
     }
     CacheRename(token, rename, *reply);
     AfterNameRemoved(token, *reply, held_open);
+    open_files_.EndRemoval(held_open);
+    const bool moved = rename.parent() != rename.new_parent();
+    if (moved) CoverLeft(InodeId(reply->attributes().inode()));
     if (cache_ == nullptr || !rename.exchange()) return done(Status::Ok());
     // The reply says nothing of the inode that came the other way, which has another parent and ctime now.
-    Lookup(InodeId(rename.parent()), rename.name(), [this, done](const Result<Attributes>& other) {
+    Lookup(InodeId(rename.parent()), rename.name(), [this, moved, done](const Result<Attributes>& other) {
       if (other.ok()) CacheForgetAttributes(other->inode);
+      if (other.ok() && moved) CoverLeft(other->inode);
       done(Status::Ok());
     });
   });

@@ -37,9 +37,37 @@ std::vector<InodeId> OpenFiles::EndOpening(InodeId inode) {
   return not_open;
 }
 
-bool OpenFiles::any_open() const {
+bool OpenFiles::MayBeOpen(InodeId inode) const {
   MutexLock lock(mutex_);
-  return opening_ > 0 || !inodes_.empty();
+  return opening_unknown_ > 0 || opening_inodes_.contains(inode) || inodes_.contains(inode);
+}
+
+bool OpenFiles::BeginRemoval() {
+  MutexLock lock(mutex_);
+  if (opening_ > 0 || !inodes_.empty()) return true;
+  ++unheld_removals_;
+  return false;
+}
+
+void OpenFiles::EndRemoval(bool held) {
+  std::vector<std::function<void()>> ready;
+  {
+    MutexLock lock(mutex_);
+    if (held || --unheld_removals_ > 0) return;
+    ready = std::exchange(await_removals_, {});
+  }
+  for (const auto& each : ready) each();
+}
+
+void OpenFiles::WhenRemoved(std::function<void()> ready) {
+  {
+    MutexLock lock(mutex_);
+    if (unheld_removals_ > 0) {
+      await_removals_.push_back(std::move(ready));
+      return;
+    }
+  }
+  ready();
 }
 
 size_t OpenFiles::count() const {
@@ -191,6 +219,10 @@ void OpenFiles::AddOpening(bool reports, std::vector<InodeId>* open) {
     if (inodes_.contains(inode)) continue;
     open->push_back(inode);
     if (reports) reported_.insert(inode);
+  }
+  // Said to be open before, perhaps to an earlier leader, for the sake of an opening that does not know its inode yet.
+  for (const InodeId inode : reported_) {
+    if (!inodes_.contains(inode) && !opening_inodes_.contains(inode)) open->push_back(inode);
   }
 }
 

@@ -64,13 +64,21 @@ class OpenFiles final : public OpenInodes {
     releases_ = releases;
   }
 
-  // An open is under way whose inode is not yet in the table: it counts for `any_open`. Invalid: it is not known which
+  // An open is under way whose inode is not yet in the table: it counts for BeginRemoval. Invalid: it is not known which
   // inode it will be.
   void BeginOpening(InodeId inode = InodeId());
   // What was reported to the server as open, but is not: to be released.
   [[nodiscard]] std::vector<InodeId> EndOpening(InodeId inode = InodeId());
-  // Something is open, or about to be.
-  bool any_open() const;
+  // It is open, or may be about to be.
+  bool MayBeOpen(InodeId inode) const;
+
+  // Before a removal is sent. True: something is open, or about to be, so that the server is to hold what it removes.
+  // False: whatever is to be opened waits for its end (WhenRemoved), or it would be gone although it is open.
+  [[nodiscard]] bool BeginRemoval();
+  // When it was answered, and the cache knows of it.
+  void EndRemoval(bool held);
+  // After BeginOpening: when no removal is under way that is not held; none can begin from then on.
+  void WhenRemoved(std::function<void()> ready);
   size_t count() const;
 
   // Adds a use; the entry is made if there is none. `attributes` are fresh from the server. `granted`: the server gave
@@ -139,6 +147,8 @@ class OpenFiles final : public OpenInodes {
   uint64_t opening_ GUARDED_BY(mutex_) = 0;                                  // all of them
   std::unordered_map<InodeId, uint64_t> opening_inodes_ GUARDED_BY(mutex_);  // those whose inode is known
   uint64_t opening_unknown_ GUARDED_BY(mutex_) = 0;
+  uint64_t unheld_removals_ GUARDED_BY(mutex_) = 0;
+  std::vector<std::function<void()>> await_removals_ GUARDED_BY(mutex_);
   std::unordered_set<InodeId> reported_ GUARDED_BY(mutex_);  // said to be open because of an opening, and perhaps removed elsewhere
   std::unordered_set<InodeId> changed_opening_ GUARDED_BY(mutex_);   // by others, while something was being opened
   std::unordered_set<InodeId> recalled_opening_ GUARDED_BY(mutex_);  // likewise

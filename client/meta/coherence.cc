@@ -43,8 +43,7 @@ SessionHooks::KeepAliveAnswered Coherence::PrepareKeepAlive(proto::KeepAliveRequ
 }
 
 void Coherence::OnKeepAlive(const Asked& asked, const proto::KeepAliveReply& reply) {
-  active_.store(reply.term() != 0, std::memory_order_release);
-  if (reply.term() == 0) return;
+  if (reply.term() == 0) return;  // it grants nothing yet: what was granted before goes on until its lease ends
   bool again = false;
   bool current = false;
   {
@@ -174,8 +173,9 @@ void Coherence::Acknowledge(const proto::InvalidatePush& push, const std::vector
 
 // A directory that covers an open file stays: the server asks this client before it lets go of the file.
 void Coherence::SendForgets() {
-  NamespaceCache::Forgotten forgotten = cache_.TakeForgotten();
   OpenInodes* const open = open_.load(std::memory_order_acquire);
+  if (open != nullptr && open->AnyOpening()) return;  // with the next keep-alive
+  NamespaceCache::Forgotten forgotten = cache_.TakeForgotten();
   if (open != nullptr && open->AnyOpening()) return;  // the server may go on telling of them
   const auto session = session_.lock();
   if (session == nullptr) return;

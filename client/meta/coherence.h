@@ -65,9 +65,6 @@ class Coherence final : public SessionHooks {
 
   NamespaceCache& cache() { return cache_; }
   const NamespaceCache& cache() const { return cache_; }
-  // False if the server has said that it grants nothing. Otherwise what it grants nothing for must not be believed at
-  // all.
-  bool active() const { return active_.load(std::memory_order_acquire); }
 
   // Of every reply that carries a grant.
   void NoteTerm(uint64_t term);
@@ -101,7 +98,6 @@ class Coherence final : public SessionHooks {
   // Thread-safe.
   NamespaceCache cache_;
   std::atomic<OpenInodes*> open_{nullptr};
-  std::atomic<bool> active_{true};
 
   Mutex mutex_;
   uint64_t term_ GUARDED_BY(mutex_) = 0;        // the newest that was heard of

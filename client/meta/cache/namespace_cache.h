@@ -134,6 +134,9 @@ class NamespaceCache {
   // The same for a name. `inode` invalid: that there is none.
   int64_t ShowName(InodeId parent, std::string_view name, InodeId inode);
 
+  // The server tells of the inode, and nothing here needs it.
+  void ForgetInterest(InodeId inode) { NoteForgotten(InodeId(), inode); }
+
   // Interests that were evicted and of which the server need not tell any more: grants of requests that were sent
   // before do not count for them.
   struct Forgotten {
@@ -156,7 +159,7 @@ class NamespaceCache {
  private:
   static constexpr size_t kShards = 16;
   static constexpr size_t kStampsPerShard = 256;
-  static constexpr size_t kForgottenMax = 4096;
+  static constexpr size_t kForgottenMax = 16384;
 
   struct Shard {
     Shard(uint32_t inodes_max, uint32_t names_max) : inodes(inodes_max), names(names_max) {}
