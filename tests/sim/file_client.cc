@@ -266,10 +266,14 @@ void FileClient::Stat(const LifePtr& life, const FilePtr& file) {
 }
 
 void FileClient::Sync(const LifePtr& life, const FilePtr& file) {
-  life->filesystem->Fsync(file->handle, [this, life, file, returned = std::exchange(file->returned, {})](const Status& status) {
+  life->filesystem->Fsync(file->handle, [this, life, file, returned = std::exchange(file->returned, {}), errors = file->errors](const Status& status) {
     if (life->process->dead()) return;
+    if (!status.ok()) {
+      ++file->errors;
+      file->returned.clear();
+    }
     for (const uint64_t value : returned) {
-      if (status.ok()) cluster_->files->OnPublished(value);
+      if (file->errors == errors) cluster_->files->OnPublished(value);
     }
     CheckGone(*file, status.code());
     --file->uses;

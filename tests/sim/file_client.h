@@ -45,6 +45,9 @@ class FileClient {
     bool appended = false;
     uint32_t uses = 0;
     std::vector<uint64_t> returned;  // writes through it
+    // An error is told once, by the flush that is the first to end: it is of whatever was written before its end, and
+    // flushes that were under way then may say nothing of it.
+    uint64_t errors = 0;
   };
   using FilePtr = std::shared_ptr<File>;
   // From a start of the process to its end.

@@ -57,7 +57,7 @@ void FileOracle::OnPublished(uint64_t value) {
   ++published_;
 }
 
-void FileOracle::OnLost(uint64_t value, const Status& why) {
+void FileOracle::OnLost(uint64_t value, const Status& why, SessionId opened_under) {
   const auto found = writes_.find(value);
   if (found == writes_.end() || found->second.published) return;
   switch (why.code()) {
@@ -69,6 +69,10 @@ void FileOracle::OnLost(uint64_t value, const Status& why) {
     case StatusCode::kUnknownSession:
     case StatusCode::kIoError:  // the session
       if (IsOver(found->second.session)) return;
+      break;
+    case StatusCode::kStaleHandle:  // it had no name any more, and was held for that session only
+    case StatusCode::kNotFound:
+      if (!opened_under.valid() || IsClosed(opened_under)) return;
       break;
     default:
       break;

@@ -73,8 +73,9 @@ class FileOracle {
   void OnTaken(uint64_t value, SessionId session);
   // Others can see it, durably enough to survive the session.
   void OnPublished(uint64_t value);
-  // The client had taken it, and has given it up: the next flush of whoever has the file open says so.
-  void OnLost(uint64_t value, const Status& why);
+  // The client had taken it, and has given it up: the next flush of whoever has the file open says so. `opened_under`:
+  // the session that first opened the file of those uses.
+  void OnLost(uint64_t value, const Status& why, SessionId opened_under);
   // It has returned: from now on others must see it, if it went well.
   void EndWrite(uint64_t value, bool ok);
 

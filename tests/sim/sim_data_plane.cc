@@ -194,7 +194,7 @@ void SimFile::Lose(const Status& status) {
   ++losses_;
   error_ = Status(StatusCode::kIoError, status.message());
   for (const std::vector<uint64_t>* values : {&taken_, &sent_}) {
-    for (const uint64_t value : *values) context_.cluster->files->OnLost(value, status);
+    for (const uint64_t value : *values) context_.cluster->files->OnLost(value, status, opened_under_);
   }
   buffered_.clear();
   sending_.clear();

@@ -37,7 +37,7 @@ struct DataContext {
 class SimFile final : public client::InodeData, public GrantHolder, public std::enable_shared_from_this<SimFile> {
  public:
   SimFile(const DataContext& context, const client::Attributes& attributes)
-      : context_(context), attributes_(attributes) {}
+      : context_(context), opened_under_(context.metadata->session()), attributes_(attributes) {}
   SimFile(const SimFile&) = delete;
   SimFile& operator=(const SimFile&) = delete;
 
@@ -85,6 +85,7 @@ class SimFile final : public client::InodeData, public GrantHolder, public std::
   ChunkServer* Server() const;
 
   const DataContext context_;
+  const SessionId opened_under_;
   client::Attributes attributes_;
 
   // What was taken and is not published yet: not on its way, on its way, at the chunk server.
