@@ -189,6 +189,12 @@ ClusterStatus StatusFromProto(const proto::StatusReply& reply) {
   return status;
 }
 
+// What was asked may have been done, or not.
+bool IsSilence(const grpc::Status& status) {
+  const StatusCode code = rpc::FromGrpcStatus(status).code();
+  return !status.ok() && (code == StatusCode::kUnavailable || code == StatusCode::kTimeout);
+}
+
 // One metadata server's services; shared by the callers that use them.
 struct Stubs {
   explicit Stubs(const std::string& grpc_address) {
@@ -262,15 +268,18 @@ class GrpcAdminClient final : public AdminClient {
     proto::RemoveMemberRequest message;
     message.set_member(id);
     proto::RemoveMemberReply reply;
-    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
-      return stubs.member->RemoveMember(context, message, &reply);
+    return Call(/*repeatable=*/true, [&](Stubs& stubs, grpc::ClientContext* context) {
+      const grpc::Status status = stubs.member->RemoveMember(context, message, &reply);
+      if (IsSilence(status)) message.set_asked_before(true);
+      return status;
     });
   }
   Status TransferLeadership(uint64_t id) override {
     proto::TransferLeadershipRequest message;
     message.set_member(id);
     proto::TransferLeadershipReply reply;
-    return Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+    // Asked again for whichever is most up to date it would move on once more.
+    return Call(/*repeatable=*/id != 0, [&](Stubs& stubs, grpc::ClientContext* context) {
       return stubs.member->TransferLeadership(context, message, &reply);
     });
   }
@@ -326,9 +335,9 @@ class GrpcAdminClient final : public AdminClient {
     message.set_group(group);
     message.set_target(target);
     message.set_accept_data_loss(accept_data_loss);
+    message.set_nonce(random_.NextNonZero());
     proto::PromoteMemberReply reply;
-    // Not repeated by itself: if it was done the second one is refused.
-    RETURN_IF_ERROR(Call(/*repeatable=*/false, [&](Stubs& stubs, grpc::ClientContext* context) {
+    RETURN_IF_ERROR(Call(/*repeatable=*/true, [&](Stubs& stubs, grpc::ClientContext* context) {
       return stubs.admin->PromoteMember(context, message, &reply);
     }));
     return GroupFromProto(reply.group());
@@ -469,8 +478,7 @@ Status GrpcAdminClient::Call(bool repeatable, const Attempt& attempt) {
     }
     const Status error = rpc::FromGrpcStatus(status);
     // A refusal by a server that does not lead changed nothing.
-    const bool silent = error.code() == StatusCode::kUnavailable || error.code() == StatusCode::kTimeout;
-    const bool try_again = error.code() == StatusCode::kNotLeader || (repeatable && silent);
+    const bool try_again = error.code() == StatusCode::kNotLeader || (repeatable && IsSilence(status));
     if (!try_again || clock_.MonotonicNs() + kRetryPauseMs * 1'000'000 >= deadline_ns) return error;
     Pause(kRetryPauseMs);
     // It may have been started again, with another gRPC port.

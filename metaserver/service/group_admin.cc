@@ -90,17 +90,21 @@ Result<proto::Mutation> GroupAdmin::PlanPromotion(const proto::PromoteMemberRequ
   const proto::PlacementGroup* group = FindGroup(*map, request.group());
   if (group == nullptr)
     return Status(StatusCode::kInvalidArgument, "there is no placement group " + std::to_string(request.group()));
+  proto::Mutation mutation;
+  proto::PromoteMemberOp* op = mutation.mutable_promote_member();
+  op->set_group(group->id());
+  op->set_expected_epoch(group->epoch());
+  op->set_target(request.target());
+  op->set_nonce(request.nonce());
+  const proto::StateHeader header = context_->state->header();
+  const auto repeats = [&](const proto::ForcedPromotion& before) { return request.nonce() != 0 && before.nonce() == request.nonce(); };
+  if (std::ranges::any_of(header.forced_promotions(), repeats)) return mutation;
   ReplicationFacts facts;
   facts.targets = context_->servers->Facts(claim);
   const ClusterView view(*map, facts);
   RETURN_IF_ERROR(CheckPromotion(view, *group, request.target(), request.accept_data_loss()));
   spdlog::error("an older copy is promoted on an operator's word: what only others had is given up group={} epoch={} target={} given_up={}",
                 group->id(), group->epoch(), request.target(), NamesOf(view, group->targets()));
-  proto::Mutation mutation;
-  proto::PromoteMemberOp* op = mutation.mutable_promote_member();
-  op->set_group(group->id());
-  op->set_expected_epoch(group->epoch());
-  op->set_target(request.target());
   return mutation;
 }
 
@@ -108,7 +112,7 @@ Status GroupAdmin::Promote(const proto::PromoteMemberRequest& request, proto::Pr
   RETURN_IF_ERROR(context_->CheckLease());
   std::shared_ptr<LapsedTargets> claim;
   ASSIGN_OR_RETURN(proto::Mutation mutation, PlanPromotion(request, &claim));
-  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
+  RETURN_IF_ERROR(context_->SubmitForAnswer(std::move(mutation)).status());
   const auto after = context_->state->cluster_map();
   if (const proto::PlacementGroup* promoted = FindGroup(*after, request.group())) {
     *reply->mutable_group()->mutable_group() = *promoted;

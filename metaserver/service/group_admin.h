@@ -34,7 +34,8 @@ class GroupAdmin {
 
   Status List(const proto::ListGroupsRequest& request, proto::ListGroupsReply* reply) const;
   Status Promote(const proto::PromoteMemberRequest& request, proto::PromoteMemberReply* reply) const;
-  // What that sends to the log, without waiting for it; the same refusals. Until the mutation is applied `claim` is to be
+  // What that sends to the log, without waiting for it; the same refusals. One that was carried out already (by its
+  // nonce) goes there again, where it changes nothing. Until the mutation is applied `claim` is to be
   // kept: those whose lease is over do not get it back.
   Result<proto::Mutation> PlanPromotion(const proto::PromoteMemberRequest& request, std::shared_ptr<LapsedTargets>* claim) const;
 

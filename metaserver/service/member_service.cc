@@ -2,10 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "metaserver/service/checkpoint_source.h"
@@ -16,7 +16,6 @@ namespace {
 
 constexpr int kCheckpointsSentMax = 2;
 constexpr auto kTransferTimeMax = std::chrono::seconds(5);
-constexpr int64_t kAnsweringMsMax = 3'000;
 
 // One of the few streams at a time.
 class Slot {
@@ -73,23 +72,9 @@ grpc::Status MemberServiceImpl::JoinGroup(grpc::ServerContext* /*call*/, const p
 }
 
 Status MemberServiceImpl::Join(const proto::JoinGroupRequest& request, proto::JoinGroupReply* reply) {
-  RETURN_IF_ERROR(context_->CheckLease());
-  if (!request.cluster_id().empty() && request.cluster_id() != context_->self.cluster_id)
-    return Status(StatusCode::kInvalidArgument, "this is another cluster");
-  if (context_->state->cluster_map()->metaservers().empty())
-    return Status(StatusCode::kUnavailable, "the group is only being made");
-  proto::Mutation mutation;
-  proto::MetaserverMember* member = mutation.mutable_set_metaservers()->add_members();
-  member->set_address(request.address());
-  member->set_grpc_address(request.grpc_address());
-  member->set_nonce(request.nonce());
-  member->set_replaces(request.replaces());
+  ASSIGN_OR_RETURN(proto::Mutation mutation, requests_.PlanJoin(request));
   ASSIGN_OR_RETURN(const proto::MutationReply applied, context_->SubmitForAnswer(std::move(mutation)));
-  spdlog::info("metadata server joins member={} address={} replaces={}", applied.member(), request.address(),
-               request.replaces());
-  reply->set_cluster_id(context_->self.cluster_id);
-  reply->set_member(applied.member());
-  *reply->mutable_members() = context_->state->cluster_map()->metaservers();
+  requests_.FinishJoin(request, applied, reply);
   return Status::Ok();
 }
 
@@ -107,32 +92,14 @@ grpc::Status MemberServiceImpl::ListMembers(grpc::ServerContext* /*call*/, const
 
 grpc::Status MemberServiceImpl::RemoveMember(grpc::ServerContext* /*call*/, const proto::RemoveMemberRequest* request,
                                              proto::RemoveMemberReply* /*reply*/) {
-  return GrpcAnswer(*context_, Remove(request->member()));
+  return GrpcAnswer(*context_, Remove(*request));
 }
 
-// A group that would be left without a majority that answers is refused: it could not even carry the removal out.
-Status MemberServiceImpl::Remove(uint64_t member) {
-  RETURN_IF_ERROR(context_->CheckLease());
-  ASSIGN_OR_RETURN(const auto progress, context_->replicator->Progress());
-  const bool in_log = std::ranges::any_of(progress, [&](const auto& each) { return each.member.member == member; });
-  if (!in_log && FindMetaserver(*context_->state->cluster_map(), member) == nullptr)
-    return Status(StatusCode::kNotFound, "there is no metadata server " + std::to_string(member));
-  size_t left = 0;
-  size_t answering = 0;
-  for (const MemberProgress& each : progress) {
-    if (each.member.role != MemberRole::kVoter || each.member.member == member) continue;
-    ++left;
-    if (each.heard_ms_ago >= 0 && each.heard_ms_ago < kAnsweringMsMax) ++answering;
-  }
-  if (left == 0) return Status(StatusCode::kBusy, "it is the only metadata server that votes");
-  if (answering <= left / 2) {
-    return Status(StatusCode::kBusy, "of the " + std::to_string(left) + " metadata servers that would be left only " +
-                                         std::to_string(answering) + " answer: no majority");
-  }
-  proto::Mutation mutation;
-  mutation.mutable_set_metaservers()->add_removed(member);
-  RETURN_IF_ERROR(context_->proposer->SubmitAndWait(std::move(mutation)).status());
-  spdlog::info("metadata server is to leave the group member={}", member);
+Status MemberServiceImpl::Remove(const proto::RemoveMemberRequest& request) {
+  ASSIGN_OR_RETURN(std::optional<proto::Mutation> mutation, requests_.PlanRemoval(request));
+  if (!mutation) return Status::Ok();
+  RETURN_IF_ERROR(context_->SubmitForAnswer(*std::move(mutation)).status());
+  spdlog::info("metadata server is to leave the group member={}", request.member());
   return Status::Ok();
 }
 
@@ -143,14 +110,8 @@ grpc::Status MemberServiceImpl::TransferLeadership(grpc::ServerContext* /*call*/
 }
 
 Status MemberServiceImpl::Transfer(uint64_t member) {
-  RETURN_IF_ERROR(context_->CheckLease());
+  RETURN_IF_ERROR(requests_.CheckTransfer(member));
   if (member == context_->self.member_id) return Status::Ok();
-  const auto members = context_->replicator->members();
-  const auto found = std::ranges::find(members, member, &GroupMember::member);
-  if (member != 0 && found == members.end())
-    return Status(StatusCode::kNotFound, "there is no metadata server " + std::to_string(member));
-  if (member != 0 && found->role != MemberRole::kVoter)
-    return Status(StatusCode::kBusy, "metadata server " + std::to_string(member) + " has no vote yet");
   const auto done = std::make_shared<std::promise<Status>>();
   std::future<Status> answer = done->get_future();
   context_->replicator->TransferLeadership(member, [done](const Status& status) { done->set_value(status); });

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <string>
 
+#include "metaserver/service/member_requests.h"
 #include "metaserver/service/service_context.h"
 #include "metaserver/state/kv.h"
 #include "proto/member.grpc.pb.h"
@@ -18,7 +19,7 @@ class MemberServiceImpl final : public proto::MemberService::Service {
  public:
   // `context` outlives the service. Checkpoints lie in `checkpoint_directory` while they are sent.
   MemberServiceImpl(ServiceContext* context, std::string checkpoint_directory)
-      : context_(context), checkpoint_directory_(std::move(checkpoint_directory)) {}
+      : context_(context), requests_(context), checkpoint_directory_(std::move(checkpoint_directory)) {}
 
   grpc::Status FetchCheckpoint(grpc::ServerContext* call, const proto::FetchCheckpointRequest* request,
                                grpc::ServerWriter<proto::CheckpointPiece>* writer) override;
@@ -35,10 +36,11 @@ class MemberServiceImpl final : public proto::MemberService::Service {
   Status SendCheckpoint(const proto::FetchCheckpointRequest& request,
                         grpc::ServerWriter<proto::CheckpointPiece>* writer);
   Status Join(const proto::JoinGroupRequest& request, proto::JoinGroupReply* reply);
-  Status Remove(uint64_t member);
+  Status Remove(const proto::RemoveMemberRequest& request);
   Status Transfer(uint64_t member);
 
   ServiceContext* const context_;
+  const MemberRequests requests_;
   const std::string checkpoint_directory_;
   std::atomic<int> sending_{0};
 };

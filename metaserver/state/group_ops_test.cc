@@ -231,6 +231,21 @@ TEST_F(GroupOpsTest, APromotedCopyIsALoss) {
   EXPECT_EQ(Group().intact_incarnation(), 102u);
 }
 
+TEST_F(GroupOpsTest, APromotionThatIsRepeatedUnderItsNonceIsDoneOnce) {
+  Change(1, {1}, {2});
+  proto::Mutation mutation;
+  mutation.mutable_promote_member()->set_group(1);
+  mutation.mutable_promote_member()->set_expected_epoch(2);
+  mutation.mutable_promote_member()->set_target(2);
+  mutation.mutable_promote_member()->set_nonce(77);
+  ASSERT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kOk) << "although the group has another epoch now";
+  EXPECT_EQ(Group().epoch(), 3u);
+  EXPECT_EQ(driver_.machine().header().forced_promotions_size(), 1);
+  mutation.mutable_promote_member()->set_nonce(78);
+  EXPECT_EQ(CodeOf(driver_.RunAsLeader(mutation)), StatusCode::kInvalidArgument) << "another wish";
+}
+
 TEST_F(GroupOpsTest, SingleCopyHasALossAndAnEpoch) {
   proto::Mutation groups;
   groups.mutable_add_groups()->add_groups()->add_targets(1);

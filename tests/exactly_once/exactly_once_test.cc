@@ -221,5 +221,22 @@ TEST(Registrations, GiveOneIdAlthoughTheAnswersGetLost) {
   EXPECT_GE(trio.Planted()["register_server"], 1u);
 }
 
+// An operator is told that a server has left although the answer that said so got lost; that it is gone already is an error
+// only for who asks anew.
+TEST(Removals, AreDoneOnceAlthoughTheAnswersGetLost) {
+  if (client::testing::ProgramDirectory().empty()) GTEST_SKIP() << "the servers are not built";
+  Trio trio({.first = "meta.lose_reply/set_metaservers=always", .others = "meta.lose_reply/set_metaservers=always", .delay_ms = 0});
+  ASSERT_TRUE(Eventually(60, [&] { return trio.admin().TransferLeadership(1).ok(); }));
+  const size_t lost_before = trio.Planted()["set_metaservers"];
+  const Status removed = trio.admin().RemoveMetaserver(3);
+  EXPECT_TRUE(removed.ok()) << removed.ToString();
+  EXPECT_GT(trio.Planted()["set_metaservers"], lost_before) << "no answer was lost";
+  const auto group = trio.admin().ListMetaservers();
+  ASSERT_TRUE(group.ok()) << group.status().ToString();
+  EXPECT_EQ(group->metaservers.size(), 2u);
+  EXPECT_EQ(trio.admin().RemoveMetaserver(3).code(), StatusCode::kNotFound);
+  EXPECT_EQ(trio.admin().RemoveMetaserver(9).code(), StatusCode::kNotFound);
+}
+
 }  // namespace
 }  // namespace tarn::testing

@@ -2,7 +2,8 @@
 // (docs/replication.md, "When the only current copy is gone").
 //
 // What only the others had is given up; they come back as syncing and take over what the promoted one has. The
-// service has looked whether it is needed. kInvalidArgument: no such group or epoch, or not a syncing member of it.
+// service has looked whether it is needed. kInvalidArgument: no such group or epoch, or not a syncing member of it. A
+// repeat, told by its nonce, is done and changes nothing.
 #include <algorithm>
 #include <string>
 
@@ -13,6 +14,9 @@
 namespace tarn::meta::ops {
 
 Status PromoteMember(CommandContext* context, const proto::PromoteMemberOp& op, proto::MutationReply* /*reply*/) {
+  for (const proto::ForcedPromotion& before : context->header().forced_promotions()) {
+    if (op.nonce() != 0 && before.nonce() == op.nonce()) return Status::Ok();
+  }
   proto::ClusterMap map = context->map();
   proto::PlacementGroup* group = FindGroup(&map, op.group());
   const auto refuse = [](const std::string& text) { return Status(StatusCode::kInvalidArgument, text); };
@@ -39,6 +43,7 @@ Status PromoteMember(CommandContext* context, const proto::PromoteMemberOp& op, 
   promotion.set_epoch(group->epoch());
   promotion.set_target(op.target());
   promotion.set_at_ns(context->now_ns());
+  promotion.set_nonce(op.nonce());
   auto* kept = context->header().mutable_forced_promotions();
   *kept->Add() = std::move(promotion);
   if (kept->size() > kForcedPromotionsKept) kept->erase(kept->begin());
