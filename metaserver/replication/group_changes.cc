@@ -12,9 +12,10 @@ namespace {
 
 GroupMember MemberAt(const tarn_raft* raft, unsigned i) {
   const tarn_raft_member member = tarn_raft_member_at(raft, i);
-  return {.member = member.id,
-          .address = member.address,
-          .role = member.role == TARN_RAFT_VOTER ? MemberRole::kVoter : MemberRole::kLearner};
+  const MemberRole role = member.role == TARN_RAFT_VOTER   ? MemberRole::kVoter
+                          : member.role == TARN_RAFT_SPARE ? MemberRole::kAdded
+                                                           : MemberRole::kLearner;
+  return {.member = member.id, .address = member.address, .role = role};
 }
 
 Status StatusOfCode(int code, const char* text) {

@@ -42,6 +42,8 @@ struct tarn_raft {
     struct raft_io_snapshot_put* request;
     const struct raft_snapshot* snapshot;
     raft_io_snapshot_put_cb callback;
+    bool is_corrected;
+    struct raft_snapshot corrected; /* its configuration is ours */
   } held;
 };
 
@@ -100,9 +102,47 @@ static int fsm_restore(struct raft_fsm* fsm, struct raft_buffer* buffer) {
   return 0;
 }
 
+/* See the header: a copy of `snapshot` with the last configuration up to its index; what it had stays libraft's. */
+static int correct_configuration(struct tarn_raft* t, const struct raft_snapshot* snapshot) {
+  const struct raft_configuration* last = NULL;
+  raft_index index = snapshot->configuration_index;
+  struct raft_configuration copy;
+  struct raft_buffer encoded;
+  int rv;
+  if (t->raft.configuration_committed_index > index && t->raft.configuration_committed_index <= snapshot->index) {
+    index = t->raft.configuration_committed_index;
+    last = t->raft.configuration_uncommitted_index == 0 ? &t->raft.configuration : &t->raft.configuration_committed;
+  }
+  if (t->raft.configuration_uncommitted_index > index && t->raft.configuration_uncommitted_index <= snapshot->index) {
+    index = t->raft.configuration_uncommitted_index;
+    last = &t->raft.configuration;
+  }
+  if (last == NULL) return 0;
+  rv = raft_configuration_encode(last, &encoded);
+  if (rv != 0) return rv;
+  raft_configuration_init(&copy);
+  rv = raft_configuration_decode(&encoded, &copy);
+  raft_free(encoded.base);
+  if (rv != 0) return rv;
+  t->held.corrected = *snapshot;
+  t->held.corrected.configuration = copy;
+  t->held.corrected.configuration_index = index;
+  t->held.is_corrected = true;
+  return 0;
+}
+
+static void drop_corrected(struct tarn_raft* t) {
+  if (t->held.is_corrected) raft_configuration_close(&t->held.corrected.configuration);
+  t->held.is_corrected = false;
+}
+
 static int hold_snapshot(struct raft_io* io, unsigned trailing, struct raft_io_snapshot_put* request,
                          const struct raft_snapshot* snapshot, raft_io_snapshot_put_cb callback) {
   struct tarn_raft* t = of_io(io);
+  if (trailing > 0) {
+    const int rv = correct_configuration(t, snapshot);
+    if (rv != 0) return rv;
+  }
   t->held.waits = true;
   t->held.trailing = trailing;
   t->held.request = request;
@@ -221,11 +261,33 @@ static void receive_in_parts(struct tarn_raft* t, struct raft_message* message) 
   drop_message(message);
 }
 
+static struct raft_server* own_entry(struct tarn_raft* t) {
+  unsigned i;
+  for (i = 0; i < t->raft.configuration.n; i++) {
+    if (t->raft.configuration.servers[i].id == t->raft.id) return &t->raft.configuration.servers[i];
+  }
+  return NULL;
+}
+
+/* See the header: a learner answers as a voter would. */
+static void receive_vote_request(struct tarn_raft* t, struct raft_message* message) {
+  struct raft_server* self = own_entry(t);
+  const bool learns = self != NULL && self->role == RAFT_STANDBY;
+  if (learns) self->role = RAFT_VOTER;
+  t->receive(t->io, message);
+  self = own_entry(t);
+  if (learns && self != NULL) self->role = RAFT_STANDBY;
+}
+
 static void watch_receive(struct raft_io* io, struct raft_message* message) {
   struct tarn_raft* t = of_io(io);
   unsigned i;
   if (t->closing || is_unwanted(t, message)) {
     drop_message(message);
+    return;
+  }
+  if (message->type == RAFT_REQUEST_VOTE) {
+    receive_vote_request(t, message);
     return;
   }
   if (message->type == RAFT_APPEND_ENTRIES) {
@@ -401,6 +463,7 @@ static void on_closed(struct raft* raft) {
 void tarn_raft_close(struct tarn_raft* t) {
   if (t->closing) return;
   t->closing = true;
+  drop_corrected(t);
   if (t->held.waits) {
     t->held.waits = false;
     t->raft.legacy.closing = true; /* what the callback asks */
@@ -517,9 +580,15 @@ void tarn_raft_hold_election(struct tarn_raft* t) {
 }
 
 int tarn_raft_release_snapshot(struct tarn_raft* t) {
+  int rv;
   if (!t->held.waits) return 0;
   t->held.waits = false;
-  return t->put_snapshot(t->io, t->held.trailing, t->held.request, t->held.snapshot, t->held.callback);
+  if (!t->held.is_corrected) {
+    return t->put_snapshot(t->io, t->held.trailing, t->held.request, t->held.snapshot, t->held.callback);
+  }
+  rv = t->put_snapshot(t->io, t->held.trailing, t->held.request, &t->held.corrected, t->held.callback);
+  drop_corrected(t); /* the raft_io has copied it */
+  return rv;
 }
 
 void tarn_raft_set_snapshot_entries(struct tarn_raft* t, unsigned entries) {

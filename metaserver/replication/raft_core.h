@@ -15,6 +15,11 @@
  *  - a late answer to a pre-vote makes a follower raise its term and so depose its leader: dropped unless candidate;
  *  - an error from raft_io's send leaves committed entries unapplied, one from append frees twice: the raft_io must not
  *    fail these calls (it ends the member instead);
+ *  - a member that is a learner by its own log votes for nobody. A candidate whose log makes it a voter already may need
+ *    that vote, and without leading cannot send it the log that says so: it would wait for ever. So a learner votes as
+ *    voters do (Ongaro's thesis, 4.2.2: a server votes whoever is in its configuration); who does not count it does not ask;
+ *  - a leader that has just started takes a snapshot with the configuration before the last one, if that was not known
+ *    to be committed when it started: trimmed behind it, its log forgets a change of the group. The right one is put in;
  *  - raft_add, raft_assign and raft_remove keep a pointer to a refused request: cleared here.
  * Votes: a member that has just started answers no vote request for one election time-out. It may have told a leader,
  * just before it was restarted, that it follows, and that leader's lease counts on it. Not so for the candidate that a

@@ -633,6 +633,33 @@ TEST_F(RaftGroup, LeaderCanRemoveItself) {
   EXPECT_EQ(At(Leader()).members().size(), 2u);
 }
 
+// The only voter makes another one a voter, too, and dies before that one has heard of it: it needs the vote of a member
+// that takes itself for a learner.
+TEST_F(RaftGroup, LearnerVotesForOneThatKnowsItToBeAVoter) {
+  MakeGroup(1);
+  Make(2);
+  Start(2);
+  ASSERT_EQ(Change([&](RaftReplicator& leader, auto done) { leader.AddMember(2, AddressOf(2), done); }), "kOk");
+  Propose();
+  ExpectAgreement();
+  ASSERT_TRUE(WaitUntil([&] { return nodes_[2].consumer->told_of(2); }));
+  ASSERT_TRUE(WaitUntil([&] {
+    const auto progress = At(1).Progress();
+    return progress.ok() && progress->size() == 2 && (*progress)[1].lag_entries == 0;
+  }));
+  network_.SetCut(2, true);
+  At(1).PromoteMember(2, [](const Status&) {});
+  ASSERT_TRUE(WaitUntil([&] { return At(1).members()[1].role == MemberRole::kVoter; }));
+  Vanish(1);
+  Vanish(2);
+  Start(1);
+  Start(2);
+  ASSERT_NE(Leader(), 0u);
+  Propose();
+  ExpectAgreement();
+  ASSERT_TRUE(WaitUntil([&] { return At(2).members().size() == 2 && At(2).members()[1].role == MemberRole::kVoter; }));
+}
+
 TEST_F(RaftGroup, ChangesThatMakeNoSenseAreRefused) {
   MakeGroup(2);
   const auto change = [&](auto what) { return Change(what); };

@@ -23,6 +23,7 @@ namespace tarn::meta {
 enum class MemberRole : uint8_t {
   kVoter,
   kLearner,  // gets the log, has no vote
+  kAdded,    // gets nothing yet: the leader that added it was lost halfway
 };
 
 struct GroupMember {

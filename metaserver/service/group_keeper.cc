@@ -29,7 +29,7 @@ bool JudgeGroup(const std::vector<MemberProgress>& progress, std::vector<std::st
     if (each.member.role == MemberRole::kVoter && silent) {
       degraded = true;
       problems->push_back(name + " does not answer");
-    } else if (each.member.role == MemberRole::kLearner) {
+    } else if (each.member.role != MemberRole::kVoter) {
       problems->push_back(
           name + (silent ? " is to join and does not answer" : " joins: it has no vote before it has caught up"));
     }

@@ -57,7 +57,9 @@ std::optional<MembershipStep> PlanMembership(const proto::ClusterMap& map, const
       return MembershipStep{Kind::kPromote, each.member.member};
   }
   for (const proto::MetaserverMember& member : map.metaservers()) {
-    if (Find(progress, member.id()) == nullptr) return MembershipStep{Kind::kAddLearner, member.id()};
+    const MemberProgress* known = Find(progress, member.id());
+    if (known == nullptr || known->member.role == MemberRole::kAdded)
+      return MembershipStep{Kind::kAddLearner, member.id()};
   }
   return std::nullopt;
 }

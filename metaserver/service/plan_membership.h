@@ -21,7 +21,7 @@ struct MembershipStep {
     kRemove,     // takes it out of the log's list
     kStepAside,  // this leader is to be removed: another one leads first
     kPromote,
-    kAddLearner,
+    kAddLearner,  // again if an earlier leader got halfway
   };
   Kind kind = Kind::kForget;
   uint64_t member = 0;

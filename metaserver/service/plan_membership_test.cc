@@ -44,6 +44,14 @@ TEST_F(PlanMembershipTest, NothingToDoIfTheyAgree) {
   EXPECT_TRUE(Nothing());
 }
 
+TEST_F(PlanMembershipTest, AnAdditionThatALostLeaderLeftHalfDoneGoesOn) {
+  InMap(1, "a");
+  InMap(2, "b");
+  InLog(1, MemberRole::kVoter, 0);
+  InLog(2, MemberRole::kAdded, -1);
+  EXPECT_EQ(Step(), std::pair(Kind::kAddLearner, uint64_t{2}));
+}
+
 TEST_F(PlanMembershipTest, NewMemberLearnsThenVotes) {
   InMap(1, "a");
   InMap(2, "b");
