@@ -29,6 +29,15 @@ void LogDisk::Truncate(uint64_t index) {
   Enqueue(std::move(write));
 }
 
+void LogDisk::PutVote(uint64_t term, uint64_t vote, Done done) {
+  Write write;
+  write.kind = Write::Kind::kVote;
+  write.term = term;
+  write.vote = vote;
+  write.done = std::move(done);
+  Enqueue(std::move(write));
+}
+
 void LogDisk::PutSnapshot(StoredSnapshot snapshot, unsigned trailing, Done done) {
   Write write;
   write.kind = Write::Kind::kSnapshot;
@@ -84,6 +93,10 @@ void LogDisk::Perform(const Write& write) {
       records_.resize(kept);
       break;
     }
+    case Write::Kind::kVote:
+      if (write.term != term_) SetTerm(write.term);
+      SetVote(write.vote);
+      break;
     case Write::Kind::kSnapshot: {
       const uint64_t index = write.snapshot.index;
       snapshot_ = write.snapshot;
@@ -100,6 +113,17 @@ void LogDisk::Perform(const Write& write) {
       break;
     }
   }
+}
+
+void LogDisk::Lose() {
+  ++life_;
+  busy_ = false;
+  queue_.clear();
+  records_.clear();
+  snapshot_.reset();
+  snapshot_is_leaders_ = false;
+  term_ = vote_ = durable_vote_ = 0;
+  start_index_ = next_index_ = 1;
 }
 
 void LogDisk::Crash() {

@@ -3,7 +3,7 @@
 // Fault model. Appends, truncations and snapshots wait in one queue and become durable one after another, each after a
 // sync time that can be long; only then are they reported. A crash keeps a prefix of the queue chosen at random, and of
 // an append right behind that prefix perhaps its first entries (a torn write, whose rest the record's checksum gives
-// away). A snapshot replaces its predecessor and trims the log in one step. Terms and votes are durable when SetTerm or
+// away). Term and vote wait in the same queue, or (SetTerm, SetVote) are durable at once. A snapshot replaces its predecessor and trims the log in one step. Terms and votes are durable when SetTerm or
 // SetVote returns, or, if the member dies in it, perhaps. Nothing that was reported is lost, but by Plant::kAckUnsynced
 // and Plant::kForgetVote.
 // One thread.
@@ -46,6 +46,7 @@ class LogDisk {
   // ---- Queued; `done` when durable ----
   void Append(std::vector<LogRecord> records, Done done);
   void Truncate(uint64_t index);
+  void PutVote(uint64_t term, uint64_t vote, Done done);
   void PutSnapshot(StoredSnapshot snapshot, unsigned trailing, Done done);
 
   // Before the member's first start: the log of a new group.
@@ -59,6 +60,8 @@ class LogDisk {
   void SetTerm(uint64_t term);
   void SetVote(uint64_t member);
 
+  // The disk is gone; an empty one takes its place.
+  void Lose();
   // Of the present queue some survives, as the fault model says. Nothing queued before is reported any more.
   void Crash();
   void EndFaults() { plan_.faults.slow_sync = 0; }
@@ -74,10 +77,12 @@ class LogDisk {
 
  private:
   struct Write {
-    enum class Kind { kAppend, kTruncate, kSnapshot };
+    enum class Kind { kAppend, kTruncate, kVote, kSnapshot };
     Kind kind = Kind::kAppend;
     std::vector<LogRecord> records;
     uint64_t index = 0;
+    uint64_t term = 0;
+    uint64_t vote = 0;
     StoredSnapshot snapshot;
     unsigned trailing = 0;
     Done done;

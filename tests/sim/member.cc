@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "metaserver/service/group_keeper.h"
 #include "metaserver/service/maintenance.h"
+#include "metaserver/service/member_requests.h"
 #include "metaserver/service/member_table.h"
 #include "metaserver/service/metadata_service.h"
 #include "metaserver/service/proposer.h"
@@ -14,6 +16,7 @@
 #include "metaserver/service/state_applier.h"
 #include "proto/hello.pb.h"
 #include "proto/types.pb.h"
+#include "tests/sim/group_replicator.h"
 
 namespace tarn::sim {
 namespace {
@@ -67,7 +70,7 @@ class SimResponder final : public rpc::Responder {
 // The replicator as the service sees it: here bugs of the lease are planted.
 class WatchedReplicator final : public meta::Replicator {
  public:
-  WatchedReplicator(SimReplicator* base, uint64_t member_id, Plant plant)
+  WatchedReplicator(MemberLog* base, uint64_t member_id, Plant plant)
       : base_(base), member_id_(member_id), plant_(plant) {}
 
   void Propose(std::string entry, Committed committed) override {
@@ -83,19 +86,20 @@ class WatchedReplicator final : public meta::Replicator {
   void BeginRequest() { looked_ = false; }
   uint64_t leader_member() const override { return base_->leader_member(); }
   uint64_t term() const override { return base_->term(); }
-  std::vector<meta::GroupMember> members() const override { return {}; }
-  Result<std::vector<meta::MemberProgress>> Progress() const override {
-    return Status(StatusCode::kNotSupported, "not simulated");
+  std::vector<meta::GroupMember> members() const override { return base_->members(); }
+  Result<std::vector<meta::MemberProgress>> Progress() const override { return base_->Progress(); }
+  void AddMember(uint64_t member, const std::string& address, Changed done) override {
+    base_->AddMember(member, address, std::move(done));
   }
-  // The simulated group stays as it is.
-  void AddMember(uint64_t /*member*/, const std::string& /*address*/, Changed /*done*/) override {}
-  void PromoteMember(uint64_t /*member*/, Changed /*done*/) override {}
-  void RemoveMember(uint64_t /*member*/, Changed /*done*/) override {}
-  void TransferLeadership(uint64_t /*member*/, Changed /*done*/) override {}
+  void PromoteMember(uint64_t member, Changed done) override { base_->PromoteMember(member, std::move(done)); }
+  void RemoveMember(uint64_t member, Changed done) override { base_->RemoveMember(member, std::move(done)); }
+  void TransferLeadership(uint64_t member, Changed done) override {
+    base_->TransferLeadership(member, std::move(done));
+  }
   void Stop() override {}
 
  private:
-  SimReplicator* const base_;
+  MemberLog* const base_;
   const uint64_t member_id_;
   const Plant plant_;
   mutable bool looked_ = false;
@@ -123,7 +127,9 @@ struct Member::Process final : public meta::LogConsumer {
   void Open();
   void Gained(uint64_t term);
   void RegisterAll(uint64_t term, const std::vector<proto::SessionRecord>& records);
+  void BeginGranting(uint64_t leadership);
   void Lost() {
+    begins_to_lead = false;
     proposer->EndLeading();
     coherence.EndLeading();
   }
@@ -138,7 +144,7 @@ struct Member::Process final : public meta::LogConsumer {
     return applier->Apply(entry, number);
   }
   void LeadershipGained(uint64_t term) override {
-    member->cluster_->oracle->OnLeader(member->id_, term);
+    member->cluster_->oracle->OnLeader(member->group_id_, term);
     applier->LeadershipGained(term);
   }
   void LeadershipLost() override { applier->LeadershipLost(); }
@@ -154,14 +160,20 @@ struct Member::Process final : public meta::LogConsumer {
   meta::MemberTable members;
   meta::LockNotifier locks;
   uint64_t number_applied = 0;
+  // This member leads, and has applied nothing since.
+  bool begins_to_lead = false;
+  std::vector<proto::SessionRecord> sessions_at_start;
+  std::vector<InodeId> orphans_at_start;
   std::unique_ptr<meta::StateMachine> state;
   std::unique_ptr<meta::StateApplier> applier;
-  std::unique_ptr<SimReplicator> replicator;
+  std::unique_ptr<MemberLog> replicator;
   std::unique_ptr<WatchedReplicator> watched;
   std::unique_ptr<meta::Proposer> proposer;
   meta::ServiceContext context;
   std::unique_ptr<meta::Maintenance> maintenance;
   std::unique_ptr<meta::MetadataService> service;
+  std::unique_ptr<meta::MemberRequests> requests;
+  std::unique_ptr<meta::GroupKeeper> group_keeper;  // null: the group stays as it is
 };
 
 void Member::Process::Open() {
@@ -176,19 +188,25 @@ void Member::Process::Open() {
   meta::StateApplier::Listener listener;
   listener.gained = [this](uint64_t term) { Gained(term); };
   listener.lost = [this] { Lost(); };
-  listener.wants_changes = [this] { return coherence.WantsChanges(); };
+  listener.wants_changes = [this] { return begins_to_lead || coherence.WantsChanges(); };
   listener.applied = [this](const auto& entry, const auto& replies, const auto& changes) {
+    if (begins_to_lead) BeginGranting(state->applied_entries());
     coherence.OnApplied(entry, replies, changes);
   };
   listener.failed = [this](const Status& status) { member->Violation("a log failed: " + status.ToString()); };
   applier->SetListener(std::move(listener));
   SimReplicator::Options options;
-  options.member_id = member->id_;
+  options.member_id = member->group_id_;
   options.applied_entries = state->applied_entries();
   options.proposer = random.NextNonZero();
-  replicator = std::make_unique<SimReplicator>(options, *cluster->plan, member, cluster->scheduler, &member->clock_,
-                                               &member->disk_, this);
-  watched = std::make_unique<WatchedReplicator>(replicator.get(), member->id_, cluster->plan->plant);
+  if (member->group_mode_) {
+    replicator = std::make_unique<GroupReplicator>(options, *cluster->plan, member, cluster->scheduler, &member->clock_,
+                                                   &member->disk_, this);
+  } else {
+    replicator = std::make_unique<SimReplicator>(options, *cluster->plan, member, cluster->scheduler, &member->clock_,
+                                                 &member->disk_, this);
+  }
+  watched = std::make_unique<WatchedReplicator>(replicator.get(), member->group_id_, cluster->plan->plant);
   proposer = std::make_unique<meta::Proposer>(meta::ProposerOptions(), watched.get(), &member->clock_, &random,
                                               [this] { return applier->TakeReplies(); });
   context.clock = &member->clock_;
@@ -205,10 +223,16 @@ void Member::Process::Open() {
   context.servers = &servers;
   context.locks = &locks;
   context.self.cluster_id = "simulated";
-  context.self.member_id = member->id_;
+  context.self.member_id = member->group_id_;
   context.self.address = AddressOf(member->id_);
+  context.self.grpc_address = AddressOf(member->id_);
+  context.receive_message = [this](uint64_t from, std::string message) {
+    member->PostToLoop(0, [this, from, message = std::move(message)] { replicator->Receive(from, message); });
+  };
   maintenance = std::make_unique<meta::Maintenance>(&context, meta::MaintenanceOptions());
   service = std::make_unique<meta::MetadataService>(&context);
+  requests = std::make_unique<meta::MemberRequests>(&context);
+  if (member->group_mode_) group_keeper = std::make_unique<meta::GroupKeeper>(&context);
   context.serving.store(true);
 }
 
@@ -231,21 +255,33 @@ void Member::Process::RegisterAll(uint64_t term, const std::vector<proto::Sessio
   }
 }
 
+// As MetadataServerImpl::BeginGranting. Where the group does not change it has several voters, and its term is as good a
+// number: it rises with each leadership.
+void Member::Process::BeginGranting(uint64_t leadership) {
+  begins_to_lead = false;
+  const auto records = std::exchange(sessions_at_start, {});
+  coherence.BeginLeading(leadership, records, std::exchange(orphans_at_start, {}));
+  if (member->cluster_->plan->plant == Plant::kNewLeaderRushes) RegisterAll(leadership, records);
+}
+
 // As MetadataServerImpl::OnGained.
 void Member::Process::Gained(uint64_t term) {
   std::vector<proto::SessionRecord> records;
   CHECK(state->ListSessions(&records).ok(), "the sessions can be read");
   std::vector<SessionId> ids;
   for (const proto::SessionRecord& record : records) ids.emplace_back(record.id());
-  std::vector<InodeId> orphans;
-  CHECK(state->ListUnsettledOrphans(&orphans).ok(), "the orphans can be read");
+  orphans_at_start.clear();
+  CHECK(state->ListUnsettledOrphans(&orphans_at_start).ok(), "the orphans can be read");
   sessions.Reset(ids);
-  coherence.BeginLeading(term, records, orphans);
-  if (member->cluster_->plan->plant == Plant::kNewLeaderRushes) RegisterAll(term, records);
+  sessions_at_start = std::move(records);
+  begins_to_lead = member->group_mode_;
+  if (!begins_to_lead) BeginGranting(term);
   servers.Reset(*state->cluster_map());
   const proto::StateHeader header = state->header();
   proposer->BeginLeading(header);
   member->cluster_->scheduler->Trace("serves", member->id_, term);
+  // Settles nothing: the first entry of this leadership.
+  if (begins_to_lead) SettleOrphan(InodeId(), {}, [](const Status&) {});
   if (!header.cluster_id().empty()) return;
   std::vector<proto::Mutation> mutations(1);
   mutations[0].mutable_init_cluster()->set_cluster_id("simulated");
@@ -257,11 +293,14 @@ void Member::Process::Gained(uint64_t term) {
 Member::Member(Cluster* cluster, uint64_t id)
     : cluster_(cluster),
       id_(id),
+      group_mode_(cluster->plan->group_changes),
       clock_(cluster->scheduler,
              1.0 + cluster->plan->faults.clock_rate *
                        static_cast<double>(cluster->scheduler->dice().Between(-1000, 1000)) / 1000.0,
              cluster->scheduler->dice().Between(1, 1000) * kSecond),
       disk_(cluster->scheduler, *cluster->plan) {
+  if (group_mode_) return;
+  group_id_ = id;
   void* data = nullptr;
   size_t bytes = 0;
   sim_bootstrap_configuration(cluster->plan->members, &data, &bytes);
@@ -272,7 +311,7 @@ Member::Member(Cluster* cluster, uint64_t id)
 Member::~Member() = default;
 
 void Member::Start() {
-  if (process_ != nullptr) return;
+  if (process_ != nullptr || group_id_ == 0) return;
   cluster_->scheduler->Trace("start", id_, life_);
   dead_ = false;
   process_ = std::make_unique<Process>(this);
@@ -289,6 +328,7 @@ void Member::Start() {
 void Member::ScheduleMaintenance() {
   Post(clock_.WorldTime(kMaintenanceNs), [this] {
     process_->maintenance->Step();
+    if (process_->group_keeper) process_->group_keeper->Step();
     ScheduleMaintenance();
   });
 }
@@ -311,6 +351,7 @@ void Member::Bury() {
   stopped_until_ns_ = 0;
   stalled_until_ns_ = 0;
   Dice& dice = cluster_->scheduler->dice();
+  if (std::exchange(wiped_, false)) return Wipe();
   disk_.Crash();
   state_.Crash(dice.Chance(0.5) ? 0 : dice.Below(unflushed_at_death_ + 1));
   if (dice.Chance(cluster_->plan->faults.wall_jump)) clock_.JumpWall(dice.Between(-600, 600) * kSecond);
@@ -318,7 +359,9 @@ void Member::Bury() {
 }
 
 void Member::Restart(int64_t delay_ns) {
-  cluster_->scheduler->After(delay_ns, [this] { Start(); });
+  cluster_->scheduler->After(delay_ns, [this, body = bodies_] {
+    if (body == bodies_) Start();
+  });
 }
 
 void Member::StopFor(int64_t length_ns) {
@@ -412,16 +455,21 @@ void Member::FetchCheckpoint(bool at_start, uint64_t at_least_entries) {
   cluster_->scheduler->Trace("needs checkpoint", id_, at_least_entries);
   checkpoint_due_ = true;
   checkpoint_asked_ = true;
+  checkpoint_entries_ = at_least_entries;
   AskForCheckpoint(at_least_entries);
 }
 
 void Member::AskForCheckpoint(uint64_t at_least_entries) {
   Post(20 * kMillisecond, [this, at_least_entries] {
+    if (group_mode_ && (!checkpoint_asked_ || at_least_entries < checkpoint_entries_)) return;
     for (const auto& other : *cluster_->members) {
       if (!other->alive() || other->applied() < at_least_entries) continue;
-      cluster_->network->Send(other->id_, id_, "checkpoint", [this, life = life_, contents = other->state_.Snapshot()] {
-        Run(life, [this, contents] { TakeCheckpoint(contents); });
-      });
+      cluster_->network->Send(other->id_, id_, "checkpoint",
+                              [this, life = life_, entries = other->applied(), contents = other->state_.Snapshot()] {
+                                Run(life, [this, entries, contents] {
+                                  if (entries >= checkpoint_entries_) TakeCheckpoint(contents);
+                                });
+                              });
       break;
     }
     AskForCheckpoint(at_least_entries);
@@ -429,6 +477,7 @@ void Member::AskForCheckpoint(uint64_t at_least_entries) {
 }
 
 void Member::TakeCheckpoint(const meta::MemoryKv::Contents& contents) {
+  if (group_mode_ && (!checkpoint_asked_ || !process_->replicator->MayTakeOver())) return;
   AtWrite();
   if (dead_) return;
   meta::KvBatch batch;
@@ -438,18 +487,202 @@ void Member::TakeCheckpoint(const meta::MemoryKv::Contents& contents) {
   for (const auto& [key, value] : contents) batch.changes.push_back({key, value});
   CHECK(state_.Write(batch).ok() && state_.Flush().ok(), "the simulated store takes a checkpoint");
   checkpoint_due_ = false;
+  if (group_mode_) {
+    checkpoint_asked_ = false;
+    CHECK(process_->state->Reload().ok(), "a checkpoint can be read");
+    process_->number_applied = process_->state->applied_entries();
+    process_->replicator->TakeOver(process_->number_applied);
+    return;
+  }
   Crash();  // a new process begins behind it
+}
+
+// ---- The group ----
+
+void Member::BeginGroup() {
+  group_id_ = 1;
+  disk_.Bootstrap(FirstConfiguration(group_id_));
+  Start();
+}
+
+void Member::Wipe() {
+  if (process_ != nullptr) {  // again when it is buried
+    wiped_ = true;
+    return Crash();
+  }
+  cluster_->scheduler->Trace("wipe", id_, group_id_);
+  ++bodies_;
+  group_id_ = 0;
+  joining_nonce_ = 0;
+  disk_.Lose();
+  meta::KvBatch batch;
+  for (const auto& [key, value] : state_.Snapshot()) batch.changes.push_back({key, std::nullopt});
+  CHECK(state_.Write(batch).ok() && state_.Flush().ok(), "the simulated store can be emptied");
+}
+
+void Member::Join(uint64_t nonce, uint64_t replaces) {
+  CHECK(!in_use(), "a server joins on an empty disk");
+  joining_nonce_ = nonce;
+  joining_replaces_ = replaces;
+  AskToJoin(nonce, 1 + cluster_->group_dice->Below(cluster_->members->size()));
+}
+
+// As JoinGroup in group_client.cc: each address in turn, and whom it says to lead.
+void Member::AskToJoin(uint64_t nonce, uint64_t machine) {
+  if (nonce != joining_nonce_) return;
+  GroupQuestion question;
+  question.kind = GroupQuestion::Kind::kJoin;
+  question.join.set_address(AddressOf(id_));
+  question.join.set_grpc_address(AddressOf(id_));
+  question.join.set_nonce(nonce);
+  question.join.set_replaces(joining_replaces_);
+  const auto followed = std::make_shared<bool>(false);
+  cluster_->network->Send(id_, machine, "join", [this, nonce, machine, question, followed] {
+    (*cluster_->members)[machine - 1]->ReceiveQuestion(question, [this, nonce, machine, followed](const GroupAnswer& answer) {
+      cluster_->network->Send(machine, id_, "join answer", [this, nonce, answer, followed] {
+        if (nonce != joining_nonce_) return;
+        if (answer.status.ok()) {
+          joining_nonce_ = 0;
+          group_id_ = answer.joined.member();
+          cluster_->scheduler->Trace("joins", id_, group_id_);
+          return Start();
+        }
+        if (answer.leader != 0 && !std::exchange(*followed, true)) AskToJoin(nonce, answer.leader);
+      });
+    });
+  });
+  cluster_->scheduler->After(cluster_->group_dice->Between(200, 600) * kMillisecond, [this, nonce, machine, followed] {
+    if (!std::exchange(*followed, true)) AskToJoin(nonce, machine % cluster_->members->size() + 1);
+  });
+}
+
+// As MetadataServerImpl::HandOverLeadership, and what follows it.
+void Member::StopGracefully() {
+  if (!alive()) return;
+  cluster_->scheduler->Trace("stops", id_, group_id_);
+  const auto end = [this, life = life_](const Status&) {
+    if (life != life_ || process_ == nullptr || dead_) return;
+    CHECK(state_.Flush().ok(), "the simulated store can be flushed");
+    Crash();
+  };
+  const auto members = GroupMembers();
+  const auto voters =
+      std::ranges::count_if(members, [](const auto& member) { return member.role == meta::MemberRole::kVoter; });
+  if (voters < 2 || !HoldsLease()) return end(Status::Ok());
+  Run(life_, [this, end] { process_->watched->TransferLeadership(0, end); });
+  cluster_->scheduler->After(2 * kSecond, [end] { end(Status::Ok()); });
+}
+
+std::vector<meta::GroupMember> Member::GroupMembers() const {
+  return alive() ? process_->replicator->members() : std::vector<meta::GroupMember>();
+}
+
+std::vector<uint64_t> Member::MapMembers() const {
+  std::vector<uint64_t> ids;
+  if (!alive()) return ids;
+  for (const auto& member : process_->state->cluster_map()->metaservers()) ids.push_back(member.id());
+  return ids;
+}
+
+void Member::ReceiveQuestion(const GroupQuestion& question, std::function<void(const GroupAnswer&)> answer) {
+  Run(life_, [this, question, answer = std::move(answer)] { AnswerQuestion(question, answer); });
+}
+
+// As MemberServiceImpl, which blocks and so cannot run here.
+void Member::AnswerQuestion(const GroupQuestion& question, std::function<void(const GroupAnswer&)> answer) {
+  const auto refuse = [this, answer](const Status& status) {
+    const bool may_know = status.code() == StatusCode::kNotLeader;
+    answer({.status = status, .leader = may_know ? MemberOf(process_->context.Leader().address()) : 0, .joined = {}, .list = {}});
+  };
+  Result<std::optional<proto::Mutation>> mutation = std::optional<proto::Mutation>();
+  switch (question.kind) {
+    case GroupQuestion::Kind::kJoin:
+      if (auto planned = process_->requests->PlanJoin(question.join); planned.ok()) {
+        mutation = std::optional(*std::move(planned));
+      } else {
+        mutation = planned.status();
+      }
+      break;
+    case GroupQuestion::Kind::kRemove:
+      mutation = process_->requests->PlanRemoval(question.removal);
+      break;
+    case GroupQuestion::Kind::kTransfer: {
+      const Status status = process_->requests->CheckTransfer(question.transfer_to);
+      if (!status.ok()) return refuse(status);
+      if (question.transfer_to == group_id_) return answer({});
+      return process_->watched->TransferLeadership(question.transfer_to, [this, life = life_, refuse](const Status& done) {
+        if (life == life_ && !dead_) refuse(done);
+      });
+    }
+    case GroupQuestion::Kind::kList: {
+      if (const Status status = process_->context.CheckLease(); !status.ok()) return refuse(status);
+      GroupAnswer list;
+      process_->context.FillMetaservers(list.list.mutable_members());
+      list.list.set_leader(group_id_);
+      list.list.set_term(process_->replicator->term());
+      return answer(list);
+    }
+  }
+  if (!mutation.ok()) return refuse(mutation.status());
+  if (!mutation->has_value()) return answer({});
+  std::vector<proto::Mutation> mutations(1, **mutation);
+  process_->proposer->Submit(std::move(mutations), [this, life = life_, question, refuse, answer](
+                                                       const Status& status, std::span<proto::MutationReply> replies) {
+    if (life != life_ || dead_) return;
+    if (!status.ok()) return refuse(status);
+    if (replies[0].status() != 0)
+      return refuse(Status(static_cast<StatusCode>(replies[0].status()), replies[0].message()));
+    GroupAnswer done;
+    if (question.kind == GroupQuestion::Kind::kJoin) process_->requests->FinishJoin(question.join, replies[0], &done.joined);
+    answer(done);
+  });
+}
+
+// As PeerTransport: to where the member is by the map and by what was heard of it.
+void Member::SendInFrame(uint64_t to, const std::string& message) {
+  const uint64_t machine = MemberOf(process_->members.Find(to).address());
+  if (machine == 0) return;
+  proto::RaftMessageHeader header;
+  header.set_cluster_id("simulated");
+  header.set_from(group_id_);
+  header.set_to(to);
+  header.set_from_address(AddressOf(id_));
+  header.set_from_grpc_address(AddressOf(id_));
+  cluster_->network->Send(
+      id_, machine, "raft",
+      [this, life = life_, to, machine, header = header.SerializeAsString(), message] {
+        Member* const there = (*cluster_->members)[machine - 1].get();
+        // Answers matter only if they say that the sender was removed.
+        const auto answer = [this, life, to, machine](const Answer& what) {
+          if (what.status.code() != StatusCode::kNotFound) return;
+          cluster_->network->Send(machine, id_, "raft answer", [this, life, to, status = what.status] {
+            Run(life, [this, to, status] { OnGroupRefusal(to, status); });
+          });
+        };
+        there->Run(there->life_, [there, header, message, answer] {
+          Buffer payload(message.size());
+          std::copy(message.begin(), message.end(), payload.data());
+          there->Handle(std::make_shared<SimPeer>(0, nullptr), rpc::Method::kRaftMessage, header, answer, std::move(payload));
+        });
+      });
+}
+
+// The server ends, and its service manager starts it again.
+void Member::OnGroupRefusal(uint64_t to, const Status& /*status*/) {
+  cluster_->scheduler->Trace("hears that it was removed", id_, to);
+  Crash();
 }
 
 // ---- Asked ----
 
 bool Member::HoldsLease() const { return alive() && process_->replicator->HoldsLease(); }
-bool Member::Leads() const { return alive() && process_->replicator->leader_member() == id_; }
+bool Member::Leads() const { return alive() && process_->replicator->leader_member() == group_id_; }
 uint64_t Member::applied() const { return alive() ? process_->state->applied_entries() : 0; }
 
 // ---- Network ----
 
 void Member::SendToMember(uint64_t to, std::string message) {
+  if (group_mode_) return SendInFrame(to, message);
   static constexpr std::string_view kKinds[] = {"append", "append result", "vote", "vote result", "snapshot", "other"};
   const std::string_view kind = kKinds[sim_message_kind_of(message.data(), message.size())];
   cluster_->network->Send(id_, to, kind, [cluster = cluster_, from = id_, to, message = std::move(message)] {
@@ -474,8 +707,9 @@ void Member::CheckReadAnswer(rpc::Method method, const Answer& answer) {
 }
 
 void Member::Handle(const std::shared_ptr<rpc::Peer>& peer, rpc::Method method, const std::string& message,
-                    std::function<void(Answer)> answer) {
+                    std::function<void(Answer)> answer, Buffer payload) {
   rpc::Request request;
+  request.payload = std::move(payload);
   request.method = method;
   request.peer = peer;
   request.message = {reinterpret_cast<const uint8_t*>(message.data()), message.size()};

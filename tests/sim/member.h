@@ -10,7 +10,14 @@
 // the state for an answer, and goes on later without having noticed: requests wait, its clocks go on. While it reads
 // for an answer it can also be that only the answering thread stands still; or only the Raft thread does, and requests
 // are answered by what was known before. A restart may find that its wall clock has
-// jumped. One thread.
+// jumped.
+//
+// Where the group changes (Plan::group_changes) a Member is a machine, which may run a server or none. The first begins a
+// group of its own; others join as metadata_server.cc does it: an empty directory asks, with a nonce that it keeps, until
+// it is given an id. A disk that is lost is replaced by an empty one, which joins anew: an old id never comes back. A
+// server that is told that it was removed ends; it is started again, as a service manager would, until an operator takes
+// it down. There the replicator is group_replicator.h.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +27,12 @@
 #include <string>
 #include <vector>
 
+#include "common/base/buffer.h"
 #include "common/rpc/frame.h"
 #include "common/rpc/frame_server.h"
 #include "metaserver/state/memory_kv.h"
 #include "proto/cluster.pb.h"
+#include "proto/member.pb.h"
 #include "tests/sim/log_disk.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracle.h"
@@ -48,6 +57,21 @@ struct Answer {
   uint64_t leader = 0;
 };
 
+// What an operator, or a server that wants to join, asks of a member (proto/member.proto), and what it is answered.
+struct GroupQuestion {
+  enum class Kind { kJoin, kRemove, kTransfer, kList };
+  Kind kind = Kind::kList;
+  proto::JoinGroupRequest join;
+  proto::RemoveMemberRequest removal;
+  uint64_t transfer_to = 0;
+};
+struct GroupAnswer {
+  Status status;
+  uint64_t leader = 0;  // the machine that is said to lead; 0: none
+  proto::JoinGroupReply joined;
+  proto::ListMembersReply list;
+};
+
 // What the members share.
 struct Cluster {
   Scheduler* scheduler = nullptr;
@@ -60,6 +84,7 @@ struct Cluster {
   std::function<void(const std::string&)> violation;
   bool faults_ended = false;
   int reads_paused = 0;  // at this moment
+  Dice* group_dice = nullptr;  // of what happens only where the group changes
 };
 
 class Member final : public ProcessPort {
@@ -70,7 +95,23 @@ class Member final : public ProcessPort {
   Member& operator=(const Member&) = delete;
 
   uint64_t id() const { return id_; }
+  // Of its directory in the group; 0: it has none yet. Where the group does not change it is that of the machine.
+  uint64_t group_id() const { return group_id_; }
   void Start();
+  // ---- Where the group changes ----
+  // The first server of a new group.
+  void BeginGroup();
+  // A new server on an empty disk; what was there is gone for good. `replaces`: 0 or the group's id of another one.
+  void Join(uint64_t nonce, uint64_t replaces);
+  // Its disk is lost, or it is taken down for good.
+  void Wipe();
+  bool in_use() const { return !group_mode_ || group_id_ != 0 || joining_nonce_ != 0; }
+  // Hands leadership over, if it leads, makes everything durable and ends; it is started again later.
+  void StopGracefully();
+  std::vector<meta::GroupMember> GroupMembers() const;
+  // Of the map that it holds.
+  std::vector<uint64_t> MapMembers() const;
+  void ReceiveQuestion(const GroupQuestion& question, std::function<void(const GroupAnswer&)> answer);
   // Now, or at the end of the present event.
   void Crash();
   void StopFor(int64_t length_ns);
@@ -122,22 +163,33 @@ class Member final : public ProcessPort {
   void Schedule(int64_t delay_ns, std::function<void()> action, bool on_loop);
   void RunPosted(uint64_t life, uint64_t posted, bool on_loop);
   void Handle(const std::shared_ptr<rpc::Peer>& peer, rpc::Method method, const std::string& message,
-              std::function<void(Answer)> answer);
+              std::function<void(Answer)> answer, Buffer payload = Buffer());
   void CheckReadAnswer(rpc::Method method, const Answer& answer);
   void Bury();
   void Restart(int64_t delay_ns);
   void AskForCheckpoint(uint64_t at_least_entries);
+  void AskToJoin(uint64_t nonce, uint64_t machine);
+  void AnswerQuestion(const GroupQuestion& question, std::function<void(const GroupAnswer&)> answer);
+  void SendInFrame(uint64_t member, const std::string& message);
+  void OnGroupRefusal(uint64_t to, const Status& status);
   void TakeCheckpoint(const meta::MemoryKv::Contents& contents);
   void PauseInRead();
   void ScheduleMaintenance();
 
   Cluster* const cluster_;
   const uint64_t id_;
+  const bool group_mode_;
+  uint64_t group_id_ = 0;
+  uint64_t joining_nonce_ = 0;  // of a directory that has no id yet
+  uint64_t joining_replaces_ = 0;
+  uint64_t bodies_ = 0;  // disks so far
+  bool wiped_ = false;   // at its death
   SimClock clock_;
   LogDisk disk_;
   meta::MemoryKv state_;
   bool checkpoint_due_ = false;  // durable: the log begins behind the state, and that is known
   bool checkpoint_asked_ = false;
+  uint64_t checkpoint_entries_ = 0;  // that it must hold at least
 
   std::unique_ptr<Process> process_;
   // What the process will do. It may hold things that refer to the process, so it goes with it, and first.

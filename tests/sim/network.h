@@ -25,11 +25,12 @@
 namespace tarn::sim {
 
 // Members are 1..members; clients follow from kFirstClient, those that write files from kFirstFileClient, chunk servers
-// from kFirstChunkServer.
+// from kFirstChunkServer; then an operator of the group.
 using Endpoint = uint64_t;
 inline constexpr Endpoint kFirstClient = 100;
 inline constexpr Endpoint kFirstFileClient = 200;
 inline constexpr Endpoint kFirstChunkServer = 300;
+inline constexpr Endpoint kFirstOperator = 400;
 
 class Network {
  public:

@@ -12,7 +12,10 @@
 //
 // A seed arms each kind of fault with a probability, and draws its rate from a range, so that some runs are calm but
 // for one kind, and some are stormy. Not modelled: bits that flip, disks that lose what they reported (but as a planted
-// bug), clocks beyond kClockRateMax, changes of the group.
+// bug), clocks beyond kClockRateMax.
+//
+//   group    (group_operator.h), where it changes: servers are added, removed and replaced after the loss of a disk,
+//            leadership is handed over, leaders are stopped; what an operator asks for is repeated until it is answered.
 #include "tests/sim/plan.h"
 
 #include <algorithm>
@@ -110,6 +113,15 @@ std::string_view PlantName(Plant plant) {
   return "none";
 }
 
+// From a stream of its own: the rest of a plan is as it is without it.
+void DrawGroupChanges(Plan* plan) {
+  Drawer draw(plan->seed ^ 0x6D656D62657273ull);
+  plan->group_changes = true;
+  plan->group_size = draw.dice().Chance(0.25) ? 5 : 3;
+  plan->members = plan->group_size + static_cast<uint32_t>(draw.dice().Between(1, 3));
+  plan->operate_interval_ns = draw.dice().Between(200, 2500) * kMillisecond;
+}
+
 Plan DrawPlan(uint64_t seed) {
   Drawer draw(seed);
   Plan plan;
@@ -172,6 +184,7 @@ std::string Describe(const Plan& plan) {
          ms(faults.client_stop_interval_ns) + "/" + ms(faults.client_stop_length_ns) + " client_kill_ms=" +
          ms(faults.client_kill_interval_ns) + " chunk_server_stop_ms=" + ms(faults.chunk_server_stop_interval_ns) +
          " caching_clients=" + std::to_string(plan.caching_clients) + " probe=" + std::to_string(plan.probe) + " call_timeout_ms=" + ms(plan.call_timeout_ns) +
+         (plan.group_changes ? " group_size=" + std::to_string(plan.group_size) + " operate_ms=" + ms(plan.operate_interval_ns) : "") +
          " slow_sync=" + std::to_string(faults.slow_sync) +
          " clock_rate=" + std::to_string(faults.clock_rate);
 }

@@ -92,9 +92,16 @@ struct Plan {
   int64_t faults_until_ns = 0;  // then everything heals, and the run ends when all is quiet
   uint32_t snapshot_entries = 0;
   int64_t session_lease_ms = 0;
+  // The group's members change, and their leader is changed (group_operator.h): `members` are machines then, of which
+  // the first begins a group.
+  bool group_changes = false;
+  uint32_t group_size = 0;  // about so many servers an operator wants
+  int64_t operate_interval_ns = 0;
   FaultPlan faults;
 };
 
+// Adds changes of the group to a seed's plan.
+void DrawGroupChanges(Plan* plan);
 // Draws the plan of a seed: which kinds of faults are armed at all, and each one's rate.
 Plan DrawPlan(uint64_t seed);
 // One line.

@@ -1,8 +1,8 @@
 // Runs seeds of the simulator (docs/simulator.md).
 //
-//   run --seeds N [--seed FIRST] [--plant NAME] [--calm] [--trace] [--verbose]
-// prints each seed that fails, and a line at the end; exit status 1 if any failed. --calm: without faults; --trace:
-// prints everything that happens; --verbose: a line for each seed.
+//   run --seeds N [--seed FIRST] [--plant NAME] [--calm] [--group] [--trace] [--verbose]
+// prints each seed that fails, and a line at the end; exit status 1 if any failed. --calm: without faults;
+// --group: with changes of the group's members in every seed; --trace: prints everything that happens; --verbose: a line for each seed.
 #include <spdlog/spdlog.h>
 
 #include <cstdlib>
@@ -25,6 +25,7 @@ struct Arguments {
   bool trace = false;
   bool verbose = false;
   bool calm = false;
+  bool group = false;
 };
 
 bool ParsePlant(std::string_view name, Plant* plant) {
@@ -50,6 +51,8 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
       arguments->trace = true;
     } else if (word == "--calm") {
       arguments->calm = true;
+    } else if (word == "--group") {
+      arguments->group = true;
     } else if (word == "--verbose") {
       arguments->verbose = true;
     } else {
@@ -62,6 +65,7 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
 Outcome RunSeed(uint64_t seed, const Arguments& arguments) {
   Plan plan = tarn::sim::DrawPlan(seed);
   plan.plant = arguments.plant;
+  if (arguments.group) tarn::sim::DrawGroupChanges(&plan);
   if (arguments.calm) {
     const int64_t latency_ns = plan.faults.latency_ns;
     const int64_t sync_ns = plan.faults.sync_ns;
@@ -85,7 +89,8 @@ void PrintOutcome(uint64_t seed, const Outcome& outcome) {
             << " mutations " << outcome.mutations << " reads " << outcome.reads << " repeats " << outcome.repeats
             << " crashes " << outcome.crashes << " leaders " << outcome.leaders << " checkpoints "
             << outcome.checkpoints << " file_writes " << outcome.file_writes << " file_looks " << outcome.file_looks
-            << " fenced " << outcome.fenced << "\n";
+            << " fenced " << outcome.fenced << " joins " << outcome.joins << " group_operations "
+            << outcome.operations_on_group << "\n";
 }
 
 }  // namespace
@@ -93,7 +98,7 @@ void PrintOutcome(uint64_t seed, const Outcome& outcome) {
 int main(int argc, char** argv) {
   Arguments arguments;
   if (!Parse(argc, argv, &arguments)) {
-    std::cerr << "usage: run --seeds N [--seed FIRST] [--plant NAME] [--calm] [--trace] [--verbose]\nplants:";
+    std::cerr << "usage: run --seeds N [--seed FIRST] [--plant NAME] [--calm] [--group] [--trace] [--verbose]\nplants:";
     for (const Plant plant : tarn::sim::kPlants) std::cerr << " " << tarn::sim::PlantName(plant);
     std::cerr << "\n";
     return 2;
@@ -113,6 +118,8 @@ int main(int argc, char** argv) {
     sum.file_writes += outcome.file_writes;
     sum.file_looks += outcome.file_looks;
     sum.fenced += outcome.fenced;
+    sum.joins += outcome.joins;
+    sum.operations_on_group += outcome.operations_on_group;
     if (outcome.violation.empty()) continue;
     ++failed;
     std::cout << "seed " << seed << " FAILED after " << outcome.violation_ns / 1'000'000 << " ms: " << outcome.violation
@@ -121,6 +128,6 @@ int main(int argc, char** argv) {
   std::cout << arguments.seeds << " seeds, " << failed << " failed, " << sum.simulated_ns / 1'000'000'000
             << " simulated seconds, " << sum.mutations << " mutations and " << sum.reads << " reads checked (" << sum.remembered << " from clients' caches), "
             << sum.repeats << " repeats in logs, " << sum.crashes << " crashes, " << sum.file_writes << " file writes and "
-            << sum.file_looks << " looks at files, " << sum.fenced << " fenced sessions\n";
+            << sum.file_looks << " looks at files, " << sum.fenced << " fenced sessions, " << sum.operations_on_group << " operations on the group, " << sum.joins << " joins\n";
   return failed == 0 ? 0 : 1;
 }

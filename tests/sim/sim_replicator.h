@@ -49,7 +49,19 @@ class ProcessPort {
   virtual void Violation(const std::string& what) = 0;
 };
 
-class SimReplicator final : public meta::Replicator {
+// A member's log, as the member drives it.
+class MemberLog : public meta::Replicator {
+ public:
+  virtual void Start() = 0;
+  virtual void Receive(uint64_t from_member, const std::string& message) = 0;
+  // Entries that this member's state holds, for those who fetch a checkpoint.
+  virtual uint64_t applied() const = 0;
+  // A checkpoint may take the state's place now; it has, durably. Only where the process goes on with it.
+  virtual bool MayTakeOver() const { return true; }
+  virtual void TakeOver(uint64_t /*applied_entries*/) {}
+};
+
+class SimReplicator final : public MemberLog {
  public:
   struct Options {
     uint64_t member_id = 0;
@@ -64,10 +76,9 @@ class SimReplicator final : public meta::Replicator {
   SimReplicator(const SimReplicator&) = delete;
   SimReplicator& operator=(const SimReplicator&) = delete;
 
-  void Start();
-  void Receive(uint64_t from_member, const std::string& message);
-  // Entries that this member's state holds, for those who fetch a checkpoint.
-  uint64_t applied() const { return applied_; }
+  void Start() override;
+  void Receive(uint64_t from_member, const std::string& message) override;
+  uint64_t applied() const override { return applied_; }
 
   void Propose(std::string entry, Committed committed) override;
   bool HoldsLease() const override;

@@ -62,6 +62,35 @@ TEST_F(Simulator, ASeedReplaysExactly) {
   EXPECT_NE(RunSeed(3).trace, RunSeed(8).trace);
 }
 
+// Members are added, removed and replaced, leadership is handed over, and the other faults go on.
+TEST_F(Simulator, ChangesOfTheGroupFindNothing) {
+  Outcome sum;
+  // The last three have found something.
+  for (const uint64_t seed : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u, 10u, 21u, 29u, 56u}) {
+    Plan plan = DrawPlan(seed);
+    DrawGroupChanges(&plan);
+    const Outcome outcome = RunWorld(plan);
+    EXPECT_EQ(outcome.violation, "") << "replay with: build/release/tests/sim/run --seed " << seed << " --group --trace";
+    sum.mutations += outcome.mutations;
+    sum.operations_on_group += outcome.operations_on_group;
+    sum.joins += outcome.joins;
+    sum.checkpoints += outcome.checkpoints;
+  }
+  EXPECT_GT(sum.mutations, 1'000u);
+  EXPECT_GT(sum.operations_on_group, 20u);
+  EXPECT_GT(sum.joins, 15u);
+  EXPECT_GT(sum.checkpoints, 5u);
+}
+
+TEST_F(Simulator, ASeedWithChangesOfTheGroupReplaysExactly) {
+  Plan plan = DrawPlan(5);
+  DrawGroupChanges(&plan);
+  const Outcome first = RunWorld(plan);
+  const Outcome second = RunWorld(plan);
+  EXPECT_EQ(first.trace, second.trace);
+  EXPECT_EQ(first.entries, second.entries);
+}
+
 class PlantedBug : public testing::TestWithParam<std::pair<Plant, uint64_t>> {};
 
 TEST_P(PlantedBug, IsFound) {

@@ -15,6 +15,7 @@ std::vector<Endpoint> EndpointsOf(const Plan& plan) {
   for (uint64_t client = 0; client < plan.clients; ++client) endpoints.push_back(kFirstClient + client);
   for (uint64_t client = 0; client < plan.file_clients; ++client) endpoints.push_back(kFirstFileClient + client);
   for (uint64_t server = 0; server < plan.chunk_servers; ++server) endpoints.push_back(kFirstChunkServer + server);
+  if (plan.group_changes) endpoints.push_back(kFirstOperator);
   return endpoints;
 }
 
@@ -23,6 +24,7 @@ class World {
   World(const Plan& plan, const TraceListener& listener)
       : plan_(plan),
         scheduler_(plan.seed),
+        group_dice_(plan.seed * 0x9E3779B97F4A7C15ull + 7),
         network_(&scheduler_, plan.faults, EndpointsOf(plan)),
         oracle_(plan.plant, [this](const std::string& what) { Violate(what); }),
         files_([this](const std::string& what) { Violate(what); }) {
@@ -31,6 +33,7 @@ class World {
       if (what == "crash") ++outcome_.crashes;
       if (what == "leads") ++outcome_.leaders;
       if (what == "needs checkpoint") ++outcome_.checkpoints;
+      if (what == "joins") ++outcome_.joins;
       if (listener) listener(scheduler_.now_ns(), what, a, b);
     });
     cluster_.scheduler = &scheduler_;
@@ -39,6 +42,7 @@ class World {
     cluster_.files = &files_;
     cluster_.chunk_servers = &chunk_servers_;
     cluster_.plan = &plan_;
+    cluster_.group_dice = &group_dice_;
     cluster_.members = &members_;
     cluster_.violation = [this](const std::string& what) { Violate(what); };
   }
@@ -64,6 +68,7 @@ class World {
 
   const Plan plan_;
   Scheduler scheduler_;
+  Dice group_dice_;
   Network network_;
   Oracle oracle_;
   FileOracle files_;
@@ -73,6 +78,7 @@ class World {
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<ChunkServer>> chunk_servers_;
   std::vector<std::unique_ptr<FileClient>> file_clients_;
+  std::unique_ptr<GroupOperator> operator_;  // null: the group stays as it is
   Outcome outcome_;
 };
 
@@ -163,6 +169,7 @@ void World::EndFaults() {
     member->EndFaults();
     scheduler_.After(scheduler_.dice().Below(kSecond), [&member] { member->Start(); });
   }
+  if (operator_) operator_->EndFaults();
   for (const auto& server : chunk_servers_) server->EndFaults();
   for (const auto& client : file_clients_) client->EndFaults();
   // Some work on the healed cluster, then no more.
@@ -178,6 +185,9 @@ std::string World::WhatIsUnderWay() const {
     return "operations are never answered";
   if (!std::ranges::all_of(file_clients_, [](const auto& client) { return client->idle(); }))
     return "operations on files are never answered";
+  if (operator_) {
+    if (std::string wrong = operator_->WhatIsWrong(); !wrong.empty()) return wrong;
+  }
   return files_.OrphansIn(oracle_.reference().Snapshot());
 }
 
@@ -185,9 +195,13 @@ void World::CheckEnd() {
   const std::string under_way = WhatIsUnderWay();
   const bool idle = under_way.empty();
   const bool equal = std::ranges::all_of(
-      members_, [this](const auto& member) { return member->alive() && member->applied() == oracle_.entries(); });
+      members_, [this](const auto& member) {
+        return !member->in_use() || (member->alive() && member->applied() == oracle_.entries());
+      });
   if (idle && equal) {
-    for (const auto& member : members_) oracle_.CompareState(member->id(), member->state());
+    for (const auto& member : members_) {
+      if (member->in_use()) oracle_.CompareState(member->id(), member->state());
+    }
     if (oracle_.entries() == 0) Violate("the cluster never did anything");
     scheduler_.Stop();
     return;
@@ -205,8 +219,13 @@ Outcome World::Run() {
   for (uint64_t id = 1; id <= plan_.members; ++id) members_.push_back(std::make_unique<Member>(&cluster_, id));
   for (uint64_t number = 0; number < plan_.clients; ++number)
     clients_.push_back(std::make_unique<Client>(&cluster_, &hearsay_, number));
-  for (const auto& member : members_)
-    scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&member] { member->Start(); });
+  if (plan_.group_changes) {
+    operator_ = std::make_unique<GroupOperator>(&cluster_);
+    operator_->Start();
+  } else {
+    for (const auto& member : members_)
+      scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&member] { member->Start(); });
+  }
   for (const auto& client : clients_)
     scheduler_.After(scheduler_.dice().Below(kSecond / 5), [&client] { client->Start(); });
   for (uint64_t number = 0; number < plan_.chunk_servers; ++number) {
@@ -231,6 +250,7 @@ Outcome World::Run() {
   outcome_.file_writes = files_.writes();
   outcome_.file_looks = files_.looks();
   outcome_.fenced = files_.fenced();
+  outcome_.operations_on_group = operator_ ? operator_->done() : 0;
   return outcome_;
 }
 

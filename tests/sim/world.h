@@ -17,6 +17,7 @@
 #include "tests/sim/client.h"
 #include "tests/sim/file_client.h"
 #include "tests/sim/file_oracle.h"
+#include "tests/sim/group_operator.h"
 #include "tests/sim/member.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracle.h"
@@ -42,6 +43,8 @@ struct Outcome {
   uint64_t file_writes = 0;
   uint64_t file_looks = 0;
   uint64_t fenced = 0;  // sessions
+  uint64_t operations_on_group = 0;  // of an operator, done
+  uint64_t joins = 0;
 };
 
 using TraceListener = std::function<void(int64_t now_ns, std::string_view what, uint64_t a, uint64_t b)>;
