@@ -81,7 +81,7 @@ class MetadataServerImpl final : public MetadataServer {
   const std::string& address() const override { return context_.self.address; }
   const std::string& grpc_address() const override { return context_.self.grpc_address; }
   const std::string& cluster_id() const override { return directory_.identity().cluster_id; }
-  bool leads() const override { return context_.CheckLease().ok(); }
+  bool leads() const override { return context_.CheckLease().ok() && coherence_.term() != 0; }
 
  private:
   Status ListenGrpc(const std::string& address);

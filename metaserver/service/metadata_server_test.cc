@@ -70,9 +70,7 @@ class MetadataServerTest : public ::testing::Test {
     admin_ = proto::AdminService::NewStub(channel);
     cluster_ = proto::ClusterService::NewStub(channel);
     // A server that has only just started does not lead yet.
-    proto::ListVolumesReply reply;
-    while (Call(Method::kListVolumes, proto::ListVolumesRequest(), &reply).code() == StatusCode::kNotLeader)
-      std::this_thread::yield();
+    while (!server_->leads()) std::this_thread::yield();
   }
 
   void Disconnect() {

@@ -48,6 +48,13 @@ Status MetadataService::Hello(const proto::HelloRequest& request, proto::HelloRe
   return Status::Ok();
 }
 
+// Before the first entry of its leadership it does not know which sessions may hold grants of an earlier leader.
+Status MetadataService::CheckServes() const {
+  RETURN_IF_ERROR(context_->CheckLease());
+  if (context_->coherence->term() != 0) return Status::Ok();
+  return Status(StatusCode::kResourceExhausted, "this metadata server begins to lead");
+}
+
 void MetadataService::Handle(rpc::Request request, ResponderPtr responder) {
   if (const uint64_t session = request.peer->hello().session(); session != 0)
     context_->sessions->Touch(SessionId(session));
@@ -68,7 +75,7 @@ template <typename RequestMessage, typename ReplyMessage, typename Read>
 void MetadataService::AnswerRead(const rpc::Request& request, ResponderPtr responder, Read read) {
   RequestMessage message;
   if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   ReplyMessage reply;
   Status status = read(message, &reply);
   // Another leader may have changed what was read if the lease ended meanwhile.
@@ -89,7 +96,7 @@ void MetadataService::AnswerFresh(const rpc::Request& request, ResponderPtr resp
 template <typename RequestMessage, typename ReplyMessage>
 void MetadataService::AnswerOnceRecalled(RequestMessage message, std::shared_ptr<rpc::Responder> responder,
                                          GrantedRead<RequestMessage, ReplyMessage> read) {
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   ReplyMessage reply;
   Status status = read(*context_->state, context_->coherence, message, &reply);
   // Another leader may have changed what was read if the lease ended meanwhile.
@@ -345,7 +352,7 @@ void MetadataService::Mutate(const rpc::Request& request, ResponderPtr responder
   std::vector<proto::Mutation> mutations(1);
   if (const Status status = rpc::ParseRequest(request, mutations.data()); !status.ok()) return Fail(*responder, status);
   // Lease first: another leader may know a session that this member does not.
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   if (const Status status = Admit(request, mutations[0]); !status.ok()) return Fail(*responder, status);
   SetSettles(&mutations[0]);
   std::set<WrittenInode> held = HeldInodesWrittenBy(*context_->state, *context_->coherence, mutations);
@@ -441,7 +448,7 @@ void MetadataService::NoteWriteGrant(SessionId session, proto::MutationReply* re
 void MetadataService::AcquireWrite(const rpc::Request& request, ResponderPtr responder) {
   proto::AcquireWriteRequest message;
   if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   context_->coherence->Attach(SessionId(message.session()), request.peer);
   if (!context_->sessions->Touch(SessionId(message.session()))) {
     return Fail(*responder, Status(StatusCode::kUnknownSession,
@@ -454,7 +461,7 @@ void MetadataService::AcquireOnceRecalled(const proto::AcquireWriteRequest& mess
                                           std::shared_ptr<rpc::Responder> answer) {
   const SessionId session(message.session());
   const InodeId inode(message.inode());
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*answer, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*answer, status);
   proto::GetAttrRequest request;
   request.set_inode(inode.value());
   proto::GetAttrReply now;
@@ -506,7 +513,7 @@ void MetadataService::AnswerAcquired(InodeId inode, bool exclusive, rpc::Respond
 void MetadataService::MutateBatch(const rpc::Request& request, ResponderPtr responder) {
   proto::MutateBatchRequest message;
   if (const Status status = rpc::ParseRequest(request, &message); !status.ok()) return Fail(*responder, status);
-  if (const Status status = context_->CheckLease(); !status.ok()) return Fail(*responder, status);
+  if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   std::vector<proto::Mutation> mutations;
   mutations.reserve(static_cast<size_t>(message.mutations_size()));
   for (proto::Mutation& mutation : *message.mutable_mutations()) {

@@ -82,6 +82,8 @@ class MetadataService {
   // A message of another member of the group, for the log.
   void ReceiveRaftMessage(rpc::Request request, ResponderPtr responder);
   bool WasRemoved(uint64_t member) const;
+  // Requests of clients can be answered.
+  Status CheckServes() const;
   void Fail(rpc::Responder& responder, const Status& status) const;
 
   ServiceContext* const context_;
