@@ -83,6 +83,8 @@ static int fsm_snapshot(struct raft_fsm* fsm, struct raft_buffer* buffers[], uns
   struct tarn_raft* t = fsm->data;
   void* data = NULL;
   size_t bytes = 0;
+  /* It would bear the commit index, and hold what was applied. */
+  if (t->raft.last_applied != t->raft.commit_index) return RAFT_BUSY;
   if (t->callbacks.snapshot(t->callbacks.context, &data, &bytes) != 0) return RAFT_BUSY;
   *buffers = raft_malloc(sizeof **buffers);
   if (*buffers == NULL) {
@@ -247,6 +249,14 @@ static int copy_part(const struct raft_message* whole, unsigned from, unsigned t
   return 0;
 }
 
+/* See the header: the commit index never falls. */
+static void receive_entries(struct tarn_raft* t, struct raft_message* message) {
+  struct raft_append_entries* args = &message->append_entries;
+  const raft_index committed = t->raft.commit_index;
+  if (args->prev_log_index + args->n_entries < committed && args->leader_commit > committed) args->leader_commit = committed;
+  t->receive(t->io, message);
+}
+
 static void receive_in_parts(struct tarn_raft* t, struct raft_message* message) {
   const struct raft_append_entries* args = &message->append_entries;
   unsigned from = 0;
@@ -255,7 +265,7 @@ static void receive_in_parts(struct tarn_raft* t, struct raft_message* message) 
     unsigned to = from + 1;
     while (to < args->n_entries && args->entries[to].type != RAFT_CHANGE) to++;
     if (copy_part(message, from, to, &part) != 0) break; /* as if the rest had been lost on the way */
-    t->receive(t->io, &part);
+    receive_entries(t, &part);
     from = to;
   }
   drop_message(message);
@@ -296,6 +306,8 @@ static void watch_receive(struct raft_io* io, struct raft_message* message) {
       receive_in_parts(t, message);
       return;
     }
+    receive_entries(t, message);
+    return;
   }
   t->receive(io, message);
 }

@@ -12,6 +12,10 @@
  *    installed leaks: both are dropped, the leader sends again;
  *  - a configuration that is not the first entry of an AppendEntries is noted under a wrong index and never becomes
  *    committed there: such messages are taken apart;
+ *  - an AppendEntries that ends before the follower's commit index lowers that index if the leader's is higher (a leader
+ *    that has lost track of the follower sends such ones). The next snapshot then bears the lower index with the state
+ *    of the higher one, and after a restart the entries between are applied a second time: such a message is given the
+ *    follower's own commit index, and a snapshot is refused while the two differ;
  *  - a late answer to a pre-vote makes a follower raise its term and so depose its leader: dropped unless candidate;
  *  - an error from raft_io's send leaves committed entries unapplied, one from append frees twice: the raft_io must not
  *    fail these calls (it ends the member instead);

@@ -529,7 +529,13 @@ void sim_member_receive(struct sim_member* m, uint64_t from_member, const void* 
   address_of(from_member, address, sizeof address);
   message.server_id = from_member;
   message.server_address = address;
-  if (message.type == RAFT_APPEND_ENTRIES) decode_entries(&message.append_entries, rest);
+  if (message.type == RAFT_APPEND_ENTRIES) {
+    struct raft_append_entries* args = &message.append_entries;
+    decode_entries(args, rest);
+    /* libraft would lower its commit index (raft_core.h). */
+    if (args->prev_log_index + args->n_entries < m->raft.commit_index && args->leader_commit > m->raft.commit_index)
+      args->leader_commit = m->raft.commit_index;
+  }
   if (message.type == RAFT_INSTALL_SNAPSHOT) decode_snapshot(&message.install_snapshot, rest);
   wipe_stack();
   m->receive(&m->io, &message);
