@@ -70,7 +70,11 @@ class MetadataServerTest : public ::testing::Test {
     admin_ = proto::AdminService::NewStub(channel);
     cluster_ = proto::ClusterService::NewStub(channel);
     // A server that has only just started does not lead yet.
-    while (!server_->leads()) std::this_thread::yield();
+    proto::ListVolumesReply reply;
+    Status status;
+    do {
+      status = Call(Method::kListVolumes, proto::ListVolumesRequest(), &reply);
+    } while (status.code() == StatusCode::kNotLeader || status.code() == StatusCode::kResourceExhausted);
   }
 
   void Disconnect() {
