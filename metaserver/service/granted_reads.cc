@@ -23,14 +23,14 @@ void SetDirectory(const PushCoordinator::Grant& watch, InodeId directory, proto:
   grant->set_shared(watch.shared);
 }
 
-// The attributes of inodes that other sessions write: they are behind. Inode and type stay.
-void LeaveOutHeld(PushCoordinator* coherence, SessionId session, proto::ReadDirReply* reply) {
-  if (!coherence->AnyWriter()) return;
+// The attributes of inodes that other sessions write, or did while they were read: they are behind. Inode and type stay.
+void LeaveOutHeld(PushCoordinator* coherence, SessionId session, uint64_t ends, proto::ReadDirReply* reply) {
+  if (!coherence->AnyWriter() && coherence->grant_ends() == ends) return;
   std::vector<InodeId> inodes;
   for (const proto::Entry& entry : reply->entries()) {
     if (entry.attributes().type() == proto::FILE_TYPE_REGULAR) inodes.emplace_back(entry.attributes().inode());
   }
-  const std::set<InodeId> held = coherence->HeldByOthers(session, inodes);
+  const std::set<InodeId> held = coherence->HeldByOthers(session, inodes, ends);
   if (held.empty()) return;
   for (proto::Entry& entry : *reply->mutable_entries()) {
     const InodeId inode(entry.attributes().inode());
@@ -103,15 +103,16 @@ Status GetAttrGranted(const StateMachine& state, PushCoordinator* coherence, con
 
 Status ReadDirGranted(const StateMachine& state, PushCoordinator* coherence, const proto::ReadDirRequest& request,
                       proto::ReadDirReply* reply) {
+  const uint64_t ends = coherence->grant_ends();
   if (request.session() == 0) {
     RETURN_IF_ERROR(state.ReadDir(request, reply));
-    LeaveOutHeld(coherence, SessionId(), reply);
+    LeaveOutHeld(coherence, SessionId(), ends, reply);
     return Status::Ok();
   }
   const InodeId directory(request.directory());
   const PushCoordinator::Grant names = coherence->Watch(SessionId(request.session()), directory, true);
   RETURN_IF_ERROR(state.ReadDir(request, reply));
-  LeaveOutHeld(coherence, SessionId(request.session()), reply);
+  LeaveOutHeld(coherence, SessionId(request.session()), ends, reply);
   SetDirectory(names, directory, reply->mutable_grant());
   return Status::Ok();
 }

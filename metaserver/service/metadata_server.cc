@@ -471,7 +471,7 @@ void MetadataServerImpl::OnLost() {
 }
 
 // Grants are numbered by the first entry applied under a leadership: no other leadership can have that number, and
-// later ones have larger ones. (The term of the log does not do: a group of one keeps it when it restarts.)
+// later ones have larger ones.
 void MetadataServerImpl::BeginGranting() {
   begins_to_lead_ = false;
   coherence_.BeginLeading(state_->applied_entries(), std::exchange(sessions_at_start_, {}),

@@ -98,6 +98,7 @@ void MetadataService::AnswerOnceRecalled(RequestMessage message, std::shared_ptr
                                          GrantedRead<RequestMessage, ReplyMessage> read) {
   if (const Status status = CheckServes(); !status.ok()) return Fail(*responder, status);
   ReplyMessage reply;
+  const uint64_t ends = context_->coherence->grant_ends();
   Status status = read(*context_->state, context_->coherence, message, &reply);
   // Another leader may have changed what was read if the lease ended meanwhile.
   if (const Status lease = context_->CheckLease(); !lease.ok()) status = lease;
@@ -105,7 +106,7 @@ void MetadataService::AnswerOnceRecalled(RequestMessage message, std::shared_ptr
   const SessionId session(message.session());
   const InodeId inode(reply.attributes().inode());
   const bool is_written = reply.attributes().type() == proto::FILE_TYPE_REGULAR;
-  if (!is_written || !context_->coherence->MustRecall(session, inode)) return responder->Reply(reply);
+  if (!is_written || !context_->coherence->MustRecall(session, inode, ends)) return responder->Reply(reply);
   // Another session has buffered writes of it: read again when they are here.
   context_->coherence->Recall(session, inode,
                               [this, read, message = std::move(message), responder](const Status& recalled) {
@@ -413,24 +414,25 @@ void MetadataService::Submit(proto::Mutation mutation, std::shared_ptr<rpc::Resp
   const SessionId closed(mutations[0].close_session().session());
   const PushCoordinator::MutationId id(mutations[0].session(), mutations[0].sequence());
   const PushCoordinator::Removal removal = PrepareRemoval(mutations[0]);
+  const uint64_t ends = context_->coherence->grant_ends();
   ReplyGate gate = GateFor(mutations, loop);
   context_->proposer->Submit(
       std::move(mutations),
-      [this, op, closed, id, pending = removal.pending, gate = std::move(gate), answer = std::move(answer)](
+      [this, op, closed, id, ends, pending = removal.pending, gate = std::move(gate), answer = std::move(answer)](
           const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return Fail(*answer, status);
         Remember(op, closed, &replies[0]);
         const std::shared_ptr<rpc::Responder> open = gate ? gate(answer) : answer;
         if (const Status result = StatusOf(replies[0]); !result.ok()) return Fail(*open, result);
-        AnswerMutation(open, id, std::move(replies[0]));
+        AnswerMutation(open, id, ends, std::move(replies[0]));
       },
       removal.hold ? std::vector<bool>{true} : std::vector<bool>{});
 }
 
 void MetadataService::AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
-                                     proto::MutationReply reply) {
+                                     uint64_t ends, proto::MutationReply reply) {
   NoteWriteGrant(id.first, &reply);
-  const std::set<WrittenInode> held = HeldInodesShownBy(context_->coherence, id.first, reply);
+  const std::set<WrittenInode> held = HeldInodesShownBy(context_->coherence, id.first, ends, reply);
   if (held.empty()) return AnswerAcknowledged(answer, {&id, 1}, std::move(reply));
   RecallAll(context_->coherence, held, [this, answer, id, reply = std::move(reply)](const Status& status) {
     if (!status.ok()) return Fail(*answer, status);
@@ -545,27 +547,29 @@ void MetadataService::SubmitBatch(std::vector<proto::Mutation> mutations, std::s
     removals.push_back(PrepareRemoval(mutation));
     held.push_back(removals.back().hold);
   }
+  const uint64_t ends = context_->coherence->grant_ends();
   ReplyGate gate = GateFor(mutations, loop);
   context_->proposer->Submit(
       std::move(mutations),
-      [this, ids = std::move(ids), removals = std::move(removals), gate = std::move(gate), answer = std::move(answer)](
+      [this, ends, ids = std::move(ids), removals = std::move(removals), gate = std::move(gate), answer = std::move(answer)](
           const Status& status, std::span<proto::MutationReply> replies) {
         if (!status.ok()) return Fail(*answer, status);
         proto::MutateBatchReply reply;
         for (proto::MutationReply& each : replies) *reply.add_replies() = std::move(each);
-        AnswerBatch(gate ? gate(answer) : answer, ids, std::move(reply));
+        AnswerBatch(gate ? gate(answer) : answer, ids, ends, std::move(reply));
       },
       std::move(held));
 }
 
 void MetadataService::AnswerBatch(std::shared_ptr<rpc::Responder> answer,
-                                  const std::vector<PushCoordinator::MutationId>& ids, proto::MutateBatchReply reply) {
+                                  const std::vector<PushCoordinator::MutationId>& ids, uint64_t ends,
+                                  proto::MutateBatchReply reply) {
   std::set<WrittenInode> held;
   std::vector<int> behind;
   for (int i = 0; i < reply.replies_size(); ++i) {
     const SessionId session = ids[static_cast<size_t>(i)].first;
     NoteWriteGrant(session, reply.mutable_replies(i));
-    std::set<WrittenInode> shown = HeldInodesShownBy(context_->coherence, session, reply.replies(i));
+    std::set<WrittenInode> shown = HeldInodesShownBy(context_->coherence, session, ends, reply.replies(i));
     if (shown.empty()) continue;
     held.merge(shown);
     behind.push_back(i);

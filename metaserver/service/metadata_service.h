@@ -49,7 +49,7 @@ class MetadataService {
   // `loop`: of the request's connection.
   void Submit(proto::Mutation mutation, std::shared_ptr<rpc::Responder> answer, rpc::EventLoop* loop);
   void AnswerMutation(std::shared_ptr<rpc::Responder> answer, const PushCoordinator::MutationId& id,
-                      proto::MutationReply reply);
+                      uint64_t ends, proto::MutationReply reply);
   // A file that the session has just created may come with its write grant.
   void NoteWriteGrant(SessionId session, proto::MutationReply* reply) const;
   void AcquireWrite(const rpc::Request& request, ResponderPtr responder);
@@ -65,7 +65,7 @@ class MetadataService {
   void MutateBatch(const rpc::Request& request, ResponderPtr responder);
   void SubmitBatch(std::vector<proto::Mutation> mutations, std::shared_ptr<rpc::Responder> answer, rpc::EventLoop* loop);
   void AnswerBatch(std::shared_ptr<rpc::Responder> answer, const std::vector<PushCoordinator::MutationId>& ids,
-                   proto::MutateBatchReply reply);
+                   uint64_t ends, proto::MutateBatchReply reply);
   // Refuses what no client may send; notes that its session is alive, and where.
   Status Admit(const rpc::Request& request, const proto::Mutation& mutation);
   // Before data gets its place. Decided here and not by the command: an answer of the log is remembered for its number, and this one is to be asked

@@ -123,9 +123,12 @@ class PushCoordinator {
   };
   void AcquireWrite(const WriteRequest& request, Acquired acquired);
   void ReleaseWrite(SessionId session, InodeId inode);
-  // Of a session that has just read of the inode, which is a regular file: whether that may be behind what another session has buffered: recall
-  // first. An acquisition by another session that is under way takes account of the reader.
-  bool MustRecall(SessionId session, InodeId inode);
+  // To be taken before something is read, for the two below: what others hold when it has been read is not all that
+  // counts, for a grant can end in between, and with it come the writes that were buffered under it.
+  uint64_t grant_ends() const { return grant_ends_.load(std::memory_order_acquire); }
+  // Of a session that has just read of the inode, which is a regular file: whether that may be behind what another session has buffered, or had
+  // since `ends`: recall first. An acquisition by another session that is under way takes account of the reader.
+  bool MustRecall(SessionId session, InodeId inode, uint64_t ends);
   bool HeldByOther(SessionId session, InodeId inode) const;
   bool AnyWriter() const { return any_writer_.load(std::memory_order_acquire); }
   // At once if nobody else holds it. As long as another session may hold it from before this leader (see unclaimed_), or
@@ -133,8 +136,8 @@ class PushCoordinator {
   void Recall(SessionId session, InodeId inode, WriteGrants::Recalled recalled);
   bool HoldsWrite(SessionId session, InodeId inode) const;
   bool HoldsAnyWrite(SessionId session) const;
-  // Of those inodes, the ones that others hold.
-  std::set<InodeId> HeldByOthers(SessionId session, std::span<const InodeId> inodes);
+  // Of those inodes, the ones that others hold, or have held since `ends`.
+  std::set<InodeId> HeldByOthers(SessionId session, std::span<const InodeId> inodes, uint64_t ends);
 
   // Now and then: lapsed sessions, orphans whose settling failed.
   void Tick();
@@ -280,6 +283,7 @@ class PushCoordinator {
   std::atomic<bool> wants_changes_{false};
   std::atomic<uint64_t> term_{0};  // 0: does not lead
   std::atomic<size_t> changes_waiting_{0};
+  std::atomic<uint64_t> grant_ends_{0};  // grants_.ends(), for who has no lock
   std::atomic<bool> any_writer_{false};  // grants_, acquiring_ or unclaimed_ have something
 
   mutable Mutex mutex_;

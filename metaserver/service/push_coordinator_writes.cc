@@ -18,6 +18,8 @@ WriteGrants::Recalled BusyOnceOver(PushCoordinator::Acquired acquired) {
 }  // namespace
 
 void PushCoordinator::UpdateWriters() {
+  // In this order: who sees nobody sees who has gone.
+  grant_ends_.store(grants_.ends(), std::memory_order_release);
   any_writer_.store(grants_.size() != 0 || !acquiring_.empty() || !unclaimed_.empty(), std::memory_order_release);
 }
 
@@ -32,6 +34,7 @@ bool PushCoordinator::HeldByOtherLocked(SessionId session, InodeId inode) const 
 
 void PushCoordinator::EndUnclaimed(SessionId session, Outbox* outbox) {
   if (unclaimed_.erase(session) == 0) return;
+  grants_.NoteUnknownEnd(session);
   auto still = std::stable_partition(await_claims_.begin(), await_claims_.end(),
                                      [&](const auto& each) REQUIRES(mutex_) { return OthersUnclaimed(each.first); });
   for (auto done = still; done != await_claims_.end(); ++done) outbox->recalled.push_back(std::move(done->second));
@@ -185,13 +188,13 @@ bool PushCoordinator::HeldByOther(SessionId session, InodeId inode) const {
   return HeldByOtherLocked(session, inode);
 }
 
-bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
-  if (!any_writer_.load(std::memory_order_acquire)) return false;
+bool PushCoordinator::MustRecall(SessionId id, InodeId inode, uint64_t ends) {
+  if (!any_writer_.load(std::memory_order_acquire) && grant_ends() == ends) return false;
   Outbox outbox;
   bool held = false;
   {
     MutexLock lock(mutex_);
-    held = HeldByOtherLocked(id, inode);
+    held = HeldByOtherLocked(id, inode) || grants_.OthersEndedSince(ends, id, inode);
     const auto found = acquiring_.find(inode);
     if (found != acquiring_.end() && found->second->session != id) {
       Acquire& acquire = *found->second;
@@ -210,14 +213,14 @@ bool PushCoordinator::MustRecall(SessionId id, InodeId inode) {
   return held;
 }
 
-std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<const InodeId> inodes) {
+std::set<InodeId> PushCoordinator::HeldByOthers(SessionId session, std::span<const InodeId> inodes, uint64_t ends) {
   std::set<InodeId> held;
-  if (!any_writer_.load(std::memory_order_acquire)) return held;
+  if (!any_writer_.load(std::memory_order_acquire) && grant_ends() == ends) return held;
   MutexLock lock(mutex_);
   for (const InodeId inode : inodes) {
     const auto acquiring = acquiring_.find(inode);
     const bool acquired_by_other = acquiring != acquiring_.end() && acquiring->second->session != session;
-    if (acquired_by_other || HeldByOtherLocked(session, inode)) held.insert(inode);
+    if (acquired_by_other || HeldByOtherLocked(session, inode) || grants_.OthersEndedSince(ends, session, inode)) held.insert(inode);
   }
   return held;
 }

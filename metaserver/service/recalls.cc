@@ -93,14 +93,14 @@ std::set<WrittenInode> HeldInodesWrittenBy(const StateMachine& state, const Push
   return held;
 }
 
-std::set<WrittenInode> HeldInodesShownBy(PushCoordinator* coherence, SessionId session,
+std::set<WrittenInode> HeldInodesShownBy(PushCoordinator* coherence, SessionId session, uint64_t ends,
                                          const proto::MutationReply& reply) {
   std::set<WrittenInode> held;
   if (reply.status() != 0) return held;
   for (const proto::Attributes* shown : {&reply.attributes(), &reply.removed()}) {
     const InodeId inode(shown->inode());
     const bool is_written = shown->type() == proto::FILE_TYPE_REGULAR && shown->nlink() > 0;
-    if (is_written && coherence->MustRecall(session, inode)) held.insert({session, inode});
+    if (is_written && coherence->MustRecall(session, inode, ends)) held.insert({session, inode});
   }
   return held;
 }

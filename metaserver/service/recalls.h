@@ -27,7 +27,7 @@ std::set<WrittenInode> HeldInodesWrittenBy(const StateMachine& state, const Push
 
 // Of answers whose attributes are behind what another session has buffered: recalled before they are given. Notes the
 // reader in acquisitions that are under way.
-std::set<WrittenInode> HeldInodesShownBy(PushCoordinator* coherence, SessionId session,
+std::set<WrittenInode> HeldInodesShownBy(PushCoordinator* coherence, SessionId session, uint64_t ends,
                                          const proto::MutationReply& reply);
 
 // Reads the attributes in the reply afresh.

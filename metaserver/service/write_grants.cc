@@ -32,7 +32,22 @@ std::vector<WriteGrants::Recalled> WriteGrants::End(SessionId session, InodeId i
   const auto inodes = inodes_of_.find(session);
   inodes->second.erase(inode);
   if (inodes->second.empty()) inodes_of_.erase(inodes);
+  NoteEnd(session, inode);
   return waiting;
+}
+
+void WriteGrants::NoteEnd(SessionId holder, InodeId inode) {
+  if (ended_.empty()) ended_.resize(kEndsRemembered);
+  ended_[ends_++ % kEndsRemembered] = {holder, inode};
+}
+
+bool WriteGrants::OthersEndedSince(uint64_t ends, SessionId session, InodeId inode) const {
+  if (ends_ - ends > kEndsRemembered) return true;
+  for (; ends < ends_; ++ends) {
+    const Ended& ended = ended_[ends % kEndsRemembered];
+    if (ended.holder != session && (ended.inode == inode || !ended.inode.valid())) return true;
+  }
+  return false;
 }
 
 std::vector<InodeId> WriteGrants::InodesOf(SessionId session) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <set>
 #include <unordered_map>
@@ -37,6 +38,13 @@ class WriteGrants {
   bool IsRecalled(SessionId session) const;
   bool IsRecalled(InodeId inode) const;
   std::vector<Recalled> Clear();
+  // How many have ended so far. Who reads something takes it before, and asks afterwards whose have ended since: what such
+  // a holder had buffered and has published in between is perhaps not in what was read.
+  uint64_t ends() const { return ends_; }
+  // Whether one of another session has ended since there were so many, or may have: only the last ones are remembered.
+  bool OthersEndedSince(uint64_t ends, SessionId session, InodeId inode) const;
+  // Whatever the session may have held from before this leader.
+  void NoteUnknownEnd(SessionId session) { NoteEnd(session, InodeId()); }
   size_t size() const { return grants_.size(); }
 
  private:
@@ -45,9 +53,19 @@ class WriteGrants {
     std::vector<Recalled> waiting;
   };
 
+  static constexpr size_t kEndsRemembered = 4096;
+  struct Ended {
+    SessionId holder;
+    InodeId inode;  // invalid: any
+  };
+
+  void NoteEnd(SessionId holder, InodeId inode);
+
   const size_t grants_max_;
   std::unordered_map<InodeId, Grant> grants_;
   std::unordered_map<SessionId, std::set<InodeId>> inodes_of_;
+  uint64_t ends_ = 0;
+  std::vector<Ended> ended_;  // the one with number n at n % kEndsRemembered
 };
 
 }  // namespace tarn::meta

@@ -37,9 +37,9 @@ TEST_F(WriteGrantsTest, OnlyUserIsExclusiveAtOnce) {
   const uint64_t file = File(root_, "f");
   EXPECT_TRUE(Acquire(a_, file)->exclusive());
   EXPECT_TRUE(Acquire(a_, file)->exclusive()) << "again";
-  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
-  EXPECT_TRUE(coherence_.MustRecall(SessionId(), InodeId(file))) << "tools, too";
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file), coherence_.grant_ends()));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
+  EXPECT_TRUE(coherence_.MustRecall(SessionId(), InodeId(file), coherence_.grant_ends())) << "tools, too";
 }
 
 TEST_F(WriteGrantsTest, ThoseWhoCacheItAreToldFirst) {
@@ -59,14 +59,14 @@ TEST_F(WriteGrantsTest, FileThatAnotherHasOpenIsShared) {
   const auto outcome = Acquire(a_, file);
   AckAll(b_, {file});
   EXPECT_TRUE(outcome->shared());
-  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, ReadWhileItIsAcquiredMakesItShared) {
   const uint64_t file = File(root_, "f");
   Lookup(b_, root_, "f");
   const auto outcome = Acquire(a_, file);
-  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file))) << "c reads the state as it is";
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file), coherence_.grant_ends())) << "c reads the state as it is";
   AckAll(b_);
   EXPECT_TRUE(outcome->shared());
 }
@@ -93,8 +93,8 @@ TEST_F(WriteGrantsTest, WhoReadsWhileAnAppenderAcquiresIsToldLikeTheRest) {
   Lookup(b_, root_, "f");
   const auto first = Acquire(a_, file, true);
   GetAttr(c_, file);
-  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file))) << "nobody has buffered anything yet";
-  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file), coherence_.grant_ends())) << "nobody has buffered anything yet";
+  EXPECT_FALSE(coherence_.MustRecall(c_.id, InodeId(file), coherence_.grant_ends()));
   AckAll(b_);
   EXPECT_FALSE(first->result.has_value());
   EXPECT_THAT(AckAll(c_), ElementsAre(I(file, "report recall"))) << "once";
@@ -157,7 +157,7 @@ TEST_F(WriteGrantsTest, RecallEndsWithTheHoldersAcknowledgement) {
   coherence_.Acknowledge(ack);
   EXPECT_TRUE(first->has_value() && first->value().ok());
   EXPECT_TRUE(second->has_value() && second->value().ok());
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, HolderNeedsNoRecallForItself) {
@@ -171,11 +171,11 @@ TEST_F(WriteGrantsTest, ReleasedGrantIsNotRecalled) {
   const uint64_t file = File(root_, "f");
   Acquire(a_, file);
   coherence_.ReleaseWrite(b_.id, InodeId(file));
-  EXPECT_TRUE(coherence_.MustRecall(c_.id, InodeId(file))) << "only its holder releases it";
+  EXPECT_TRUE(coherence_.MustRecall(c_.id, InodeId(file), coherence_.grant_ends())) << "only its holder releases it";
   const auto waiting = Recall(b_, file);
   coherence_.ReleaseWrite(a_.id, InodeId(file));
   EXPECT_TRUE(waiting->has_value());
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, CommitCanReleaseTheGrant) {
@@ -186,10 +186,10 @@ TEST_F(WriteGrantsTest, CommitCanReleaseTheGrant) {
   commit.mutable_commit_write()->set_data_id(file.data_id());
   commit.mutable_commit_write()->set_min_size_bytes(20);
   ASSERT_EQ(As(a_, commit)->reply.status(), 0u);
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file.inode())));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file.inode()), coherence_.grant_ends()));
   commit.mutable_commit_write()->set_release_write(true);
   ASSERT_EQ(As(a_, commit)->reply.status(), 0u);
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file.inode())));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file.inode()), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, CreatedFileBelongsToAWriterThatUsesGrants) {
@@ -218,10 +218,10 @@ TEST_F(WriteGrantsTest, ReaderThatHasAnsweredAnAppenderReadsBehindIt) {
   Lookup(b_, root_, "f");
   Lookup(c_, root_, "f");
   const auto outcome = Acquire(a_, file, true);
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file))) << "its answer may wait for its commit";
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends())) << "its answer may wait for its commit";
   AckAll(b_);
   EXPECT_FALSE(outcome->result.has_value()) << "c has not answered";
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "it would cache what nobody tells it of";
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends())) << "it would cache what nobody tells it of";
   const auto recalled = Recall(b_, file);
   EXPECT_FALSE(recalled->has_value());
   AckAll(c_);
@@ -264,7 +264,7 @@ TEST_F(WriteGrantsTest, LapseVoidsTheGrantsOfWhoComesBack) {
   coherence_.Tick();
   EXPECT_EQ(Acquire(a_, file)->code(), StatusCode::kResourceExhausted) << "it has not registered";
   KeepAlive(a_, 7, 1);
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, EndOfTheLeadershipFailsWhatWaits) {
@@ -292,9 +292,9 @@ TEST_F(WriteGrantsTest, NewLeaderAnswersWhenEverybodyHasSaidWhatItHolds) {
   coherence_.EndLeading();
   Lead(8);
   KeepAlive(b_, 8);
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
   EXPECT_TRUE(coherence_.HeldByOther(b_.id, InodeId(file))) << "for its changes, too";
-  EXPECT_EQ(coherence_.HeldByOthers(b_.id, {{InodeId(file)}}).size(), 1u);
+  EXPECT_EQ(coherence_.HeldByOthers(b_.id, {{InodeId(file)}}, coherence_.grant_ends()).size(), 1u);
   const auto known = Recall(b_, file);
   EXPECT_EQ(Acquire(b_, file)->code(), StatusCode::kBusy);
   AckAll(a_, {file}, 8);
@@ -303,13 +303,46 @@ TEST_F(WriteGrantsTest, NewLeaderAnswersWhenEverybodyHasSaidWhatItHolds) {
   coherence_.Attach(a_.id, a_.peer);
   a_.peer->Take();
   KeepAlive(a_, 8, 0, {file}, {file});
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "a does hold it";
-  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends())) << "a does hold it";
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file), coherence_.grant_ends()));
   EXPECT_FALSE(known->has_value()) << "and has not published what it holds it for";
   EXPECT_THAT(AckAll(a_, {}, 8), ElementsAre(I(file, "recall")));
   ASSERT_TRUE(known->has_value());
   EXPECT_TRUE(known->value().ok());
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
+}
+
+TEST_F(WriteGrantsTest, WhatWasReadBeforeAGrantEndedIsBehindIt) {
+  const uint64_t file = File(root_, "f");
+  const uint64_t other = File(root_, "g");
+  ASSERT_TRUE(Acquire(a_, file)->exclusive());
+  const uint64_t before = coherence_.grant_ends();
+  // Here b reads; then a publishes what it has buffered.
+  coherence_.ReleaseWrite(a_.id, InodeId(file));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), before));
+  EXPECT_EQ(coherence_.HeldByOthers(b_.id, {{InodeId(file), InodeId(other)}}, before), std::set<InodeId>{InodeId(file)});
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file), before)) << "its own";
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(other), before));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
+  EXPECT_TRUE(coherence_.HeldByOthers(b_.id, {{InodeId(file)}}, coherence_.grant_ends()).empty());
+}
+
+TEST(WriteGrantEnds, AreRememberedForAWhile) {
+  WriteGrants grants(10);
+  const auto end = [&](uint64_t inode) {
+    ASSERT_TRUE(grants.Give(SessionId(1), InodeId(inode)));
+    grants.End(SessionId(1), InodeId(inode));
+  };
+  const uint64_t before = grants.ends();
+  for (int i = 0; i < 4096; ++i) end(7);
+  EXPECT_TRUE(grants.OthersEndedSince(before, SessionId(2), InodeId(7)));
+  EXPECT_FALSE(grants.OthersEndedSince(before, SessionId(2), InodeId(8)));
+  end(7);
+  EXPECT_TRUE(grants.OthersEndedSince(before, SessionId(2), InodeId(8))) << "it may have been the first";
+  const uint64_t later = grants.ends();
+  grants.NoteUnknownEnd(SessionId(3));
+  EXPECT_TRUE(grants.OthersEndedSince(later, SessionId(2), InodeId(8))) << "or the one that nobody has named";
+  EXPECT_FALSE(grants.OthersEndedSince(later, SessionId(3), InodeId(8)));
 }
 
 TEST_F(WriteGrantsTest, WhoHoldsAFileNeedNotWaitForWhatOthersHold) {
@@ -346,7 +379,7 @@ TEST_F(WriteGrantsTest, SessionThatDoesNotComeToTheNewLeaderIsClosedWhenSomebody
   Apply(close);
   ASSERT_TRUE(known->has_value());
   EXPECT_TRUE(known->value().ok());
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, LapsedSessionThatNobodyWaitsForComesBackWithWhatItHolds) {
@@ -361,8 +394,8 @@ TEST_F(WriteGrantsTest, LapsedSessionThatNobodyWaitsForComesBackWithWhatItHolds)
   coherence_.Tick();
   EXPECT_THAT(keeper_.TakeExpired(10), IsEmpty());
   KeepAlive(a_, 8, 1, {file}, {file});
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
-  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file)));
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
+  EXPECT_FALSE(coherence_.MustRecall(a_.id, InodeId(file), coherence_.grant_ends()));
 }
 
 TEST_F(WriteGrantsTest, NewFileIsGrantedAlsoIfItComesWithADataId) {
@@ -397,10 +430,10 @@ TEST_F(WriteGrantsTest, LapsedHolderThatComesBackPublishesBeforeOthersAreAnswere
   keeper_.Touch(b_.id);
   keeper_.Touch(c_.id);
   coherence_.Tick();
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file))) << "as long as it may come back";
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends())) << "as long as it may come back";
   KeepAlive(a_, 7, 1, {file, other}, {file});
-  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(other))) << "nothing of that is buffered";
-  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file)));
+  EXPECT_FALSE(coherence_.MustRecall(b_.id, InodeId(other), coherence_.grant_ends())) << "nothing of that is buffered";
+  EXPECT_TRUE(coherence_.MustRecall(b_.id, InodeId(file), coherence_.grant_ends()));
   a_.peer->Take();
   const auto recalled = Recall(b_, file);
   EXPECT_FALSE(recalled->has_value());
