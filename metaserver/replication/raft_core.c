@@ -21,6 +21,7 @@ struct tarn_raft {
   uint64_t term;
   uint64_t leader;
   uint64_t configuration_seen; /* a mark of the configuration that `members` was called for */
+  raft_time heard_ms; /* when a leader, perhaps a former one, was heard of last */
   bool closing;
   bool closed;
 
@@ -32,8 +33,10 @@ struct tarn_raft {
   /* The raft_io's own functions, behind ours. */
   int (*put_snapshot)(struct raft_io*, unsigned, struct raft_io_snapshot_put*, const struct raft_snapshot*,
                       raft_io_snapshot_put_cb);
+  int (*load)(struct raft_io*, raft_term*, raft_id*, struct raft_snapshot**, raft_index*, struct raft_entry*[], size_t*);
   int (*start)(struct raft_io*, unsigned, raft_io_tick_cb, raft_io_recv_cb);
   int (*send)(struct raft_io*, struct raft_io_send*, const struct raft_message*, raft_io_send_cb);
+  raft_io_tick_cb tick; /* libraft's */
   raft_io_recv_cb receive; /* libraft's */
 
   struct {
@@ -249,10 +252,30 @@ static int copy_part(const struct raft_message* whole, unsigned from, unsigned t
   return 0;
 }
 
-/* See the header: the commit index never falls. */
+/* See the header. Takes the message. */
 static void receive_entries(struct tarn_raft* t, struct raft_message* message) {
+  struct raft_message known;
   struct raft_append_entries* args = &message->append_entries;
+  const struct raft_trail* trail = &t->raft.trail;
   const raft_index committed = t->raft.commit_index;
+  if (args->prev_log_index < trail->offset) {
+    const raft_index held = trail->snapshot.index - args->prev_log_index;
+    if (held < args->n_entries) {
+      if (copy_part(message, (unsigned)held, args->n_entries, &known) != 0) {
+        drop_message(message); /* as if it had been lost on the way */
+        return;
+      }
+    } else {
+      known = *message;
+      known.append_entries.entries = NULL;
+      known.append_entries.n_entries = 0;
+      known.append_entries.prev_log_index = trail->snapshot.index;
+      known.append_entries.prev_log_term = trail->snapshot.term;
+    }
+    drop_message(message);
+    message = &known;
+    args = &message->append_entries;
+  }
   if (args->prev_log_index + args->n_entries < committed && args->leader_commit > committed) args->leader_commit = committed;
   t->receive(t->io, message);
 }
@@ -279,11 +302,22 @@ static struct raft_server* own_entry(struct tarn_raft* t) {
   return NULL;
 }
 
+/* See the header: who has heard nothing of its leader for a while has none. */
+static void forget_silent_leader(struct tarn_raft* t) {
+  struct raft* raft = &t->raft;
+  if (raft->state != RAFT_FOLLOWER || raft->follower_state.current_leader.id == 0) return;
+  if (t->io->time(t->io) - t->heard_ms < raft->election_timeout) return;
+  raft_free(raft->follower_state.current_leader.address);
+  raft->follower_state.current_leader.address = NULL;
+  raft->follower_state.current_leader.id = 0;
+}
+
 /* See the header: a learner answers as a voter would. */
 static void receive_vote_request(struct tarn_raft* t, struct raft_message* message) {
   struct raft_server* self = own_entry(t);
   const bool learns = self != NULL && self->role == RAFT_STANDBY;
   if (learns) self->role = RAFT_VOTER;
+  forget_silent_leader(t);
   t->receive(t->io, message);
   self = own_entry(t);
   if (learns && self != NULL) self->role = RAFT_STANDBY;
@@ -300,6 +334,7 @@ static void watch_receive(struct raft_io* io, struct raft_message* message) {
     receive_vote_request(t, message);
     return;
   }
+  if (message->type == RAFT_APPEND_ENTRIES || message->type == RAFT_INSTALL_SNAPSHOT) t->heard_ms = io->time(io);
   if (message->type == RAFT_APPEND_ENTRIES) {
     for (i = 1; i < message->append_entries.n_entries; i++) {
       if (message->append_entries.entries[i].type != RAFT_CHANGE) continue;
@@ -312,10 +347,60 @@ static void watch_receive(struct raft_io* io, struct raft_message* message) {
   t->receive(io, message);
 }
 
+static bool votes_alone(const struct raft_configuration* configuration, uint64_t id) {
+  unsigned i;
+  bool has_vote = false;
+  for (i = 0; i < configuration->n; i++) {
+    if (configuration->servers[i].role != RAFT_VOTER) continue;
+    if (configuration->servers[i].id != id) return false;
+    has_vote = true;
+  }
+  return has_vote;
+}
+
+/* By the newest configuration, which is the one that counts. */
+static bool loaded_votes_alone(uint64_t id, const struct raft_snapshot* snapshot, const struct raft_entry* entries,
+                               size_t n) {
+  struct raft_configuration configuration;
+  bool alone;
+  while (n > 0 && entries[n - 1].type != RAFT_CHANGE) n--;
+  if (n == 0) return snapshot != NULL && votes_alone(&snapshot->configuration, id);
+  raft_configuration_init(&configuration);
+  if (raft_configuration_decode(&entries[n - 1].buf, &configuration) != 0) return false; /* libraft will say so */
+  alone = votes_alone(&configuration, id);
+  raft_configuration_close(&configuration);
+  return alone;
+}
+
+/* See the header: who votes alone leads in a term of its own. At the start libraft elects it at once. */
+static int watch_load(struct raft_io* io, raft_term* term, raft_id* voted_for, struct raft_snapshot** snapshot,
+                      raft_index* start_index, struct raft_entry* entries[], size_t* n) {
+  struct tarn_raft* t = of_io(io);
+  const int rv = t->load(io, term, voted_for, snapshot, start_index, entries, n);
+  if (rv != 0 || !loaded_votes_alone(t->raft.id, *snapshot, *entries, *n)) return rv;
+  *term += 1;
+  *voted_for = 0;
+  return io->set_term(io, *term);
+}
+
+/* Later, libraft elects it when it has heard of no leader for a while. */
+static void watch_tick(struct raft_io* io) {
+  struct tarn_raft* t = of_io(io);
+  struct raft* raft = &t->raft;
+  if (!t->closing && raft->state == RAFT_FOLLOWER && votes_alone(&raft->configuration, raft->id) &&
+      io->time(io) - raft->election_timer_start >= raft->follower_state.randomized_election_timeout &&
+      io->set_term(io, raft->current_term + 1) == 0) {
+    raft->current_term += 1;
+    raft->voted_for = 0;
+  }
+  t->tick(io);
+}
+
 static int watch_start(struct raft_io* io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb receive) {
   struct tarn_raft* t = of_io(io);
+  t->tick = tick;
   t->receive = receive;
-  return t->start(io, msecs, tick, watch_receive);
+  return t->start(io, msecs, watch_tick, watch_receive);
 }
 
 static void on_command(struct raft_apply* request, int status, void* result) {
@@ -449,8 +534,10 @@ int tarn_raft_open(const struct tarn_raft_options* options, const struct tarn_ra
   /* The owner watches the disk. */
   raft_set_capacity_threshold(&t->raft, 0);
   t->put_snapshot = io->snapshot_put;
+  t->load = io->load;
   t->start = io->start;
   t->send = io->send;
+  io->load = watch_load;
   io->snapshot_put = hold_snapshot;
   io->start = watch_start;
   io->send = watch_send;
@@ -489,6 +576,7 @@ bool tarn_raft_closed(const struct tarn_raft* t) { return t->closed; }
 
 void tarn_raft_free(struct tarn_raft* t) {
   t->io->snapshot_put = t->put_snapshot;
+  t->io->load = t->load;
   t->io->start = t->start;
   t->io->send = t->send;
   free(t);
@@ -626,17 +714,6 @@ uint64_t tarn_raft_leader(const struct tarn_raft* t) {
   const char* address = NULL;
   raft_leader((struct raft*)&t->raft, &leader, &address);
   return leader;
-}
-
-static bool votes_alone(const struct raft_configuration* configuration, uint64_t id) {
-  unsigned i;
-  bool has_vote = false;
-  for (i = 0; i < configuration->n; i++) {
-    if (configuration->servers[i].role != RAFT_VOTER) continue;
-    if (configuration->servers[i].id != id) return false;
-    has_vote = true;
-  }
-  return has_vote;
 }
 
 bool tarn_raft_votes_alone(const struct tarn_raft* t) {

@@ -12,6 +12,9 @@
  *    installed leaks: both are dropped, the leader sends again;
  *  - a configuration that is not the first entry of an AppendEntries is noted under a wrong index and never becomes
  *    committed there: such messages are taken apart;
+ *  - an AppendEntries that begins with the first entry of the log is taken by a follower that has trimmed its own as if
+ *    it had none of these: they come in a second time, at the end. What lies before the follower's snapshot is committed,
+ *    and so the leader's too: such a message is made to begin behind that snapshot;
  *  - an AppendEntries that ends before the follower's commit index lowers that index if the leader's is higher (a leader
  *    that has lost track of the follower sends such ones). The next snapshot then bears the lower index with the state
  *    of the higher one, and after a restart the entries between are applied a second time: such a message is given the
@@ -22,6 +25,11 @@
  *  - a member that is a learner by its own log votes for nobody. A candidate whose log makes it a voter already may need
  *    that vote, and without leading cannot send it the log that says so: it would wait for ever. So a learner votes as
  *    voters do (Ongaro's thesis, 4.2.2: a server votes whoever is in its configuration); who does not count it does not ask;
+ *  - a learner never forgets its leader, and so refuses its vote for ever: a leader of which nothing was heard for an
+ *    election time-out is forgotten when a vote is asked for;
+ *  - the only voter elects itself without a new term. Restarted, it led a second time in one term, perhaps after it had
+ *    lost entries of it that a learner already had, and put others under their numbers: that learner's log never came
+ *    right. It is given a new term first;
  *  - a leader that has just started takes a snapshot with the configuration before the last one, if that was not known
  *    to be committed when it started: trimmed behind it, its log forgets a change of the group. The right one is put in;
  *  - raft_add, raft_assign and raft_remove keep a pointer to a refused request: cleared here.

@@ -232,6 +232,19 @@ TEST(RaftReplicator, CallbackComesAfterApply) {
   EXPECT_EQ(applied.get_future().get(), 1u);
 }
 
+// Else it could give other entries the numbers and the term of some that it has lost and a learner has got.
+TEST(RaftReplicator, EachStartOfALoneVoterIsATermOfItsOwn) {
+  TempDirectory directory;
+  uint64_t last_term = 0;
+  for (int start = 0; start < 3; ++start) {
+    Member member(directory);
+    const uint64_t term = member.consumer.WaitForLeadership();
+    EXPECT_GT(term, last_term);
+    last_term = term;
+    ASSERT_TRUE(member.Propose("entry").ok());
+  }
+}
+
 TEST(RaftReplicator, RestartAppliesNothingTwice) {
   TempDirectory directory;
   for (int round = 0; round < 3; ++round) {
