@@ -92,6 +92,7 @@ void FileClient::StopFor(int64_t length_ns) {
 }
 
 void FileClient::Kill() {
+  if (life_->metadata == nullptr) return;  // it is dead, and about to be started again
   cluster_->scheduler->Trace("kill client", endpoint_);
   life_->process->Kill();
   past_.push_back(std::move(life_));

@@ -231,10 +231,16 @@ client::Attributes SimFile::Overlay(client::Attributes attributes) const {
 void SimFile::Read(const std::shared_ptr<client::ReadAheadState>&, ByteRange, client::Callback<client::ReadResult> done) {
   const uint64_t end_bytes = End();
   if (read_ || !attributes_.data.valid()) return Deliver(read_ ? *read_ : Cells(), end_bytes, done);
-  Fetch(0, [self = shared_from_this(), end_bytes, done = std::move(done), ended = reads_ended_](const Result<Cells>& cells) {
+  // Reaches to the end of these, and may be answered by what was at the server before they came there.
+  Cells own;
+  for (const Cells* layer : {&buffered_, &sending_, &done_}) own.insert(layer->begin(), layer->end());
+  Fetch(0, [self = shared_from_this(), end_bytes, own = std::move(own), done = std::move(done),
+            ended = reads_ended_](const Result<Cells>& cells) {
     if (!cells.ok()) return done(cells.status());
     if (ended == self->reads_ended_) self->read_ = *cells;
-    self->Deliver(*cells, end_bytes, done);
+    Cells base = *cells;
+    for (const auto& [cell, value] : own) base[cell] = value;
+    self->Deliver(base, end_bytes, done);
   });
 }
 

@@ -53,7 +53,7 @@ TEST_F(Simulator, SeedsFindNothing) {
 
 // Each showed a defect that only rare runs show; docs/simulator.md tells of them.
 TEST_F(Simulator, SeedsThatFoundSomethingFindItNoMore) {
-  for (const uint64_t seed : {523u, 655u, 671u, 1497u, 1563u, 1653u, 1819u, 1879u})
+  for (const uint64_t seed : {461u, 523u, 547u, 655u, 671u, 1497u, 1563u, 1653u, 1819u, 1879u})
     EXPECT_EQ(RunSeed(seed).violation, "") << "replay with: build/release/tests/sim/run --seed " << seed << " --trace";
 }
 
@@ -71,8 +71,8 @@ TEST_F(Simulator, ASeedReplaysExactly) {
 // Members are added, removed and replaced, leadership is handed over, and the other faults go on.
 TEST_F(Simulator, ChangesOfTheGroupFindNothing) {
   Outcome sum;
-  // The last three have found something.
-  for (const uint64_t seed : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u, 10u, 21u, 29u, 56u}) {
+  // Those behind 10 have found something.
+  for (const uint64_t seed : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u, 10u, 21u, 29u, 56u, 73u, 110u, 351u, 720u}) {
     Plan plan = DrawPlan(seed);
     DrawGroupChanges(&plan);
     const Outcome outcome = RunWorld(plan);
